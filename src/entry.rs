@@ -1,0 +1,197 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{Moment, Outcome, Version};
+
+/// What a load returns: a value or "known absent", its [`Version`], and how it may be kept.
+///
+/// ```
+/// use std::time::Duration;
+/// use cattleguard::Loaded;
+///
+/// let row = Loaded::found("Ada", 17).ttl(Duration::from_secs(5));
+/// let gone: Loaded<&str> = Loaded::absent();
+/// ```
+#[must_use = "a loaded value does nothing until it is returned to the guard"]
+#[derive(Clone)]
+pub struct Loaded<V> {
+    pub(crate) value: Option<V>,
+    pub(crate) version: Option<Version>,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) cacheable: bool,
+}
+
+impl<V> Loaded<V> {
+    /// A value and the version under which the origin has it.
+    pub fn found(value: V, version: impl Into<Version>) -> Self {
+        Self { value: Some(value), version: Some(version.into()), ttl: None, cacheable: true }
+    }
+
+    /// A value from an origin that has no versions. It is protected by the lease alone: loads are
+    /// still elected, and revoked by an invalidation, but a read from a lagging replica is not
+    /// noticed. Do not mix with versioned values of the same key.
+    pub fn unversioned(value: V) -> Self {
+        Self::found(value, Version::ZERO)
+    }
+
+    /// The origin knows that there is no value. Cached for the negative ttl.
+    ///
+    /// Without a [`version`](Self::version) an absence is judged by the lease alone and takes over
+    /// the version on record. If loads may read a lagging replica, give it one.
+    pub fn absent() -> Self {
+        Self { value: None, version: None, ttl: None, cacheable: true }
+    }
+
+    /// The version of a deletion, for instance the deleted row's version plus one.
+    pub fn version(mut self, version: impl Into<Version>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// How long this entry is fresh. Default: the policy's ttl, or its negative ttl for an absence.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Answers those who asked, but is not kept in any tier.
+    pub fn uncacheable(mut self) -> Self {
+        self.cacheable = false;
+        self
+    }
+
+    /// The value, or `None` for an absence.
+    pub fn value(&self) -> Option<&V> {
+        self.value.as_ref()
+    }
+}
+
+impl<V> fmt::Debug for Loaded<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded")
+            .field("found", &self.value.is_some())
+            .field("version", &self.version)
+            .field("ttl", &self.ttl)
+            .field("cacheable", &self.cacheable)
+            .finish()
+    }
+}
+
+/// What is stored: a value or "known absent", its version, and the moment until which it is fresh.
+pub struct Entry<V> {
+    value: Option<V>,
+    version: Version,
+    fresh_until: Moment,
+}
+
+impl<V> Entry<V> {
+    /// An entry whose times are moments of the clock of the far tier that keeps it.
+    pub fn new(value: Option<V>, version: Version, fresh_until: Moment) -> Self {
+        Self { value, version, fresh_until }
+    }
+
+    /// The value, or `None` where it is known that there is none.
+    pub fn value(&self) -> Option<&V> {
+        self.value.as_ref()
+    }
+
+    /// The version under which the origin had it.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The end of its ttl.
+    pub fn fresh_until(&self) -> Moment {
+        self.fresh_until
+    }
+
+    /// Fresh, stale or dead at `now`, where stale lasts for `grace`.
+    pub(crate) fn age(&self, now: Moment, grace: Duration) -> Age {
+        if now < self.fresh_until {
+            Age::Fresh
+        } else if now < self.fresh_until.after(grace) {
+            Age::Stale
+        } else {
+            Age::Dead
+        }
+    }
+}
+
+impl<V> fmt::Debug for Entry<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("found", &self.value.is_some())
+            .field("version", &self.version)
+            .field("fresh_until", &self.fresh_until)
+            .finish()
+    }
+}
+
+/// Fresh: within ttl. Stale: within grace. Dead: neither.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Age {
+    Fresh,
+    Stale,
+    Dead,
+}
+
+/// What a caller gets: the shared entry and how it came. Cloning copies a pointer.
+///
+/// ```
+/// # async fn show(guard: cattleguard::Guard<str, String>) -> Result<(), cattleguard::Error> {
+/// # use cattleguard::Loaded;
+/// let fetched = guard.fetch("greeting", || async { Ok::<_, std::io::Error>(Loaded::found("hi".to_owned(), 1)) }).await?;
+/// match fetched.value() {
+///     Some(text) => println!("{text}, {:?}", fetched.outcome()),
+///     None => println!("there is no such row"),
+/// }
+/// # Ok(()) }
+/// ```
+pub struct Fetched<V> {
+    entry: Arc<Entry<V>>,
+    outcome: Outcome,
+}
+
+impl<V> Fetched<V> {
+    pub(crate) fn new(entry: Arc<Entry<V>>, outcome: Outcome) -> Self {
+        Self { entry, outcome }
+    }
+
+    pub(crate) fn with(&self, outcome: Outcome) -> Self {
+        Self { entry: self.entry.clone(), outcome }
+    }
+
+    /// The value, or `None` where the origin says that there is none.
+    pub fn value(&self) -> Option<&V> {
+        self.entry.value()
+    }
+
+    /// The version under which the origin had it.
+    pub fn version(&self) -> Version {
+        self.entry.version()
+    }
+
+    /// How this request was answered.
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// The entry, shared with the near tier and every other caller.
+    pub fn entry(&self) -> &Arc<Entry<V>> {
+        &self.entry
+    }
+}
+
+impl<V> Clone for Fetched<V> {
+    fn clone(&self) -> Self {
+        self.with(self.outcome)
+    }
+}
+
+impl<V> fmt::Debug for Fetched<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetched")
+            .field("entry", &self.entry)
+            .field("outcome", &self.outcome)
+            .finish()
+    }
+}

@@ -1,0 +1,319 @@
+//! The far tier inside one process, on moka: the default of a guard that shares nothing, and the
+//! reference that the contract tests compare others with.
+//!
+//! Records live in moka, which bounds them and forgets them after their retention; leases live in
+//! sharded maps beside it. Every operation on a name runs under that name's shard lock, so record and
+//! lease are judged at one moment. Watchers are called after the lock is released.
+
+use std::{
+    collections::HashMap,
+    hash::BuildHasher,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use moka::policy::EvictionPolicy;
+use parking_lot::{Mutex, MutexGuard, RwLock};
+
+use super::{
+    Attempt, Commit, Error, Event, Far, Grant, Invalidated, Put, Record, Renewal, Token, Watcher,
+};
+use crate::{Clock, Entry, Moment, Version, entry::Age};
+
+const SHARDS: usize = 64;
+
+/// A far tier in this process. Guards that share a clone elect one load among them, as processes
+/// do that share a Redis.
+///
+/// Holds 100,000 records by default. A record that was evicted for room takes its version with it:
+/// the lease still guards commits, but a lagging read is no longer recognised.
+pub struct Memory<V> {
+    inner: Arc<Inner<V>>,
+}
+
+struct Inner<V> {
+    clock: Clock,
+    records: moka::sync::Cache<Arc<str>, Stored<V>>,
+    leases: Box<[Mutex<Leases>]>,
+    hasher: std::hash::RandomState,
+    watchers: RwLock<Vec<Weak<dyn Watcher>>>,
+}
+
+#[derive(Default)]
+struct Leases {
+    live: HashMap<Arc<str>, Lease>,
+    /// The last fence granted in this shard, so fences of a name grow without a counter per name.
+    fence: u64,
+    /// Size at which expired leases of lost holders are swept.
+    sweep_at: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Lease {
+    token: Token,
+    fence: u64,
+    until: Moment,
+}
+
+struct Stored<V> {
+    /// `None` for a tombstone.
+    entry: Option<Arc<Entry<V>>>,
+    version: Version,
+    retention: Duration,
+}
+
+impl<V> Clone for Stored<V> {
+    fn clone(&self) -> Self {
+        Self { entry: self.entry.clone(), ..*self }
+    }
+}
+
+impl<V: Send + Sync + 'static> Memory<V> {
+    /// A store of at most 100,000 records on the system's clock.
+    pub fn new() -> Self {
+        Self::with(100_000, Clock::system())
+    }
+
+    /// A store of at most `capacity` records on `clock`.
+    pub fn with(capacity: u64, clock: Clock) -> Self {
+        let records = moka::sync::Cache::builder()
+            .max_capacity(capacity)
+            // TinyLFU may refuse a new key to keep an old one, and a commit that is not kept
+            // means another load for every waiter.
+            .eviction_policy(EvictionPolicy::lru())
+            .expire_after(Retention)
+            .build();
+        let leases = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self {
+            inner: Arc::new(Inner {
+                clock,
+                records,
+                leases,
+                hasher: std::hash::RandomState::new(),
+                watchers: RwLock::default(),
+            }),
+        }
+    }
+
+    /// How many leases are live or not yet swept.
+    #[doc(hidden)]
+    pub fn lease_count(&self) -> usize {
+        self.inner.leases.iter().map(|shard| shard.lock().live.len()).sum()
+    }
+}
+
+impl<V: Send + Sync + 'static> Default for Memory<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<V> Clone for Memory<V> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<V: Send + Sync + 'static> Far<V> for Memory<V> {
+    fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<Arc<Entry<V>>>, Error> {
+        Ok(self.inner.records.get(name).and_then(|stored| stored.entry))
+    }
+
+    async fn look_up_or_lease(
+        &self,
+        name: &str,
+        token: Token,
+        ttl: Duration,
+    ) -> Result<Attempt<V>, Error> {
+        let mut leases = self.inner.shard(name);
+        let now = self.inner.clock.now();
+        let stored = self.inner.records.get(name);
+        let minimum = stored.as_ref().map_or(Version::ZERO, |stored| stored.version);
+        if let Some(entry) = stored.and_then(|stored| stored.entry)
+            && entry.age(now, Duration::ZERO) == Age::Fresh
+        {
+            return Ok(Attempt::Hit(entry));
+        }
+        if let Some(lease) = leases.live(name, now)
+            && lease.token != token
+        {
+            return Ok(Attempt::Held { remaining: lease.until.since(now) });
+        }
+        let fence = leases.grant(name, token, now, now.after(ttl));
+        Ok(Attempt::Granted(Grant { fence, minimum }))
+    }
+
+    async fn commit(
+        &self,
+        name: &str,
+        token: Token,
+        record: Record<V>,
+    ) -> Result<Commit<V>, Error> {
+        let mut leases = self.inner.shard(name);
+        if leases.take(name, token, self.inner.clock.now()).is_none() {
+            return Ok(Commit::Lost);
+        }
+        match self.inner.write(name, record) {
+            Ok(entry) => {
+                drop(leases);
+                self.inner.tell(Event::Committed { name, version: entry.version() });
+                Ok(Commit::Stored(entry))
+            }
+            Err(minimum) => {
+                drop(leases);
+                self.inner.tell(Event::Released { name });
+                Ok(Commit::Older { minimum })
+            }
+        }
+    }
+
+    async fn renew(&self, name: &str, token: Token, ttl: Duration) -> Result<Renewal, Error> {
+        let mut leases = self.inner.shard(name);
+        let now = self.inner.clock.now();
+        match leases.live(name, now) {
+            Some(lease) if lease.token == token => {
+                lease.until = now.after(ttl);
+                Ok(Renewal::Renewed)
+            }
+            _ => Ok(Renewal::Lost),
+        }
+    }
+
+    async fn release(&self, name: &str, token: Token) -> Result<(), Error> {
+        let released = self.inner.shard(name).take(name, token, self.inner.clock.now());
+        if released.is_some() {
+            self.inner.tell(Event::Released { name });
+        }
+        Ok(())
+    }
+
+    async fn put(&self, name: &str, record: Record<V>) -> Result<Put<V>, Error> {
+        let mut leases = self.inner.shard(name);
+        match self.inner.write(name, record) {
+            Ok(entry) => {
+                leases.live.remove(name);
+                drop(leases);
+                self.inner.tell(Event::Committed { name, version: entry.version() });
+                Ok(Put::Stored(entry))
+            }
+            Err(minimum) => Ok(Put::Older { minimum }),
+        }
+    }
+
+    async fn invalidate(
+        &self,
+        name: &str,
+        version: Option<Version>,
+        retention: Duration,
+    ) -> Result<Invalidated, Error> {
+        let mut leases = self.inner.shard(name);
+        leases.live.remove(name);
+        let stored = self.inner.records.get(name);
+        let known = stored.as_ref().map_or(Version::ZERO, |stored| stored.version);
+        let stays = stored.is_some_and(|stored| {
+            stored.entry.is_some() && version.is_some_and(|version| version <= stored.version)
+        });
+        if !stays {
+            let version = version.map_or(known, |version| version.max(known));
+            self.inner.records.insert(name.into(), Stored { entry: None, version, retention });
+        }
+        drop(leases);
+        self.inner.tell(Event::Invalidated { name, version });
+        Ok(Invalidated::Everywhere)
+    }
+
+    fn watch(&self, watcher: Weak<dyn Watcher>) {
+        let mut watchers = self.inner.watchers.write();
+        watchers.retain(|watcher| watcher.strong_count() > 0);
+        watchers.push(watcher.clone());
+        drop(watchers);
+        if let Some(watcher) = watcher.upgrade() {
+            watcher.on_event(Event::Connected);
+        }
+    }
+}
+
+impl<V: Send + Sync + 'static> Inner<V> {
+    fn shard(&self, name: &str) -> MutexGuard<'_, Leases> {
+        self.leases[self.hasher.hash_one(name) as usize % SHARDS].lock()
+    }
+
+    /// Writes unless a newer version is on record. The caller holds the name's shard lock.
+    fn write(&self, name: &str, record: Record<V>) -> Result<Arc<Entry<V>>, Version> {
+        let known = self.records.get(name).map_or(Version::ZERO, |stored| stored.version);
+        let Record { entry, version, retention, .. } = record;
+        let (entry, version) = match version {
+            Some(version) if version < known => return Err(known),
+            Some(version) => (entry, version),
+            None => (Arc::new(Entry::new(None, known, entry.fresh_until())), known),
+        };
+        let stored = Stored { entry: Some(entry.clone()), version, retention };
+        self.records.insert(name.into(), stored);
+        Ok(entry)
+    }
+
+    fn tell(&self, event: Event<'_>) {
+        // Strong pointers are taken first: dropping a guard's last one under the lock could run
+        // its destructor here.
+        let watchers: Vec<_> = self.watchers.read().iter().filter_map(Weak::upgrade).collect();
+        for watcher in watchers {
+            watcher.on_event(event);
+        }
+    }
+}
+
+impl Leases {
+    fn live(&mut self, name: &str, now: Moment) -> Option<&mut Lease> {
+        self.live.get_mut(name).filter(|lease| now < lease.until)
+    }
+
+    fn grant(&mut self, name: &str, token: Token, now: Moment, until: Moment) -> u64 {
+        if let Some(lease) = self.live(name, now)
+            && lease.token == token
+        {
+            lease.until = until;
+            return lease.fence;
+        }
+        if self.live.len() >= self.sweep_at.max(64) {
+            self.live.retain(|_, lease| now < lease.until);
+            self.sweep_at = self.live.len() * 2;
+        }
+        self.fence += 1;
+        self.live.insert(name.into(), Lease { token, fence: self.fence, until });
+        self.fence
+    }
+
+    fn take(&mut self, name: &str, token: Token, now: Moment) -> Option<Lease> {
+        self.live(name, now).filter(|lease| lease.token == token)?;
+        self.live.remove(name)
+    }
+}
+
+/// moka forgets a record after its retention; what is fresh is judged by the entry's own time, which
+/// follows the store's clock.
+struct Retention;
+
+impl<V> moka::Expiry<Arc<str>, Stored<V>> for Retention {
+    fn expire_after_create(
+        &self,
+        _: &Arc<str>,
+        stored: &Stored<V>,
+        _: Instant,
+    ) -> Option<Duration> {
+        Some(stored.retention)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &Arc<str>,
+        stored: &Stored<V>,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(stored.retention)
+    }
+}

@@ -1,0 +1,318 @@
+//! The far tier: the store that processes share, which also grants the leases.
+//!
+//! [`Far`] is fused on purpose. Whether a commit may be written depends on the lease, the version
+//! and the fence at one moment, and only a store that sees all three can say so atomically.
+//!
+//! # The contract
+//!
+//! A *record* of a name is an entry, or a tombstone: an invalidation's version without a value.
+//! Every implementer MUST:
+//!
+//! 1. *(one holder)* grant a lease only while no other is live; successive grants of a name carry
+//!    growing fencing tokens.
+//! 2. *(token)* refuse a commit whose token is not the current lease's: [`Commit::Lost`].
+//! 3. *(never backwards)* refuse a commit or put whose version is below the record's:
+//!    [`Commit::Older`]. An equal version is accepted.
+//! 4. *(integers)* compare versions as two unsigned 64-bit integers.
+//! 5. *(revoke)* end the lease in the air with every invalidation and every put that is stored,
+//!    before it is acknowledged.
+//! 6. *(tombstone)* keep the version of an invalidation for its retention, and report it as the
+//!    minimum with the next grant. An entry at or above that version stays.
+//! 7. *(idempotent)* let each call be repeated with the same token without another effect than the
+//!    first: a call that timed out may have been carried out.
+//! 8. *(expiry)* let a lease that is not renewed end after its ttl, and a renewal extend only the
+//!    lease of its token.
+//! 9. *(messages)* tell every watcher, in every process, of each commit, put, invalidation and
+//!    release, after it took effect; say [`Event::Disconnected`] as soon as messages may be lost and
+//!    [`Event::Connected`] when they flow again. While they flow, an answer from
+//!    [`look_up_or_lease`](Far::look_up_or_lease) of `Held` is followed by a message when that lease
+//!    ends by commit or release.
+//! 10. *(bounded)* end every call within the implementer's own timeout.
+//! 11. *(cancel safe)* stay consistent when a call's future is dropped; the call may then have been
+//!     carried out or not.
+//! 12. *(quiet)* show no key and no value in an error or log.
+//!
+//! `tests/far` stamps a test per clause over every implementer.
+
+use std::{
+    error, fmt,
+    future::Future,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use crate::{Clock, Entry, Version};
+
+mod erased;
+mod memory;
+#[cfg(feature = "redis")]
+mod redis;
+
+pub(crate) use self::erased::Erased;
+pub use self::memory::Memory;
+#[cfg(feature = "redis")]
+pub use self::redis::Redis;
+
+/// A store that processes share and that grants leases. See the [module](self) for the contract.
+///
+/// Implement it to bring a store of your own; use [`Memory`] or `Redis` otherwise.
+pub trait Far<V>: Send + Sync + 'static {
+    /// The clock whose moments are in the entries that this tier returns.
+    fn clock(&self) -> &Clock;
+
+    /// The entry of `name`, fresh or not. Tombstones are not returned.
+    fn read(&self, name: &str)
+    -> impl Future<Output = Result<Option<Arc<Entry<V>>>, Error>> + Send;
+
+    /// The fresh entry of `name`, or the lease on it, or how long another holds the lease.
+    fn look_up_or_lease(
+        &self,
+        name: &str,
+        token: Token,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Attempt<V>, Error>> + Send;
+
+    /// Writes what the holder of `token` loaded, and ends its lease, written or not.
+    fn commit(
+        &self,
+        name: &str,
+        token: Token,
+        record: Record<V>,
+    ) -> impl Future<Output = Result<Commit<V>, Error>> + Send;
+
+    /// Extends the lease of `token` to `ttl` from now.
+    fn renew(
+        &self,
+        name: &str,
+        token: Token,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Renewal, Error>> + Send;
+
+    /// Ends the lease of `token`, so that another may load.
+    fn release(&self, name: &str, token: Token) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Writes without a lease: iff not older than the record. Revokes the lease in the air.
+    fn put(
+        &self,
+        name: &str,
+        record: Record<V>,
+    ) -> impl Future<Output = Result<Put<V>, Error>> + Send;
+
+    /// Revokes the lease and replaces an entry below `version` (any entry, without one) with a
+    /// tombstone that lasts for `retention`.
+    fn invalidate(
+        &self,
+        name: &str,
+        version: Option<Version>,
+        retention: Duration,
+    ) -> impl Future<Output = Result<Invalidated, Error>> + Send;
+
+    /// Tells `watcher` of every event from now on, until it is dropped. Messages count as
+    /// disconnected until the first [`Event::Connected`].
+    fn watch(&self, watcher: Weak<dyn Watcher>);
+}
+
+/// Hears what happens in a far tier.
+pub trait Watcher: Send + Sync + 'static {
+    /// Called on the task that reads the messages: must be quick and must not block.
+    fn on_event(&self, event: Event<'_>);
+}
+
+/// What happened in a far tier.
+#[non_exhaustive]
+#[derive(Clone, Copy)]
+pub enum Event<'a> {
+    /// An entry was written.
+    Committed {
+        /// The entry's name.
+        name: &'a str,
+        /// The entry's version.
+        version: Version,
+    },
+    /// An entry was invalidated and its lease revoked.
+    Invalidated {
+        /// The entry's name.
+        name: &'a str,
+        /// Entries at or above this version stay valid; without one, none does.
+        version: Option<Version>,
+    },
+    /// A lease ended without a commit.
+    Released {
+        /// The lease's name.
+        name: &'a str,
+    },
+    /// Messages may be lost from now on.
+    Disconnected,
+    /// Messages flow; those since the last `Disconnected` may be lost.
+    Connected,
+}
+
+/// Names one lease. Random, and new for every attempt: an owner's name would let two loads of one
+/// process around an invalidation pass for each other.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token([u8; 16]);
+
+impl Token {
+    /// A token that no other lease has.
+    pub fn random() -> Self {
+        Self(fastrand::u128(..).to_be_bytes())
+    }
+
+    /// The token's bytes, as kept in shared stores.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({:08x}…)", u128::from_be_bytes(self.0) >> 96)
+    }
+}
+
+/// The answer to [`Far::look_up_or_lease`].
+#[derive(Debug)]
+pub enum Attempt<V> {
+    /// There is a fresh entry.
+    Hit(Arc<Entry<V>>),
+    /// The lease is the caller's.
+    Granted(Grant),
+    /// Another holds the lease.
+    Held {
+        /// When to look again if no message comes: the rest of that lease, or less.
+        remaining: Duration,
+    },
+}
+
+/// A lease that was granted.
+#[must_use = "a lease that is neither committed nor released holds up the others for its ttl"]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Grant {
+    /// The fencing token: grows with every grant of a name.
+    pub fence: u64,
+    /// The version on record: a load below it will be refused.
+    pub minimum: Version,
+}
+
+/// What is to be written.
+#[derive(Debug)]
+pub struct Record<V> {
+    /// The entry. Its `fresh_until` is the writer's estimate; a store with a clock of its own goes by
+    /// `ttl`.
+    pub entry: Arc<Entry<V>>,
+    /// The entry's version. Without one (an absence from an origin that does not version
+    /// deletions) it is judged by the lease alone and takes over the version on record.
+    pub version: Option<Version>,
+    /// How long it is fresh.
+    pub ttl: Duration,
+    /// How long it, and with it its version, is kept.
+    pub retention: Duration,
+}
+
+/// What became of a commit.
+#[must_use = "a refused commit was not written"]
+#[derive(Debug)]
+pub enum Commit<V> {
+    /// Written, as this entry.
+    Stored(Arc<Entry<V>>),
+    /// Refused: a newer version is on record.
+    Older {
+        /// The version on record.
+        minimum: Version,
+    },
+    /// Refused: the lease expired or was revoked.
+    Lost,
+}
+
+/// What became of a put.
+#[must_use = "an older put was not written"]
+#[derive(Debug)]
+pub enum Put<V> {
+    /// Written.
+    Stored(Arc<Entry<V>>),
+    /// Refused: a newer version is on record.
+    Older {
+        /// The version on record.
+        minimum: Version,
+    },
+}
+
+/// What became of a renewal.
+#[must_use = "a lost lease can no longer commit"]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Renewal {
+    /// The lease lasts for another ttl.
+    Renewed,
+    /// The lease expired or was revoked.
+    Lost,
+}
+
+/// An acknowledged invalidation, and how far it reached.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Invalidated {
+    /// The far tier and the near tier of every connected process have dropped the older entry.
+    Everywhere,
+    /// The far tier has dropped the older entry; at least one process did not confirm in time that
+    /// its near tier has. It will when the message reaches it, or after its near ttl.
+    Unconfirmed,
+}
+
+/// Why a far tier could not do what it was asked. Shows neither keys nor values.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    source: Option<Box<dyn error::Error + Send + Sync>>,
+}
+
+/// The kinds of [`Error`].
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ErrorKind {
+    /// The address or the options cannot be used.
+    Config,
+    /// No connection, or it broke.
+    Unreachable,
+    /// No answer within the far timeout. The call may have been carried out.
+    Timeout,
+    /// The store refused: out of memory, read-only, no permission, …
+    Refused,
+    /// A value could not be encoded, or a stored one not decoded.
+    Codec,
+}
+
+impl Error {
+    /// An error of this kind with its cause.
+    pub fn new(kind: ErrorKind, source: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
+        Self { kind, source: Some(source.into()) }
+    }
+
+    /// What kind of error this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            ErrorKind::Config => "the far tier's address or options cannot be used",
+            ErrorKind::Unreachable => "the far tier cannot be reached",
+            ErrorKind::Timeout => "the far tier did not answer within the far timeout",
+            ErrorKind::Refused => "the far tier refused the command",
+            ErrorKind::Codec => "a value could not be encoded or decoded",
+        })
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

@@ -1,0 +1,34 @@
+-- KEYS entry, lease
+-- ARGV token ('' for a put), kind, version ('' takes over the one on record), ttl ms, retention ms, payload,
+--      channel, tail of the message
+-- {1, version} stored | {0} lease lost | {-1, version on record} older | {-2, reason} the server refused the write
+local put = ARGV[1] == ''
+local lease = redis.call('GETRANGE', KEYS[2], 0, 23)
+local mine = not put and string.sub(lease, 1, 16) == ARGV[1]
+if not put and not mine then return {0} end
+
+local h = header(redis.call('GETRANGE', KEYS[1], 0, HEADER - 1))
+local version = ARGV[3]
+local reply
+if version == '' then version = h and string.sub(h, 3, 18) or string.rep('\0', 16) end
+if h and compare(version, string.sub(h, 3, 18)) < 0 then
+  reply = {-1, string.sub(h, 3, 18)}
+else
+  local now = now_us()
+  local floor = now
+  if #lease == 24 then floor = math.max(floor, u64(lease, 17)) end
+  if h then floor = math.max(floor, u64(h, 19)) end
+  local fresh = math.floor(now / 1000) + tonumber(ARGV[4])
+  local bytes = '\1' .. ARGV[2] .. version .. pack(floor) .. pack(fresh) .. ARGV[6]
+  -- pcall: out of memory must still end the lease
+  local set = redis.pcall('SET', KEYS[1], bytes, 'PX', ARGV[5])
+  if type(set) == 'table' and set.err then reply = {-2, set.err} else reply = {1, version} end
+end
+local stored = reply[1] == 1
+if mine or (stored and #lease > 0) then redis.call('DEL', KEYS[2]) end
+if stored then
+  redis.call('PUBLISH', ARGV[7], 'C' .. version .. ARGV[8])
+elseif mine then
+  redis.call('PUBLISH', ARGV[7], 'R' .. version .. ARGV[8])
+end
+return reply

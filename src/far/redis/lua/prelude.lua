@@ -1,0 +1,39 @@
+-- entry: 34 bytes + payload
+--   1 format (1) | 2 kind 'V' value, 'N' absent, 'T' tombstone | 3-18 version, two u64
+--   19-26 fence floor, u64 | 27-34 fresh until, u64 ms of this server | payload          (all big-endian)
+-- lease: 16 bytes token | 17-24 fence, u64; it expires by its own PX
+-- Versions are compared as four u32: a Lua number is exact only to 2^53, and `<` on strings follows
+-- the server's locale. A script must not call GET: that name counts the clients' plain reads.
+local HEADER = 34
+local TWO32 = 4294967296
+
+local function u64(bytes, at)
+  local high, low = struct.unpack('>I4I4', bytes, at)
+  return high * TWO32 + low
+end
+
+local function pack(n)
+  local high = math.floor(n / TWO32)
+  return struct.pack('>I4I4', high, n - high * TWO32)
+end
+
+-- microseconds of this server: exact in a Lua number until the year 2255
+local function now_us()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000000 + tonumber(t[2])
+end
+
+-- -1, 0, 1 as version a is older, equal, newer than b
+local function compare(a, b)
+  local x = {struct.unpack('>I4I4I4I4', a)}
+  local y = {struct.unpack('>I4I4I4I4', b)}
+  for i = 1, 4 do
+    if x[i] ~= y[i] then return x[i] > y[i] and 1 or -1 end
+  end
+  return 0
+end
+
+-- an entry of another format is no entry
+local function header(bytes)
+  if bytes and #bytes >= HEADER and string.byte(bytes, 1) == 1 then return string.sub(bytes, 1, HEADER) end
+end

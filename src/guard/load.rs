@@ -1,0 +1,259 @@
+//! The load side of a flight: the origin is asked here and nowhere else.
+
+use std::{
+    error,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{task::JoinHandle, time::Instant};
+use tracing::Instrument;
+
+use super::{
+    Core,
+    fetch::{Answer, Arrival, FOREVER},
+};
+use crate::{
+    Bypass, Entry, Error, Fetched, Loaded, Outcome, Version,
+    entry::Age,
+    far::{Commit, Grant, Record, Renewal, Token},
+    flight::{Landing, Mark, Ticket},
+};
+
+impl<V: Send + Sync + 'static> Core<V> {
+    /// Loads under a lease and commits; renews the lease meanwhile.
+    pub(super) async fn load_leased<F, Fut, E>(
+        &self,
+        ticket: &Ticket<Answer<V>>,
+        token: Token,
+        grant: Grant,
+        load: &mut F,
+    ) -> Arrival<V>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
+    {
+        let name = ticket.name();
+        let keeper = self.keep_lease(name, token);
+        tokio::pin!(keeper);
+        let mut held = true;
+        let deadline = self.load_deadline();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let mark = ticket.mark();
+            let loading = self.load_once(load, deadline);
+            tokio::pin!(loading);
+            // Both are polled all the time: a load that takes longer than the lease keeps it.
+            let loaded = loop {
+                tokio::select! {
+                    loaded = &mut loading => break loaded,
+                    () = &mut keeper, if held => held = false,
+                }
+            };
+            let loaded = match loaded {
+                Ok(loaded) => loaded,
+                Err(error) => {
+                    self.release(name, token).await;
+                    return Arrival::failed(error);
+                }
+            };
+            let cacheable = loaded.cacheable;
+            let record = self.record(loaded);
+            if !cacheable {
+                self.release(name, token).await;
+                return Arrival::of_those_before(mark, record.entry);
+            }
+            let version = record.entry.version();
+            if record.version.is_none() || version >= grant.minimum {
+                return self.commit(ticket, token, mark, record).await;
+            }
+
+            // The origin is behind what was acknowledged: a lagging replica. Ask again, and keep
+            // the others from doing the same meanwhile.
+            tracing::debug!(%version, minimum = %grant.minimum, "load refused: older than the record");
+            let again = Instant::now() + pause;
+            if again >= deadline {
+                self.release(name, token).await;
+                let minimum = grant.minimum;
+                return Arrival::failed(Error::Outdated { loaded: version, minimum });
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            let paused = tokio::time::sleep_until(again);
+            tokio::pin!(paused);
+            while !paused.is_elapsed() {
+                tokio::select! {
+                    () = &mut paused => {}
+                    () = &mut keeper, if held => held = false,
+                }
+            }
+        }
+    }
+
+    /// Loads while the far tier does not answer: one load for this process, kept shortly.
+    pub(super) async fn load_alone<F, Fut, E>(&self, mut load: F) -> Arrival<V>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
+    {
+        match self.load_once(&mut load, self.load_deadline()).await {
+            Ok(loaded) => {
+                let cacheable = loaded.cacheable;
+                let arrival = self.unshared(self.record(loaded).entry);
+                if cacheable { arrival } else { Arrival { keep: None, ..arrival } }
+            }
+            Err(error) => Arrival::failed(error),
+        }
+    }
+
+    async fn commit(
+        &self,
+        ticket: &Ticket<Answer<V>>,
+        token: Token,
+        mark: Mark,
+        record: Record<V>,
+    ) -> Arrival<V> {
+        let name = ticket.name();
+        let loaded = record.entry.clone();
+        match self.far.commit(name, token, record).await {
+            // Accepted means that the lease was never revoked: no invalidation came between this
+            // load's beginning and now, so the value is right also for who boarded meanwhile.
+            Ok(Commit::Stored(entry)) => {
+                let answer = Ok(Fetched::new(entry.clone(), Outcome::Loaded));
+                Arrival {
+                    landing: Landing::for_all(answer),
+                    keep: Some((entry, self.policy.near_ttl)),
+                }
+            }
+            Ok(refused) => {
+                tracing::debug!(
+                    lost = matches!(refused, Commit::Lost),
+                    "commit refused: something newer came between"
+                );
+                let reread = ticket.mark();
+                match self.far.read(name).await {
+                    Ok(Some(entry)) if entry.age(self.now(), Duration::ZERO) == Age::Fresh => {
+                        self.arrive(reread, entry, Outcome::Awaited)
+                    }
+                    _ => Arrival::of_those_before(mark, loaded),
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "commit failed; the answer stays in this process");
+                self.unshared(loaded)
+            }
+        }
+    }
+
+    /// An answer that the far tier did not take.
+    fn unshared(&self, entry: Arc<Entry<V>>) -> Arrival<V> {
+        let outcome = Outcome::Bypassed(Bypass::FarUnavailable);
+        let answer = Ok(Fetched::new(entry.clone(), outcome));
+        let keep = Some((entry, self.policy.near_outage_ttl));
+        Arrival { landing: Landing::for_all(answer), keep }
+    }
+
+    /// One call to the origin, on its own task: a loader that blocks or panics harms neither the
+    /// lease's renewal nor the flight.
+    async fn load_once<F, Fut, E>(
+        &self,
+        load: &mut F,
+        deadline: Instant,
+    ) -> Result<Loaded<V>, Error>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
+    {
+        // The closure itself may panic before there is a future.
+        let Ok(loading) = catch_unwind(AssertUnwindSafe(load)) else {
+            return Err(Error::LoadPanicked);
+        };
+        let loading = async move { loading.await.map_err(|error| Arc::from(error.into())) };
+        let mut task = AbortOnDrop(tokio::spawn(loading.instrument(tracing::debug_span!("load"))));
+        match tokio::time::timeout_at(deadline, &mut task.0).await {
+            Ok(Ok(loaded)) => loaded.map_err(Error::Origin),
+            Ok(Err(joined)) if joined.is_panic() => Err(Error::LoadPanicked),
+            Ok(Err(_)) => Err(Error::Abandoned),
+            Err(_) => Err(Error::LoadTimeout { after: self.policy.load_timeout }),
+        }
+    }
+
+    /// Renews until the lease is lost.
+    async fn keep_lease(&self, name: &str, token: Token) {
+        let ttl = self.policy.lease_ttl;
+        loop {
+            tokio::time::sleep(ttl / 3).await;
+            match self.far.renew(name, token, ttl).await {
+                Ok(Renewal::Renewed) => {}
+                Ok(Renewal::Lost) => {
+                    tracing::debug!("lease lost while loading");
+                    return;
+                }
+                // It may still be ours: the commit will tell.
+                Err(error) => tracing::debug!(%error, "lease renewal failed"),
+            }
+        }
+    }
+
+    async fn release(&self, name: &str, token: Token) {
+        if let Err(error) = self.far.release(name, token).await {
+            tracing::debug!(%error, "release failed; the lease ends after its ttl");
+        }
+    }
+
+    /// What is to be stored for a load, with its times set by the policy.
+    pub(super) fn record(&self, loaded: Loaded<V>) -> Record<V> {
+        let default = match loaded.value {
+            Some(_) => self.policy.ttl,
+            None => self.policy.negative_ttl,
+        };
+        let ttl = self.policy.spread(loaded.ttl.unwrap_or(default));
+        let entry = Entry::new(
+            loaded.value,
+            loaded.version.unwrap_or(Version::ZERO),
+            self.now().after(ttl),
+        );
+        Record {
+            entry: Arc::new(entry),
+            version: loaded.version,
+            ttl,
+            retention: self.policy.retention(ttl),
+        }
+    }
+
+    /// How long the near tier may keep an entry. Asked under the name's lock when one is kept: the
+    /// flag falls before the near tier is cleared, so an entry that is kept after the clearing is
+    /// kept shortly.
+    pub(super) fn near_ttl(&self) -> Duration {
+        if self.connected.load(Ordering::Acquire) {
+            self.policy.near_ttl
+        } else {
+            self.policy.near_ttl.min(self.policy.near_outage_ttl)
+        }
+    }
+
+    /// An answer that went past every tier.
+    pub(super) fn bypassed(&self, loaded: Loaded<V>, why: Bypass) -> Fetched<V> {
+        Fetched::new(self.record(loaded).entry, Outcome::Bypassed(why))
+    }
+
+    fn load_deadline(&self) -> Instant {
+        Instant::now() + self.policy.load_timeout.min(FOREVER)
+    }
+}
+
+/// How long to wait before asking a lagging origin again, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,125 @@
+//! The guard: the story of one fetch, a verb per file.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::{
+    Bypass, Error, Fetched, Loaded, Policy,
+    far::{Erased, Event, Watcher},
+    flight::Flights,
+    guard::waiters::Waiters,
+    near::Near,
+};
+
+mod builder;
+mod fetch;
+mod load;
+mod waiters;
+mod write;
+
+pub use self::{builder::GuardBuilder, write::Write};
+
+/// Guards the loads of one kind of value.
+///
+/// `K` is the key as callers have it (`str`, `u64`, a type of yours), `V` the value. Clones share
+/// everything. Make one guard per kind of value and keep it: flights and the near tier live in it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), cattleguard::Error> {
+/// use cattleguard::{Guard, Loaded};
+///
+/// let users: Guard<u64, String> = Guard::builder().build();
+///
+/// let ada = users
+///     .fetch(&42, || async { Ok::<_, std::io::Error>(Loaded::found("Ada".to_owned(), 1)) })
+///     .await?;
+/// assert_eq!(ada.value().map(String::as_str), Some("Ada"));
+/// # Ok(()) }
+/// ```
+pub struct Guard<K: ?Sized, V> {
+    core: Arc<Core<V>>,
+    key: PhantomData<fn(&K)>,
+}
+
+/// What all clones of a guard, its flights and its watcher share.
+struct Core<V> {
+    policy: Policy,
+    near: Near<V>,
+    flights: Arc<Flights<Result<Fetched<V>, Error>>>,
+    waiters: Waiters,
+    far: Erased<V>,
+    /// Whether messages from other processes arrive. While they do not, near entries live
+    /// shortly. Written by the watcher only; a flight that reads the old value has not landed yet and
+    /// is closed by the same event.
+    connected: AtomicBool,
+}
+
+impl<K: ?Sized, V> Guard<K, V> {
+    /// Starts a guard with good defaults: embedded far tier, 10,000 near entries, [`Policy`]'s
+    /// times.
+    pub fn builder() -> GuardBuilder<K, V> {
+        GuardBuilder::new()
+    }
+}
+
+impl<K: ?Sized, V: Send + Sync + 'static> Guard<K, V> {
+    /// How many flights are open now. Zero when idle.
+    pub fn flights(&self) -> usize {
+        self.core.flights.open_count()
+    }
+
+    pub(crate) fn bypassed(&self, loaded: Loaded<V>, why: Bypass) -> Fetched<V> {
+        self.core.bypassed(loaded, why)
+    }
+}
+
+impl<K: ?Sized, V> Clone for Guard<K, V> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone(), key: PhantomData }
+    }
+}
+
+impl<K: ?Sized, V> fmt::Debug for Guard<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("policy", &self.core.policy).finish_non_exhaustive()
+    }
+}
+
+/// Messages from the far tier, this process's own among them: what those repeat has been done already
+/// and does no harm twice.
+impl<V: Send + Sync + 'static> Watcher for Core<V> {
+    fn on_event(&self, event: Event<'_>) {
+        match event {
+            Event::Committed { name, version } => {
+                self.flights.raise(name, version, || self.near.drop_older(name, Some(version)));
+                self.waiters.wake(name);
+            }
+            Event::Invalidated { name, version } => {
+                self.flights.close(name, || self.near.drop_older(name, version));
+                self.waiters.wake(name);
+            }
+            Event::Released { name } => self.waiters.wake(name),
+            Event::Disconnected => {
+                tracing::debug!("far tier messages stopped");
+                self.connected.store(false, Ordering::Release);
+                self.near.clear();
+                self.waiters.wake_all();
+            }
+            Event::Connected => {
+                // A flight that read before this moment may have missed a message: it must not
+                // fill the near tier for long.
+                self.flights.close_all();
+                self.near.clear();
+                self.connected.store(true, Ordering::Release);
+                self.waiters.wake_all();
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod clock;
+pub mod codec;
+mod entry;
+mod error;
+pub mod far;
+mod flight;
+mod guard;
+mod key;
+mod near;
+mod outcome;
+mod policy;
+#[cfg(feature = "redis")]
+pub mod redis;
+pub mod tower;
+mod version;
+
+pub use self::{
+    clock::{Clock, Moment},
+    entry::{Entry, Fetched, Loaded},
+    error::Error,
+    guard::{Guard, GuardBuilder, Write},
+    key::{Key, Name},
+    outcome::{Bypass, Outcome, Tier},
+    policy::Policy,
+    tower::GuardLayer,
+    version::Version,
+};

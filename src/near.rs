@@ -1,0 +1,85 @@
+//! The near tier: a bounded map in this process. Entries carry their own times, so nothing here
+//! expires by itself; a look decides.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{Clock, Entry, Moment, Version, entry::Age};
+
+pub(crate) struct Near<V> {
+    clock: Clock,
+    /// `None` turns the tier off.
+    entries: Option<quick_cache::sync::Cache<Arc<str>, Kept<V>>>,
+}
+
+struct Kept<V> {
+    entry: Arc<Entry<V>>,
+    until: Moment,
+}
+
+impl<V> Clone for Kept<V> {
+    fn clone(&self) -> Self {
+        Self { entry: self.entry.clone(), until: self.until }
+    }
+}
+
+pub(crate) enum Look<V> {
+    Fresh(Arc<Entry<V>>),
+    Stale(Arc<Entry<V>>),
+    Miss,
+}
+
+impl<V> Near<V> {
+    pub(crate) fn new(capacity: usize, clock: Clock) -> Self {
+        let entries = (capacity > 0).then(|| quick_cache::sync::Cache::new(capacity));
+        Self { clock, entries }
+    }
+
+    pub(crate) fn look(&self, name: &str, grace: Duration) -> Look<V> {
+        let Some(kept) = self.entries.as_ref().and_then(|entries| entries.get(name)) else {
+            return Look::Miss;
+        };
+        let now = self.clock.now();
+        if now >= kept.until {
+            return Look::Miss;
+        }
+        match kept.entry.age(now, grace) {
+            Age::Fresh => Look::Fresh(kept.entry),
+            Age::Stale => Look::Stale(kept.entry),
+            Age::Dead => Look::Miss,
+        }
+    }
+
+    /// Keeps `entry` for `ttl` at most, unless a newer one is there or `ttl` is zero.
+    ///
+    /// Callers hold the name's lock in `Flights`, which makes look-then-insert one step.
+    pub(crate) fn keep(&self, name: &Arc<str>, entry: &Arc<Entry<V>>, ttl: Duration) {
+        let Some(entries) = &self.entries else { return };
+        let newer = |kept: Kept<V>| kept.entry.version() > entry.version();
+        if ttl.is_zero() || entries.peek(name).is_some_and(newer) {
+            return;
+        }
+        let until = self.clock.now().after(ttl);
+        entries.insert(name.clone(), Kept { entry: entry.clone(), until });
+    }
+
+    /// Drops the entry below `version`, or whatever there is.
+    pub(crate) fn drop_older(&self, name: &str, version: Option<Version>) {
+        if let Some(entries) = &self.entries {
+            entries.remove_if(name, |kept| {
+                version.is_none_or(|version| kept.entry.version() < version)
+            });
+        }
+    }
+
+    /// Drops everything.
+    pub(crate) fn clear(&self) {
+        if let Some(entries) = &self.entries {
+            entries.clear();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.as_ref().map_or(0, |entries| entries.len())
+    }
+}

@@ -1,0 +1,70 @@
+use std::fmt;
+
+/// How a request was answered.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Outcome {
+    /// A fresh entry of this tier.
+    Hit(Tier),
+    /// An entry within grace, while one flight refreshes it.
+    Stale(Tier),
+    /// This caller's miss made the load.
+    Loaded,
+    /// Shared the flight that another caller of this process started.
+    Followed,
+    /// Waited for the load of another process.
+    Awaited,
+    /// Answered without the guard's full protection.
+    Bypassed(Bypass),
+}
+
+/// Where an entry was found.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Tier {
+    /// In this process.
+    Near,
+    /// In the store that processes share.
+    Far,
+}
+
+/// Why a request was answered without the guard's full protection.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Bypass {
+    /// The request has no key: it went straight to the origin.
+    NoKey,
+    /// The far tier did not answer: one load per process instead of one in the fleet.
+    FarUnavailable,
+}
+
+impl Outcome {
+    /// A short, stable word for logs and metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit(Tier::Near) => "hit_near",
+            Self::Hit(Tier::Far) => "hit_far",
+            Self::Stale(Tier::Near) => "stale_near",
+            Self::Stale(Tier::Far) => "stale_far",
+            Self::Loaded => "loaded",
+            Self::Followed => "followed",
+            Self::Awaited => "awaited",
+            Self::Bypassed(Bypass::NoKey) => "bypassed_no_key",
+            Self::Bypassed(Bypass::FarUnavailable) => "bypassed_far_unavailable",
+        }
+    }
+
+    /// How a caller who came along sees an answer that reached the leader like this.
+    pub(crate) fn followed(self) -> Self {
+        match self {
+            Self::Stale(_) | Self::Bypassed(_) => self,
+            _ => Self::Followed,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,143 @@
+use std::time::Duration;
+
+/// The times and limits by which a guard keeps entries and waits for them.
+///
+/// ```
+/// use std::time::Duration;
+/// use cattleguard::Policy;
+///
+/// let policy = Policy::default().ttl(Duration::from_secs(300)).grace(Duration::ZERO);
+/// ```
+#[must_use = "a policy has no effect until it is given to a guard"]
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub(crate) ttl: Duration,
+    pub(crate) negative_ttl: Duration,
+    pub(crate) jitter: f64,
+    pub(crate) grace: Duration,
+    pub(crate) margin: Duration,
+    pub(crate) near_ttl: Duration,
+    pub(crate) near_outage_ttl: Duration,
+    pub(crate) lease_ttl: Duration,
+    pub(crate) wait_timeout: Duration,
+    pub(crate) load_timeout: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(60),
+            negative_ttl: Duration::from_secs(5),
+            jitter: 0.1,
+            grace: Duration::from_secs(30),
+            margin: Duration::from_secs(60),
+            near_ttl: Duration::from_secs(5),
+            near_outage_ttl: Duration::from_millis(500),
+            lease_ttl: Duration::from_secs(2),
+            wait_timeout: Duration::from_secs(10),
+            load_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Policy {
+    /// How long a value is fresh. Default 60 s; a load may say otherwise with
+    /// [`Loaded::ttl`](crate::Loaded::ttl).
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// How long "known absent" is fresh. Default 5 s. Lengthen it where rows are rarely created
+    /// after somebody asked for them, or where creation invalidates.
+    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.negative_ttl = ttl;
+        self
+    }
+
+    /// The share of the ttl that may be cut off at random when an entry is written, so that entries
+    /// written together do not expire together. Default 0.1; clamped to 0–1, zero turns it off.
+    pub fn jitter(mut self, share: f64) -> Self {
+        self.jitter = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
+        self
+    }
+
+    /// How long after its ttl an entry is served stale while one flight refreshes it. Default 30 s;
+    /// zero turns grace off, and callers wait for the load of an expired entry. An invalidated entry
+    /// is never served stale.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// How long a version is remembered after its value can no longer be served: the time within
+    /// which late writers and lagging replicas are still recognised. Default 60 s; lengthen it beyond
+    /// your worst replication lag.
+    pub fn margin(mut self, margin: Duration) -> Self {
+        self.margin = margin;
+        self
+    }
+
+    /// How long an entry lives in the near tier at most. Default 5 s. Messages drop older entries at
+    /// once; this bounds what a lost message could cost.
+    pub fn near_ttl(mut self, ttl: Duration) -> Self {
+        self.near_ttl = ttl;
+        self
+    }
+
+    /// How long a near entry lives at most while messages from other processes do not arrive. Default
+    /// 500 ms; zero turns the near tier off for that time.
+    pub fn near_outage_ttl(mut self, ttl: Duration) -> Self {
+        self.near_outage_ttl = ttl;
+        self
+    }
+
+    /// How long a lease lasts without renewal: what a crashed holder costs the others. Default 2 s,
+    /// renewed at a third of it while the load runs; at least 30 ms. Lengthen it if a process may
+    /// freeze for longer (the freeze is safe either way, but may cost a second load).
+    pub fn lease_ttl(mut self, ttl: Duration) -> Self {
+        self.lease_ttl = ttl.max(Duration::from_millis(30));
+        self
+    }
+
+    /// How long a fetch waits for another process's answer. Default 10 s; then
+    /// [`Error::WaitTimeout`](crate::Error::WaitTimeout).
+    pub fn wait_timeout(mut self, timeout: Duration) -> Self {
+        self.wait_timeout = timeout;
+        self
+    }
+
+    /// How long a load may take, all its attempts together. Default 10 s; then the load is aborted
+    /// and its callers get [`Error::LoadTimeout`](crate::Error::LoadTimeout).
+    pub fn load_timeout(mut self, timeout: Duration) -> Self {
+        self.load_timeout = timeout;
+        self
+    }
+
+    /// How long a record with this ttl must stay in the far tier, so that its version outlives
+    /// every moment at which an older value could still arrive.
+    pub(crate) fn retention(&self, ttl: Duration) -> Duration {
+        ttl.saturating_add(self.grace).saturating_add(self.margin)
+    }
+
+    /// `ttl` with a random part of the jitter share cut off.
+    pub(crate) fn spread(&self, ttl: Duration) -> Duration {
+        ttl.mul_f64(1.0 - self.jitter * fastrand::f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_shortens_and_spreads() {
+        let policy = Policy::default().jitter(0.2);
+        let second = Duration::from_secs(1);
+        let ttls: Vec<_> = (0..1000).map(|_| policy.spread(second)).collect();
+        assert!(ttls.iter().all(|t| *t <= second && *t >= second.mul_f64(0.8)));
+        assert!(ttls.iter().max() > ttls.iter().min());
+        assert_eq!(Policy::default().jitter(0.0).spread(second), second);
+        assert_eq!(Policy::default().jitter(f64::NAN).spread(second), second);
+    }
+}

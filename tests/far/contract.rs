@@ -1,0 +1,382 @@
+//! One test per clause of the contract in `cattleguard::far`, for any implementer.
+
+use std::{
+    future::Future,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use cattleguard::{
+    Entry, Version,
+    far::{Attempt, Commit, Event, Far, Grant, Put, Record, Renewal, Token, Watcher},
+};
+use futures::FutureExt;
+use parking_lot::Mutex;
+
+pub const LONG: Duration = Duration::from_secs(30);
+const SHORT: Duration = Duration::from_millis(40);
+
+/// A name that no other test uses: all share one server.
+pub fn fresh_name() -> String {
+    format!("n{{{}}}%:ä", fastrand::u64(..))
+}
+
+pub fn record(
+    far: &impl Far<String>,
+    value: Option<&str>,
+    version: impl Into<Version>,
+) -> Record<String> {
+    record_for(far, value, version.into(), LONG)
+}
+
+/// A record that is stale as soon as it is written, and remembered.
+fn stale(far: &impl Far<String>, value: &str, version: impl Into<Version>) -> Record<String> {
+    record_for(far, Some(value), version.into(), Duration::from_millis(1))
+}
+
+fn record_for(
+    far: &impl Far<String>,
+    value: Option<&str>,
+    version: Version,
+    ttl: Duration,
+) -> Record<String> {
+    let entry = Entry::new(value.map(str::to_owned), version, far.clock().now().after(ttl));
+    Record { entry: Arc::new(entry), version: Some(version), ttl, retention: LONG * 2 }
+}
+
+pub async fn lease(far: &impl Far<String>, name: &str, ttl: Duration) -> (Token, Grant) {
+    let token = Token::random();
+    match far.look_up_or_lease(name, token, ttl).await.expect("a look-up") {
+        Attempt::Granted(grant) => (token, grant),
+        other => panic!("not granted: {other:?}"),
+    }
+}
+
+/// Asks again until the lease is granted, for a bounded time.
+async fn lease_soon(far: &impl Far<String>, name: &str) -> (Token, Grant) {
+    let token = Token::random();
+    let answer = eventually(async || match far.look_up_or_lease(name, token, LONG).await {
+        Ok(Attempt::Granted(grant)) => Some(grant),
+        _ => None,
+    });
+    (token, answer.await)
+}
+
+/// The first `Some` of a condition that is asked for a bounded time.
+pub async fn eventually<T>(mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = condition().await {
+            return found;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(10), "did not come true within 10 s");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn value(far: &impl Far<String>, name: &str) -> Option<String> {
+    far.read(name).await.expect("a read").and_then(|entry| entry.value().cloned())
+}
+
+pub async fn one_holder_and_fences_grow<F: Far<String> + Clone>(far: F) {
+    let name = fresh_name();
+    let mut last_fence = 0;
+    for _ in 0..3 {
+        let attempts = (0..50).map(|_| {
+            let (far, name) = (far.clone(), name.clone());
+            tokio::spawn(async move {
+                let token = Token::random();
+                (token, far.look_up_or_lease(&name, token, LONG).await.expect("a look-up"))
+            })
+        });
+        let mut granted = Vec::new();
+        for attempt in attempts.collect::<Vec<_>>() {
+            match attempt.await.expect("a task") {
+                (token, Attempt::Granted(grant)) => granted.push((token, grant)),
+                (_, Attempt::Held { remaining }) => assert!(remaining <= LONG),
+                (_, Attempt::Hit(_)) => panic!("nothing was stored"),
+            }
+        }
+        let [(token, grant)] = granted[..] else { panic!("{} holders", granted.len()) };
+        assert!(grant.fence > last_fence, "{} after {last_fence}", grant.fence);
+        last_fence = grant.fence;
+        far.release(&name, token).await.expect("a release");
+    }
+}
+
+pub async fn only_the_current_token_commits<F: Far<String> + Clone>(far: F) {
+    let name = fresh_name();
+    let (late, _) = lease(&far, &name, SHORT).await;
+    let (current, _) = lease_soon(&far, &name).await;
+    let refused = far.commit(&name, late, record(&far, Some("late"), 9)).await.expect("an answer");
+    assert!(matches!(refused, Commit::Lost), "{refused:?}");
+    assert_eq!(value(&far, &name).await, None);
+    let stored = far.commit(&name, current, record(&far, Some("current"), 1)).await;
+    assert!(matches!(stored, Ok(Commit::Stored(_))), "the refused commit left the lease alone");
+    assert_eq!(value(&far, &name).await.as_deref(), Some("current"));
+}
+
+pub async fn a_commit_without_any_lease_is_refused<F: Far<String> + Clone>(far: F) {
+    let name = fresh_name();
+    let (token, _) = lease(&far, &name, SHORT).await;
+    eventually(async || {
+        let lost = far.renew(&name, token, SHORT).await.expect("a renewal") == Renewal::Lost;
+        if !lost {
+            tokio::time::sleep(SHORT * 2).await;
+        }
+        lost.then_some(())
+    })
+    .await;
+    let refused = far.commit(&name, token, record(&far, Some("late"), 9)).await;
+    assert!(matches!(refused, Ok(Commit::Lost)), "{refused:?}");
+    assert_eq!(value(&far, &name).await, None);
+}
+
+pub async fn older_versions_are_refused_and_equal_ones_accepted<F: Far<String> + Clone>(far: F) {
+    let name = fresh_name();
+    let put = far.put(&name, stale(&far, "five", 5)).await;
+    assert!(matches!(put, Ok(Put::Stored(_))));
+    let older = far.put(&name, record(&far, Some("four"), 4)).await;
+    assert!(matches!(older, Ok(Put::Older { minimum }) if minimum == Version::new(5)), "{older:?}");
+
+    let (token, grant) = lease_soon(&far, &name).await;
+    assert_eq!(grant.minimum, Version::new(5));
+    let older = far.commit(&name, token, record(&far, Some("four"), 4)).await;
+    assert!(matches!(older, Ok(Commit::Older { minimum }) if minimum == Version::new(5)));
+    assert_eq!(value(&far, &name).await.as_deref(), Some("five"));
+
+    let (token, _) = lease(&far, &name, LONG).await;
+    let equal = far.commit(&name, token, record(&far, Some("five again"), 5)).await;
+    assert!(matches!(equal, Ok(Commit::Stored(_))), "{equal:?}");
+    assert_eq!(value(&far, &name).await.as_deref(), Some("five again"));
+}
+
+pub async fn versions_are_integers<F: Far<String> + Clone>(far: F) {
+    let ladder = [
+        Version::with_tie(0, 1),
+        Version::with_tie(0, u64::MAX),
+        Version::new(0x7f),
+        Version::new(0x80),
+        Version::new((1 << 53) - 1),
+        Version::new(1 << 53),
+        Version::new((1 << 53) + 1),
+        Version::new(1 << 60),
+        Version::with_tie(1 << 60, 1),
+        Version::with_tie(1 << 60, 1 << 63),
+        Version::new((1 << 60) + 1),
+        Version::new(0x7fff_ffff_ffff_ffff),
+        Version::new(0x8000_0000_0000_0000),
+        Version::with_tie(u64::MAX, u64::MAX),
+    ];
+    let name = fresh_name();
+    for pair in ladder.windows(2) {
+        let newer = far.put(&name, record(&far, Some("x"), pair[1])).await;
+        assert!(matches!(newer, Ok(Put::Stored(_))), "{pair:?}: {newer:?}");
+        let older = far.put(&name, record(&far, Some("x"), pair[0])).await;
+        assert!(matches!(older, Ok(Put::Older { minimum }) if minimum == pair[1]), "{pair:?}");
+        let found = far.read(&name).await.expect("a read").expect("an entry");
+        assert_eq!(found.version(), pair[1]);
+    }
+}
+
+pub async fn invalidations_and_puts_revoke_the_lease<F: Far<String> + Clone>(far: F) {
+    let name = fresh_name();
+    let (loading, first) = lease(&far, &name, LONG).await;
+    far.invalidate(&name, None, LONG).await.expect("an invalidation");
+    let (second_loading, second) = lease(&far, &name, LONG).await;
+    assert!(second.fence > first.fence);
+    let refused = far.commit(&name, loading, record(&far, Some("old"), 9)).await;
+    assert!(matches!(refused, Ok(Commit::Lost)), "{refused:?}");
+
+    let put = far.put(&name, stale(&far, "put", 3)).await;
+    assert!(matches!(put, Ok(Put::Stored(_))));
+    let refused = far.commit(&name, second_loading, record(&far, Some("old"), 9)).await;
+    assert!(matches!(refused, Ok(Commit::Lost)), "{refused:?}");
+    assert_eq!(value(&far, &name).await.as_deref(), Some("put"));
+}
+
+pub async fn two_loads_of_one_process_are_told_apart<F: Far<String> + Clone>(far: F) {
+    // The ABA: load A, invalidate, load B of the same process is granted; A must not pass for B.
+    let name = fresh_name();
+    let (a, _) = lease(&far, &name, LONG).await;
+    far.invalidate(&name, None, LONG).await.expect("an invalidation");
+    let (b, _) = lease(&far, &name, LONG).await;
+    let refused = far.commit(&name, a, record(&far, Some("before"), 1)).await;
+    assert!(matches!(refused, Ok(Commit::Lost)), "{refused:?}");
+    let stored = far.commit(&name, b, record(&far, Some("after"), 1)).await;
+    assert!(matches!(stored, Ok(Commit::Stored(_))), "{stored:?}");
+    assert_eq!(value(&far, &name).await.as_deref(), Some("after"));
+}
+
+pub async fn a_tombstone_keeps_its_version<F: Far<String> + Clone>(far: F) {
+    let name = fresh_name();
+    let _ = far.put(&name, record(&far, Some("four"), 4)).await.expect("a put");
+    far.invalidate(&name, Some(Version::new(6)), LONG).await.expect("an invalidation");
+    assert!(far.read(&name).await.expect("a read").is_none(), "a tombstone is not an entry");
+
+    let (token, grant) = lease(&far, &name, LONG).await;
+    assert_eq!(grant.minimum, Version::new(6));
+    let lagging = far.commit(&name, token, record(&far, Some("five"), 5)).await;
+    assert!(matches!(lagging, Ok(Commit::Older { minimum }) if minimum == Version::new(6)));
+
+    // Invalidating below, or without a version, forgets nothing of it.
+    far.invalidate(&name, Some(Version::new(2)), LONG).await.expect("an invalidation");
+    far.invalidate(&name, None, LONG).await.expect("an invalidation");
+    let (token, grant) = lease(&far, &name, LONG).await;
+    assert_eq!(grant.minimum, Version::new(6));
+    let current = far.commit(&name, token, record(&far, Some("six"), 6)).await;
+    assert!(matches!(current, Ok(Commit::Stored(_))), "{current:?}");
+}
+
+pub async fn an_entry_at_or_above_the_invalidation_stays<F: Far<String> + Clone>(far: F) {
+    let name = fresh_name();
+    let _ = far.put(&name, record(&far, Some("seven"), 7)).await.expect("a put");
+    far.invalidate(&name, Some(Version::new(7)), LONG).await.expect("an invalidation");
+    assert_eq!(value(&far, &name).await.as_deref(), Some("seven"));
+    far.invalidate(&name, Some(Version::new(8)), LONG).await.expect("an invalidation");
+    assert_eq!(value(&far, &name).await, None);
+}
+
+pub async fn an_absence_without_version_takes_over_the_one_on_record<F: Far<String> + Clone>(
+    far: F,
+) {
+    let name = fresh_name();
+    far.invalidate(&name, Some(Version::new(6)), LONG).await.expect("an invalidation");
+    let (token, _) = lease(&far, &name, LONG).await;
+    let absent = Record { version: None, ..record(&far, None, 0) };
+    let Ok(Commit::Stored(entry)) = far.commit(&name, token, absent).await else {
+        panic!("refused");
+    };
+    assert_eq!((entry.value(), entry.version()), (None, Version::new(6)));
+    let found = far.read(&name).await.expect("a read").expect("an entry");
+    assert_eq!((found.value(), found.version()), (None, Version::new(6)));
+}
+
+pub async fn every_call_may_be_repeated<F: Far<String> + Clone>(far: F) {
+    let name = fresh_name();
+    let token = Token::random();
+    let first = far.look_up_or_lease(&name, token, LONG).await.expect("a look-up");
+    let again = far.look_up_or_lease(&name, token, LONG).await.expect("a look-up");
+    let (Attempt::Granted(first), Attempt::Granted(again)) = (first, again) else {
+        panic!("not granted")
+    };
+    assert_eq!(first, again, "one lease, one fence");
+
+    let stored = far.commit(&name, token, record(&far, Some("a"), 1)).await;
+    assert!(matches!(stored, Ok(Commit::Stored(_))));
+    let _ = far.put(&name, record(&far, Some("b"), 2)).await.expect("a put");
+    let repeated = far.commit(&name, token, record(&far, Some("a"), 3)).await;
+    assert!(matches!(repeated, Ok(Commit::Lost)), "{repeated:?}");
+    assert_eq!(value(&far, &name).await.as_deref(), Some("b"));
+
+    far.release(&name, token).await.expect("a release");
+    far.release(&name, token).await.expect("a release");
+    for _ in 0..2 {
+        far.invalidate(&name, Some(Version::new(5)), LONG).await.expect("an invalidation");
+    }
+    let (_, grant) = lease(&far, &name, LONG).await;
+    assert_eq!(grant.minimum, Version::new(5));
+}
+
+pub async fn leases_expire_unless_renewed<F: Far<String> + Clone>(far: F) {
+    let name = fresh_name();
+    let (kept, _) = lease(&far, &name, SHORT).await;
+    assert_eq!(far.renew(&name, kept, LONG).await.expect("a renewal"), Renewal::Renewed);
+    let stranger = Token::random();
+    assert_eq!(far.renew(&name, stranger, LONG).await.expect("a renewal"), Renewal::Lost);
+    tokio::time::sleep(SHORT * 3).await;
+    let held = far.look_up_or_lease(&name, stranger, LONG).await;
+    assert!(matches!(held, Ok(Attempt::Held { .. })), "renewed beyond its first ttl: {held:?}");
+
+    assert_eq!(far.renew(&name, kept, SHORT).await.expect("a renewal"), Renewal::Renewed);
+    let (_, grant) = lease_soon(&far, &name).await;
+    assert!(grant.fence > 0);
+    assert_eq!(far.renew(&name, kept, LONG).await.expect("a renewal"), Renewal::Lost);
+}
+
+#[derive(Default)]
+struct Recorder {
+    heard: Mutex<Vec<String>>,
+}
+
+impl Watcher for Recorder {
+    fn on_event(&self, event: Event<'_>) {
+        self.heard.lock().push(match event {
+            Event::Committed { name, version } => format!("committed {name} {version}"),
+            Event::Invalidated { name, version } => format!("invalidated {name} {version:?}"),
+            Event::Released { name } => format!("released {name}"),
+            Event::Connected => "connected".into(),
+            Event::Disconnected => "disconnected".into(),
+            _ => "unknown".into(),
+        });
+    }
+}
+
+pub async fn every_watcher_hears_what_happened<F: Far<String> + Clone>(far: F) {
+    let name = fresh_name();
+    let recorders = [Arc::new(Recorder::default()), Arc::new(Recorder::default())];
+    for recorder in &recorders {
+        let weak: Weak<Recorder> = Arc::downgrade(recorder);
+        far.watch(weak);
+    }
+    far.read(&name).await.expect("a read");
+    for recorder in &recorders {
+        eventually(async || recorder.heard.lock().iter().any(|e| e == "connected").then_some(()))
+            .await;
+    }
+
+    let (token, _) = lease(&far, &name, LONG).await;
+    far.release(&name, token).await.expect("a release");
+    let (token, _) = lease(&far, &name, LONG).await;
+    let _ = far.commit(&name, token, record(&far, Some("a"), 1)).await.expect("a commit");
+    let _ = far.put(&name, stale(&far, "b", 2)).await.expect("a put");
+    far.invalidate(&name, Some(Version::new(3)), LONG).await.expect("an invalidation");
+    far.invalidate(&name, None, LONG).await.expect("an invalidation");
+    let (token, _) = lease(&far, &name, LONG).await;
+    let _ = far.commit(&name, token, record(&far, Some("a"), 1)).await.expect("refused as older");
+
+    let expected = [
+        format!("released {name}"),
+        format!("committed {name} 1"),
+        format!("committed {name} 2"),
+        format!("invalidated {name} Some(Version(3))"),
+        format!("invalidated {name} None"),
+        format!("released {name}"),
+    ];
+    for recorder in &recorders {
+        let mine = || -> Vec<String> {
+            recorder.heard.lock().iter().filter(|e| e.contains(&name)).cloned().collect()
+        };
+        eventually(async || (mine().len() >= expected.len()).then_some(())).await;
+        assert_eq!(mine(), expected);
+    }
+}
+
+pub async fn a_dropped_call_leaves_a_consistent_store<F: Far<String> + Clone>(far: F) {
+    for polls in 0..4 {
+        let name = fresh_name();
+        let (token, _) = lease(&far, &name, LONG).await;
+        abandon(far.commit(&name, token, record(&far, Some("a"), 5)), polls).await;
+        abandon(far.invalidate(&name, Some(Version::new(6)), LONG), polls).await;
+        abandon(far.look_up_or_lease(&name, Token::random(), SHORT), polls).await;
+        // Whatever of these was carried out: an old value cannot be there after an
+        // acknowledged invalidation, and the lease is free after its ttl.
+        far.invalidate(&name, Some(Version::new(6)), LONG).await.expect("an invalidation");
+        assert_eq!(value(&far, &name).await, None);
+        let (token, grant) = lease_soon(&far, &name).await;
+        assert_eq!(grant.minimum, Version::new(6));
+        let stored = far.commit(&name, token, record(&far, Some("b"), 6)).await;
+        assert!(matches!(stored, Ok(Commit::Stored(_))), "{stored:?}");
+    }
+}
+
+/// Polls a future a few times and drops it.
+async fn abandon<T>(future: impl Future<Output = T>, polls: usize) {
+    let mut future = Box::pin(future);
+    for _ in 0..polls {
+        if (&mut future).now_or_never().is_some() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,229 @@
+//! The contract of the far tier, stamped over every implementer, on servers that this program starts
+//! and stops.
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant},
+};
+
+use cattleguard::{
+    Clock,
+    codec::Json,
+    far::{Commit, ErrorKind, Far, Memory, Redis, Token},
+    redis::Connection,
+};
+use futures::{FutureExt, future::LocalBoxFuture};
+use libtest_mimic::{Arguments, Trial};
+use parking_lot::Mutex;
+
+#[path = "../servers/mod.rs"]
+#[expect(dead_code, reason = "other test programs use the rest")]
+mod servers;
+
+mod contract;
+
+type Tier = Redis<String, Json>;
+
+/// Servers start with the first test that needs them and stop with this value.
+#[derive(Default)]
+struct Servers {
+    redis: Mutex<Option<servers::Redis>>,
+    cluster: Mutex<Option<servers::RedisCluster>>,
+}
+
+impl Servers {
+    fn redis(&self) -> String {
+        let mut redis = self.redis.lock();
+        redis.get_or_insert_with(|| servers::Redis::start().expect("a Redis")).url()
+    }
+
+    fn cluster(&self) -> Vec<String> {
+        let mut cluster = self.cluster.lock();
+        cluster.get_or_insert_with(|| servers::RedisCluster::start().expect("a cluster")).urls()
+    }
+}
+
+static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+    LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime"));
+
+async fn open(url: &str) -> Connection {
+    // Two cores, many servers: the default far timeout is for production machines.
+    Connection::open(url).await.expect("a connection").timeout(Duration::from_secs(5))
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let servers = Arc::new(Servers::default());
+    let mut trials = Vec::new();
+
+    macro_rules! stamp {
+        ($($test:ident),* $(,)?) => {$(
+            trials.push(trial(concat!("memory::", stringify!($test)), || {
+                contract::$test(Memory::<String>::with(1000, Clock::system())).boxed_local()
+            }));
+            let on = servers.clone();
+            trials.push(trial(concat!("redis::", stringify!($test)), move || {
+                let url = on.redis();
+                async move { contract::$test(Tier::new(open(&url).await, Json)).await }.boxed_local()
+            }));
+            let on = servers.clone();
+            trials.push(trial(concat!("pool::", stringify!($test)), move || {
+                let url = on.redis();
+                async move { contract::$test(Tier::new(pooled(&url), Json)).await }.boxed_local()
+            }));
+            let on = servers.clone();
+            trials.push(trial(concat!("cluster::", stringify!($test)), move || {
+                let urls = on.cluster();
+                async move {
+                    let cluster = Connection::open_cluster(urls).await.expect("a connection");
+                    let cluster = cluster.timeout(Duration::from_secs(5));
+                    contract::$test(Tier::new(cluster, Json)).await
+                }
+                .boxed_local()
+            }));
+        )*};
+    }
+    stamp!(
+        one_holder_and_fences_grow,
+        only_the_current_token_commits,
+        a_commit_without_any_lease_is_refused,
+        older_versions_are_refused_and_equal_ones_accepted,
+        versions_are_integers,
+        invalidations_and_puts_revoke_the_lease,
+        two_loads_of_one_process_are_told_apart,
+        a_tombstone_keeps_its_version,
+        an_entry_at_or_above_the_invalidation_stays,
+        an_absence_without_version_takes_over_the_one_on_record,
+        every_call_may_be_repeated,
+        leases_expire_unless_renewed,
+        every_watcher_hears_what_happened,
+        a_dropped_call_leaves_a_consistent_store,
+    );
+    let redis_only: [(&str, fn() -> LocalBoxFuture<'static, ()>); 4] = [
+        ("redis::a_frozen_or_dead_server_ends_every_call_in_time", || {
+            frozen_or_dead().boxed_local()
+        }),
+        ("redis::a_full_server_still_invalidates_and_releases", || full().boxed_local()),
+        ("redis::errors_show_neither_key_nor_value", || quiet().boxed_local()),
+        ("redis::a_missing_server_is_a_typed_error", || missing().boxed_local()),
+    ];
+    trials.extend(redis_only.map(|(name, test)| trial(name, test)));
+
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // `exit` would skip destructors and leave the servers running.
+    drop(servers);
+    conclusion.exit_code()
+}
+
+fn trial(name: &str, test: impl FnOnce() -> LocalBoxFuture<'static, ()> + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        RUNTIME.block_on(test());
+        Ok(())
+    })
+}
+
+fn pooled(url: &str) -> Connection {
+    let pool = deadpool_redis::Config::from_url(url)
+        .create_pool(Some(deadpool_redis::Runtime::Tokio1))
+        .expect("a pool");
+    let connection = Connection::from_pool(pool).subscribe_at(url).expect("a URL");
+    connection.timeout(Duration::from_secs(5))
+}
+
+async fn frozen_or_dead() {
+    let mut server = servers::Redis::start().expect("a Redis");
+    let timeout = Duration::from_millis(50);
+    let far = Tier::new(open(&server.url()).await.timeout(timeout), Json);
+    let name = contract::fresh_name();
+    let (token, _) = contract::lease(&far, &name, contract::LONG).await;
+    for fault in ["frozen", "dead"] {
+        match fault {
+            "frozen" => server.freeze(),
+            _ => server.kill(),
+        }
+        let begin = Instant::now();
+        let record = contract::record(&far, Some("x"), 1);
+        assert!(far.read(&name).await.is_err(), "{fault}");
+        assert!(far.look_up_or_lease(&name, Token::random(), contract::LONG).await.is_err());
+        assert!(far.renew(&name, token, contract::LONG).await.is_err());
+        assert!(far.release(&name, token).await.is_err());
+        assert!(far.commit(&name, token, record).await.is_err());
+        assert!(far.invalidate(&name, None, contract::LONG).await.is_err());
+        // Eight times at most: two of the calls may also wait for the subscription.
+        assert!(
+            begin.elapsed() < timeout * 8 + Duration::from_secs(1),
+            "{fault}: {:?}",
+            begin.elapsed()
+        );
+    }
+    server.restart().expect("a Redis");
+    contract::eventually(async || far.read(&name).await.ok()).await;
+}
+
+async fn full() {
+    let server =
+        servers::Redis::start_with(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"])
+            .expect("a Redis");
+    let limit = async |bytes: &str| {
+        let client = redis::Client::open(server.url()).expect("a URL");
+        let mut link = client.get_multiplexed_async_connection().await.expect("a connection");
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("maxmemory").arg(bytes);
+        set.query_async::<()>(&mut link).await.expect("an answer");
+    };
+    limit("0").await;
+    let far = Tier::new(open(&server.url()).await, Json);
+    let (committing, releasing) = (contract::fresh_name(), contract::fresh_name());
+    let (token, _) = contract::lease(&far, &committing, contract::LONG).await;
+    let (other, _) = contract::lease(&far, &releasing, contract::LONG).await;
+    limit("1").await;
+
+    let record = contract::record(&far, Some("secret-value"), 1);
+    let refused = far.commit(&committing, token, record).await.expect_err("no memory");
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    far.release(&releasing, other).await.expect("a release needs no memory");
+    far.invalidate(&committing, None, contract::LONG)
+        .await
+        .expect("an invalidation needs no memory");
+    limit("0").await;
+    let (token, _) = contract::lease(&far, &committing, contract::LONG).await;
+    let record = contract::record(&far, Some("x"), 1);
+    assert!(matches!(far.commit(&committing, token, record).await, Ok(Commit::Stored(_))));
+}
+
+async fn quiet() {
+    let server = servers::Redis::start().expect("a Redis");
+    let far = Tier::new(open(&server.url()).await, Json);
+    let name = "secret-key";
+    let client = redis::Client::open(server.url()).expect("a URL");
+    let mut link = client.get_multiplexed_async_connection().await.expect("a connection");
+    let mut hash = redis::cmd("HSET");
+    hash.arg("cg:{secret-key}").arg("secret-field").arg("secret-value");
+    hash.query_async::<()>(&mut link).await.expect("an answer");
+    let mut errors = vec![far.read(name).await.expect_err("a key of another type")];
+    let record = contract::record(&far, Some("secret-value"), 1);
+    errors.push(far.put(name, record).await.expect_err("a key of another type"));
+    drop(server);
+    errors.push(far.read(name).await.expect_err("a dead server"));
+    for error in errors {
+        let mut text = format!("{error} {error:?}");
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            text += &format!(" {cause} {cause:?}");
+            source = cause.source();
+        }
+        assert!(!text.contains("secret"), "{text}");
+    }
+}
+
+async fn missing() {
+    let port = servers::free_port().expect("a port");
+    let begin = Instant::now();
+    let url = format!("redis://127.0.0.1:{port}/");
+    let error = Connection::open(&url).await.expect_err("no server is there");
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
+    assert!(begin.elapsed() < Duration::from_secs(3));
+    let error = Connection::open("http://127.0.0.1/").await.expect_err("not a Redis URL");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error:?}");
+}
