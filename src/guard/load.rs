@@ -73,7 +73,7 @@ impl<V: Send + Sync + 'static> Core<V> {
 
             // The origin is behind what was acknowledged: a lagging replica. Ask again, and keep
             // the others from doing the same meanwhile.
-            tracing::debug!(%version, minimum = %grant.minimum, "load refused: older than the record");
+            tracing::debug!(target: REFUSED, %version, minimum = %grant.minimum, "load refused: older than the record");
             let again = Instant::now() + pause;
             if again >= deadline {
                 self.release(name, token).await;
@@ -130,6 +130,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             }
             Ok(refused) => {
                 tracing::debug!(
+                    target: REFUSED,
                     lost = matches!(refused, Commit::Lost),
                     "commit refused: something newer came between"
                 );
@@ -245,6 +246,9 @@ impl<V: Send + Sync + 'static> Core<V> {
         Instant::now() + self.policy.load_timeout.min(FOREVER)
     }
 }
+
+/// The target of events about values that were not written because something newer is known.
+const REFUSED: &str = "cattleguard::refused";
 
 /// How long to wait before asking a lagging origin again, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);

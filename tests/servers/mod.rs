@@ -17,7 +17,6 @@ use rustix::process::{Pid, geteuid, kill_process};
 use tempfile::TempDir;
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(5);
 
 /// One Redis server without persistence.
 pub struct Redis {
@@ -106,10 +105,19 @@ impl RedisCluster {
         let mut create = Command::new("redis-cli");
         create.args(["--cluster", "create", "--cluster-yes"]);
         create.args(["--cluster-replicas", "1"]);
-        create.args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())));
+        let address = |node: &Redis| format!("127.0.0.1:{}", node.port());
+        create.args(nodes.iter().map(address));
         Process::run(create, &nodes[0].dir.path().join("create.log"))?;
 
-        poll(READY_WITHIN, || nodes.iter().all(has_joined).then_some(()))
+        let joined = |node: &Redis| {
+            let asked = ask_redis(node.port(), "CLUSTER INFO\r\nINFO replication");
+            let reply = asked.unwrap_or_default();
+            let has = |line: &str| reply.contains(&format!("{line}\r"));
+            let knows_all = has("cluster_slots_ok:16384") && has("cluster_known_nodes:6");
+            let linked = has("connected_slaves:1") || has("master_link_status:up");
+            has("cluster_state:ok") && knows_all && linked
+        };
+        poll(READY_WITHIN, || nodes.iter().all(joined).then_some(()))
             .ok_or("the Redis cluster was not ready in 10 s; retry on a less busy machine")?;
         Ok(Self { nodes })
     }
@@ -221,14 +229,14 @@ impl Process {
         for _ in 0..5 {
             let port = fixed_port.map_or_else(free_port, Ok)?;
             let mut process = Self::spawn(&mut command(port), port, log)?;
-            let start = Instant::now();
-            while process.exit(POLL).is_none() {
-                if ready(&process) {
-                    return Ok(process);
-                }
-                if start.elapsed() > READY_WITHIN {
-                    return Err(format!("no answer on port {port} in 10 s; {}", end(log)));
-                }
+            let is_up = poll(READY_WITHIN, || match process.exit(Duration::ZERO) {
+                None => ready(&process).then_some(true),
+                Some(_) => Some(false),
+            });
+            match is_up {
+                Some(true) => return Ok(process),
+                Some(false) => {} // exited: try again
+                None => return Err(format!("no answer on port {port} in 10 s; {}", end(log))),
             }
         }
         Err(format!("the server exits again and again; {}", end(log)))
@@ -246,14 +254,15 @@ impl Process {
         let out = File::create(log).and_then(|file| Ok((file.try_clone()?, file)));
         let (out, err) = out.map_err(|e| format!("cannot write {log:?}: {e}; set TMPDIR"))?;
         let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn();
-        let name = command.get_program().display().to_string();
-        let redis = name.starts_with("redis");
-        let package = if redis { "redis-server" } else { "postgresql" };
-        let child = child.map_err(|e| match e.kind() {
-            ErrorKind::NotFound => {
-                format!("{name} is not on PATH; install it with: apt-get install {package}")
+        let child = child.map_err(|e| {
+            let name = command.get_program().display().to_string();
+            let redis = name.starts_with("redis");
+            let package = if redis { "redis-server" } else { "postgresql" };
+            let advice = format!("install it with: apt-get install {package}");
+            match e.kind() {
+                ErrorKind::NotFound => format!("{name} is not on PATH; {advice}"),
+                _ => format!("cannot start {name}: {e}; may its user run it, and enter TMPDIR?"),
             }
-            _ => format!("cannot start {name}: {e}; may its user run it, and enter TMPDIR?"),
         })?;
         let pid = child.id();
         Ok(Self { child, pid, port })
@@ -286,15 +295,8 @@ fn poll<T>(limit: Duration, mut check: impl FnMut() -> Option<T>) -> Option<T> {
         if answer.is_some() || start.elapsed() >= limit {
             return answer;
         }
-        std::thread::sleep(POLL);
+        std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-fn has_joined(node: &Redis) -> bool {
-    let reply = ask_redis(node.port(), "CLUSTER INFO\r\nINFO replication").unwrap_or_default();
-    let has = |line: &str| reply.contains(&format!("{line}\r"));
-    (has("cluster_state:ok") && has("cluster_slots_ok:16384") && has("cluster_known_nodes:6"))
-        && (has("connected_slaves:1") || has("master_link_status:up"))
 }
 
 /// The replies to inline commands; QUIT makes the server close, so the end needs no parsing.

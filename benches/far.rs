@@ -1,0 +1,144 @@
+//! A far hit and a cold miss on Redis, beside the raw commands over a connection of the same kind.
+//! Starts a private `redis-server` from PATH.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use cattleguard::{Guard, Loaded, Policy, codec::Raw, far, redis::Connection};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use redis::{AsyncCommands, aio::ConnectionManager};
+use tokio::{runtime::Runtime, task::JoinSet};
+
+#[path = "../tests/servers/mod.rs"]
+mod servers;
+
+const SIZE: usize = 200;
+const KEYS: u64 = 1000;
+
+async fn load() -> Result<Loaded<Bytes>, std::io::Error> {
+    Ok(Loaded::found(Bytes::from_static(&[7; SIZE]), 1))
+}
+
+/// `total` calls by so many tasks; how long they took.
+async fn spread<F, Fut>(tasks: u64, total: u64, call: F) -> Duration
+where
+    F: Fn(u64) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let begin = Instant::now();
+    let mut running = JoinSet::new();
+    for task in 0..tasks {
+        let call = call.clone();
+        running.spawn(async move {
+            let mut number = task;
+            while number < total {
+                call(number).await;
+                number += tasks;
+            }
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.expect("a task");
+    }
+    begin.elapsed()
+}
+
+fn benches(c: &mut Criterion) {
+    let server = servers::Redis::start().expect("a Redis");
+    let runtime = Runtime::new().expect("a runtime");
+    let (raw, guard) = runtime.block_on(async {
+        let client = redis::Client::open(server.url()).expect("a URL");
+        let raw = client.get_connection_manager().await.expect("a connection");
+        let connection = Connection::open(&server.url()).await.expect("a connection");
+        let guard: Guard<u64, Bytes> = Guard::builder()
+            .far(far::Redis::new(connection.timeout(Duration::from_secs(2)), Raw))
+            .near_capacity(0)
+            .policy(Policy::default().ttl(Duration::from_secs(3600)))
+            .build();
+        for key in 0..KEYS {
+            guard.fetch(&key, load).await.expect("a load");
+        }
+        (raw, guard)
+    });
+    hit(c, &runtime, &raw, &guard);
+    miss(c, &runtime, &raw, &guard);
+    drop(server);
+}
+
+fn hit(c: &mut Criterion, runtime: &Runtime, raw: &ConnectionManager, guard: &Guard<u64, Bytes>) {
+    let mut group = c.benchmark_group("far hit");
+    group.measurement_time(Duration::from_secs(5)).throughput(Throughput::Elements(1));
+    for tasks in [1, 64] {
+        group.bench_function(BenchmarkId::new("raw GET", tasks), |b| {
+            b.to_async(runtime).iter_custom(|total| {
+                let raw = raw.clone();
+                spread(tasks, total, move |number| {
+                    let mut raw = raw.clone();
+                    async move {
+                        let value: Bytes =
+                            raw.get(format!("cg:{{{}}}", number % KEYS)).await.expect("a value");
+                        assert!(value.len() > SIZE);
+                    }
+                })
+            });
+        });
+        group.bench_function(BenchmarkId::new("Guard::fetch", tasks), |b| {
+            b.to_async(runtime).iter_custom(|total| {
+                let guard = guard.clone();
+                spread(tasks, total, move |number| {
+                    let guard = guard.clone();
+                    async move {
+                        let fetched = guard.fetch(&(number % KEYS), load).await.expect("a value");
+                        assert_eq!(fetched.value().map(Bytes::len), Some(SIZE));
+                    }
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
+fn miss(c: &mut Criterion, runtime: &Runtime, raw: &ConnectionManager, guard: &Guard<u64, Bytes>) {
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 40);
+    let mut group = c.benchmark_group("cold miss");
+    group.measurement_time(Duration::from_secs(5)).throughput(Throughput::Elements(1));
+    for tasks in [1, 64] {
+        // What most people write, and what any lock needs at least.
+        group.bench_function(BenchmarkId::new("raw GET, SET NX, SET, DEL", tasks), |b| {
+            b.to_async(runtime).iter_custom(|total| {
+                let raw = raw.clone();
+                spread(tasks, total, move |_| {
+                    let mut raw = raw.clone();
+                    async move {
+                        let key = NEXT.fetch_add(1, Ordering::Relaxed);
+                        let lock = format!("{key}:lock");
+                        let found: Option<Bytes> = raw.get(key).await.expect("an answer");
+                        assert!(found.is_none());
+                        assert!(raw.set_nx::<_, _, bool>(&lock, 1).await.expect("an answer"));
+                        raw.pset_ex::<_, _, ()>(key, &[7u8; SIZE][..], 60_000).await.expect("set");
+                        raw.del::<_, ()>(&lock).await.expect("deleted");
+                    }
+                })
+            });
+        });
+        group.bench_function(BenchmarkId::new("Guard::fetch", tasks), |b| {
+            b.to_async(runtime).iter_custom(|total| {
+                let guard = guard.clone();
+                spread(tasks, total, move |_| {
+                    let guard = guard.clone();
+                    async move {
+                        let key = NEXT.fetch_add(1, Ordering::Relaxed);
+                        guard.fetch(&key, load).await.expect("a value");
+                    }
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(far, benches);
+criterion_main!(far);

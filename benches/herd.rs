@@ -1,0 +1,84 @@
+//! 1, 100 and 10,000 tasks ask for one cold key whose load takes 10 ms.
+
+use std::{sync::Arc, time::Duration};
+
+use cattleguard::{Guard, Loaded};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use tokio::{runtime::Runtime, task::JoinSet};
+
+const LOAD: Duration = Duration::from_millis(10);
+
+async fn load() -> u64 {
+    tokio::time::sleep(LOAD).await;
+    7
+}
+
+async fn all(mut tasks: JoinSet<u64>, expected: usize) {
+    let mut answered = 0;
+    while let Some(answer) = tasks.join_next().await {
+        assert_eq!(answer.expect("a task"), 7);
+        answered += 1;
+    }
+    assert_eq!(answered, expected);
+}
+
+fn herd(c: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime");
+    let mut group = c.benchmark_group("herd");
+    group.sample_size(20).measurement_time(Duration::from_secs(4));
+    for tasks in [1, 100, 10_000] {
+        group.bench_function(BenchmarkId::new("cattleguard", tasks), |b| {
+            b.to_async(&runtime).iter_batched(
+                || Guard::<u64, u64>::builder().build(),
+                |guard| async move {
+                    let mut callers = JoinSet::new();
+                    for _ in 0..tasks {
+                        let guard = guard.clone();
+                        callers.spawn(async move {
+                            let load = || async { Ok::<_, std::io::Error>(Loaded::found(load().await, 1)) };
+                            let fetched = guard.fetch(&1, load).await;
+                            *fetched.expect("an answer").value().expect("a value")
+                        });
+                    }
+                    all(callers, tasks).await;
+                },
+                BatchSize::PerIteration,
+            );
+        });
+        group.bench_function(BenchmarkId::new("quick_cache", tasks), |b| {
+            b.to_async(&runtime).iter_batched(
+                || Arc::new(quick_cache::sync::Cache::<u64, u64>::new(1000)),
+                |cache| async move {
+                    let mut callers = JoinSet::new();
+                    for _ in 0..tasks {
+                        let cache = cache.clone();
+                        callers.spawn(async move {
+                            let load = async { Ok::<_, std::io::Error>(load().await) };
+                            cache.get_or_insert_async(&1, load).await.expect("an answer")
+                        });
+                    }
+                    all(callers, tasks).await;
+                },
+                BatchSize::PerIteration,
+            );
+        });
+        group.bench_function(BenchmarkId::new("moka", tasks), |b| {
+            b.to_async(&runtime).iter_batched(
+                || moka::future::Cache::<u64, u64>::new(1000),
+                |cache| async move {
+                    let mut callers = JoinSet::new();
+                    for _ in 0..tasks {
+                        let cache = cache.clone();
+                        callers.spawn(async move { cache.get_with(1, load()).await });
+                    }
+                    all(callers, tasks).await;
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, herd);
+criterion_main!(benches);

@@ -1,0 +1,123 @@
+//! A small service: products from a SQLite database behind a guard, and an update that invalidates with
+//! the row's version.
+//!
+//! ```text
+//! cargo run --release --example axum                           # embedded far tier
+//! REDIS_URL=redis://127.0.0.1/ cargo run --release --example axum   # shared by all instances
+//!
+//! curl -i localhost:3000/products/7
+//! curl -X PUT localhost:3000/products/7 -H 'content-type: application/json' -d '{"name":"Lamp"}'
+//! ```
+
+use std::{env, error::Error, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::{HeaderName, StatusCode},
+    routing::get,
+};
+use cattleguard::{Guard, GuardLayer, Loaded, Policy, codec, far, redis::Connection, tower::GuardService};
+use serde::{Deserialize, Serialize};
+use sqlx::{SqlitePool, sqlite::SqlitePoolOptions};
+use tower::{BoxError, ServiceExt, service_fn, util::BoxCloneSyncService};
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Product {
+    name: String,
+}
+
+#[derive(Clone, Copy)]
+struct GetProduct(i64);
+
+type Products = BoxCloneSyncService<GetProduct, cattleguard::Fetched<Product>, cattleguard::Error>;
+
+#[derive(Clone)]
+struct App {
+    database: SqlitePool,
+    /// Reads go through the guard …
+    products: Products,
+    /// … and writes tell it.
+    guard: Guard<i64, Product>,
+}
+
+/// The origin: a service that reads a row with its version.
+async fn read(database: SqlitePool, GetProduct(id): GetProduct) -> Result<Loaded<Product>, sqlx::Error> {
+    let row: Option<(String, i64)> = sqlx::query_as("SELECT name, version FROM product WHERE id = ?")
+        .bind(id)
+        .fetch_optional(&database)
+        .await?;
+    Ok(match row {
+        Some((name, version)) => Loaded::found(Product { name }, version.unsigned_abs()),
+        None => Loaded::absent(),
+    })
+}
+
+async fn show(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+) -> Result<([(HeaderName, &'static str); 1], Json<Product>), (StatusCode, String)> {
+    let fetched = app.products.oneshot(GetProduct(id)).await.map_err(unavailable)?;
+    let outcome = [(HeaderName::from_static("x-outcome"), fetched.outcome().as_str())];
+    let product = fetched.value().cloned();
+    Ok((outcome, Json(product.ok_or((StatusCode::NOT_FOUND, format!("no product {id}\n")))?)))
+}
+
+async fn update(
+    State(app): State<App>,
+    Path(id): Path<i64>,
+    Json(product): Json<Product>,
+) -> Result<StatusCode, (StatusCode, String)> {
+    // The version is a row counter: with `now()` the last writer may carry the smaller stamp.
+    let version: Option<(i64,)> =
+        sqlx::query_as("UPDATE product SET name = ?, version = version + 1 WHERE id = ? RETURNING version")
+            .bind(product.name)
+            .bind(id)
+            .fetch_optional(&app.database)
+            .await
+            .map_err(unavailable)?;
+    let Some((version,)) = version else {
+        return Err((StatusCode::NOT_FOUND, format!("no product {id}\n")));
+    };
+    // Committed by now: from here on nobody gets the old row.
+    app.guard.invalidate_at(&id, version.unsigned_abs()).await.map_err(unavailable)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn unavailable(error: impl Error) -> (StatusCode, String) {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let database = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await?;
+    sqlx::raw_sql(
+        "CREATE TABLE product (id INTEGER PRIMARY KEY, name TEXT NOT NULL, version INTEGER NOT NULL);
+         INSERT INTO product VALUES (7, 'Chair', 1), (8, 'Table', 1);",
+    )
+    .execute(&database)
+    .await?;
+
+    let builder = Guard::builder().policy(Policy::default().ttl(Duration::from_secs(60)));
+    let guard: Guard<i64, Product> = match env::var("REDIS_URL") {
+        Ok(url) => {
+            let redis = far::Redis::new(Connection::open_lazy(&url)?, codec::Json);
+            builder.far(redis.namespace("products")).build()
+        }
+        Err(_) => builder.build(),
+    };
+    let pool = database.clone();
+    let origin = service_fn(move |request| read(pool.clone(), request));
+    let layer = GuardLayer::new(guard.clone(), |request: &GetProduct| Some(request.0));
+    let products: GuardService<_, _, _, _> = tower::Layer::layer(&layer, origin);
+    let products = BoxCloneSyncService::new(products);
+
+    let app = Router::new()
+        .route("/products/{id}", get(show).put(update))
+        .with_state(App { database, products, guard });
+    let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = tokio::net::TcpListener::bind(&address).await?;
+    println!("http://{}/products/7", listener.local_addr()?);
+    axum::serve(listener, app).with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) }).await?;
+    Ok(())
+}

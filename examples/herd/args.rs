@@ -1,0 +1,197 @@
+//! The command line.
+
+use std::{path::PathBuf, str::FromStr};
+
+use clap::{Parser, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+/// The stampede, live: one phenomenon, several strategies side by side.
+///
+/// Without arguments it needs no server: guards in this process share an embedded store, and the
+/// origin is a SQLite database. With `--far redis` every process is a real one.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "herd", version)]
+pub struct Args {
+    /// What happens
+    #[arg(long, value_enum, default_value_t = Phenomenon::ColdKey)]
+    pub phenomenon: Phenomenon,
+    /// A strategy's name, or `all`
+    #[arg(long, default_value = "all")]
+    pub strategy: Strategies,
+    /// The shared store: `memory`, `redis` (starts a private one) or a `redis://` URL
+    #[arg(long, default_value = "memory")]
+    pub far: FarArg,
+    /// The database: `sqlite`, `postgres` (starts a private one) or a `postgres://` URL
+    #[arg(long, default_value = "sqlite")]
+    pub origin: OriginArg,
+    /// How many processes
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub processes: u32,
+    /// How many callers in each process
+    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub callers: u32,
+    /// How long a database query takes beyond the query itself, in milliseconds
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    pub load_ms: u64,
+    /// How long an entry is fresh, in milliseconds [default: set by the phenomenon]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    pub ttl_ms: Option<u64>,
+    /// How many rounds; the figures are medians over them
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Database connections of all processes together; a query holds one for its whole time
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=150))]
+    pub pool: u32,
+    /// The requests to replay: big-endian 32-bit keys, one after the other
+    #[arg(long, required_if_eq("phenomenon", "replay"))]
+    pub trace: Option<PathBuf>,
+    /// One JSON object a line instead of the table
+    #[arg(long)]
+    pub json: bool,
+    /// Write a page with plots to this file
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// This is one of the processes: orders come on standard input
+    #[arg(long, hide = true)]
+    pub worker: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phenomenon {
+    /// All callers ask for one missing key at one moment
+    ColdKey,
+    /// Steady load while a hot key expires again and again
+    Expiry,
+    /// Rows are updated and invalidated under steady load
+    Invalidate,
+    /// The requests of a trace, in order, with a short ttl
+    Replay,
+    /// A cold key at 1 to 16 processes, and for 10 to 10,000 callers
+    Scale,
+}
+
+impl Phenomenon {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ColdKey => "cold-key",
+            Self::Expiry => "expiry",
+            Self::Invalidate => "invalidate",
+            Self::Replay => "replay",
+            Self::Scale => "scale",
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Strategy {
+    /// Every request asks the database.
+    None,
+    /// Get, load, set: what most people write.
+    CacheAside,
+    /// A single-flight in each process over a shared cache.
+    Local,
+    /// `SET NX`, and polling every 50 ms: what blog posts teach.
+    LockPoll,
+    Cattleguard,
+}
+
+impl Strategy {
+    const ALL: [Self; 5] =
+        [Self::None, Self::CacheAside, Self::Local, Self::LockPoll, Self::Cattleguard];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::CacheAside => "cache-aside",
+            Self::Local => "local",
+            Self::LockPoll => "lock-poll",
+            Self::Cattleguard => "cattleguard",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Strategies(pub Vec<Strategy>);
+
+impl FromStr for Strategies {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self(Strategy::ALL.to_vec()));
+        }
+        match Strategy::ALL.iter().find(|strategy| strategy.name() == text) {
+            Some(strategy) => Ok(Self(vec![*strategy])),
+            None => {
+                let names: Vec<_> = Strategy::ALL.iter().map(|strategy| strategy.name()).collect();
+                Err(format!("expected all, {}", names.join(", ")))
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum FarArg {
+    Memory,
+    PrivateRedis,
+    Redis(String),
+}
+
+impl FromStr for FarArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "memory" => Ok(Self::Memory),
+            "redis" => Ok(Self::PrivateRedis),
+            url if url.starts_with("redis://") => Ok(Self::Redis(url.to_owned())),
+            _ => Err("expected memory, redis or redis://host:port".to_owned()),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum OriginArg {
+    Sqlite,
+    PrivatePostgres,
+    Postgres(String),
+}
+
+impl FromStr for OriginArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "sqlite" => Ok(Self::Sqlite),
+            "postgres" => Ok(Self::PrivatePostgres),
+            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                Ok(Self::Postgres(url.to_owned()))
+            }
+            _ => Err("expected sqlite, postgres or postgres://user@host:port/database".to_owned()),
+        }
+    }
+}
+
+/// The arguments, or one line that says what is wrong with them.
+pub fn parse() -> Result<Args, String> {
+    use clap::error::ErrorKind;
+
+    match Args::try_parse() {
+        Ok(args) => Ok(args),
+        Err(asked)
+            if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
+        {
+            asked.exit()
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let lines: Vec<_> = text
+                .lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty())
+                .take_while(|line| !line.starts_with("Usage") && !line.starts_with("For more"))
+                .collect();
+            Err(format!("{} (see --help)", lines.join(" ").trim_start_matches("error: ")))
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! The stampede, live: what happens to a database when a cached value is missing and everybody asks.
+//!
+//! ```text
+//! cargo run --release --example herd                        # no server needed
+//! cargo run --release --example herd -- --far redis         # real processes, private Redis
+//! cargo run --release --example herd -- --far redis --origin postgres \
+//!     --phenomenon invalidate --report report.html
+//! ```
+
+use std::{io::IsTerminal, process::ExitCode, time::Duration};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{
+    args::{Args, FarArg, OriginArg, Strategy},
+    commands::Statistics,
+    fleet::Fleet,
+    measure::Round,
+    origin::Address,
+    phenomenon::{Plan, Point},
+    store::Store,
+    strategy::{Failure, Far, Settings},
+    table::{Outcome, Place},
+    worker::Member,
+};
+
+mod args;
+mod commands;
+mod fleet;
+mod measure;
+mod origin;
+mod phenomenon;
+mod report;
+#[path = "../../tests/servers/mod.rs"]
+mod servers;
+mod store;
+mod strategy;
+mod table;
+mod trace;
+mod worker;
+
+/// Why there are no results.
+enum Stop {
+    /// The arguments or the servers they name cannot be used.
+    BadInput(String),
+    Failed(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+fn main() -> ExitCode {
+    let args = match args::parse() {
+        Ok(args) => args,
+        Err(line) => return bad_input(&line),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    worker::count_refused();
+    if args.worker {
+        // Ctrl-C reaches every process of the terminal; a worker ends when its input does.
+        runtime.spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
+        return match runtime.block_on(worker::live()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&*error),
+        };
+    }
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = run(&args) => Some(ended),
+            () = interrupted() => None,
+        }
+    });
+    // Everything that `run` held is dropped by now: processes and private servers are gone.
+    match ended {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(Stop::BadInput(line))) => bad_input(&line),
+        Some(Err(Stop::Failed(error))) => failed(&*error),
+        None => ExitCode::from(130),
+    }
+}
+
+fn bad_input(line: &str) -> ExitCode {
+    eprintln!("herd: {line}");
+    ExitCode::from(2)
+}
+
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("herd: {}", chain(error));
+    ExitCode::FAILURE
+}
+
+/// An error and its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_line = inner.to_string();
+        if !line.contains(&inner_line) {
+            line += &format!(": {inner_line}");
+        }
+        cause = inner.source();
+    }
+    line.replace('\n', " ")
+}
+
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}
+
+/// The servers and the database of a run. Private ones stop when this is dropped.
+struct Ground {
+    far: Far,
+    statistics: Option<Statistics>,
+    origin: Address,
+    _redis: Option<servers::Redis>,
+    _postgres: Option<servers::Postgres>,
+    _folder: tempfile::TempDir,
+}
+
+impl Ground {
+    async fn prepare(args: &Args, rows: u32) -> Result<Self, Stop> {
+        let folder = tempfile::tempdir()?;
+        let redis = match args.far {
+            FarArg::PrivateRedis => Some(servers::Redis::start().map_err(Stop::BadInput)?),
+            _ => None,
+        };
+        let url = match (&args.far, &redis) {
+            (FarArg::Redis(url), _) => Some(url.clone()),
+            (_, Some(redis)) => Some(redis.url()),
+            _ => None,
+        };
+        let (far, statistics) = match url {
+            None => {
+                let tier = cattleguard::far::Memory::new();
+                (Far::Memory { store: Store::memory(), tier }, None)
+            }
+            Some(url) => {
+                let open = tokio::time::timeout(Duration::from_secs(5), Statistics::open(&url));
+                let statistics = match open.await {
+                    Ok(Ok(statistics)) => statistics,
+                    Ok(Err(error)) => return Err(unreachable_far(&chain(&*error))),
+                    Err(_) => return Err(unreachable_far("no answer within 5 s")),
+                };
+                (Far::Redis(url), Some(statistics))
+            }
+        };
+        let postgres = match args.origin {
+            OriginArg::PrivatePostgres => Some(servers::Postgres::start().map_err(Stop::BadInput)?),
+            _ => None,
+        };
+        let url = match (&args.origin, &postgres) {
+            (OriginArg::Postgres(url), _) => Some(url.clone()),
+            (_, Some(postgres)) => Some(postgres.url()),
+            _ => None,
+        };
+        let origin = match url {
+            None => Address::Sqlite(folder.path().join("origin.db").to_string_lossy().into_owned()),
+            Some(url) => Address::Postgres { url, table: format!("herd_{}", std::process::id()) },
+        };
+        origin.fill(rows).await.map_err(|error| {
+            Stop::BadInput(format!("cannot use the database of --origin: {}", chain(&error)))
+        })?;
+        Ok(Self { far, statistics, origin, _redis: redis, _postgres: postgres, _folder: folder })
+    }
+
+    fn far_name(&self) -> &'static str {
+        match self.far {
+            Far::Memory { .. } => "memory",
+            Far::Redis(_) => "redis",
+        }
+    }
+}
+
+fn unreachable_far(why: &str) -> Stop {
+    Stop::BadInput(format!("cannot reach the Redis of --far: {why}; `--far redis` starts one"))
+}
+
+async fn run(args: &Args) -> Result<(), Stop> {
+    let keys = match &args.trace {
+        Some(trace) => trace::read(trace).map_err(Stop::BadInput)?.1,
+        None => 1,
+    };
+    let report = match &args.report {
+        Some(path) => Some(std::fs::File::create(path).map_err(|error| {
+            Stop::BadInput(format!("cannot write the report {}: {error}", path.display()))
+        })?),
+        None => None,
+    };
+    let plan = Plan::of(args, keys);
+    let mut ground = Ground::prepare(args, plan.keys.max(64)).await?;
+    let place =
+        Place { far: ground.far_name(), origin: ground.origin.name(), load_ms: args.load_ms };
+    let outcomes = run_all(args, &plan, place, &mut ground).await;
+    if matches!(args.origin, OriginArg::Postgres(_)) {
+        ground.origin.clear().await;
+    }
+    let outcomes = outcomes?;
+    if let Some(mut report) = report {
+        use std::io::Write;
+        report
+            .write_all(table::page(&plan, place, &outcomes, command_line()).render().as_bytes())?;
+    }
+    if !args.json {
+        println!("{}: {}", plan.phenomenon.name(), plan.story);
+        println!(
+            "Shared store: {}, database: {}. Medians of {} rounds.",
+            place.far, place.origin, args.rounds
+        );
+        println!("{}", table::table(&outcomes));
+    }
+    let error =
+        outcomes.iter().flat_map(|outcome| &outcome.rounds).find_map(|round| round.error.as_ref());
+    if let Some(error) = error {
+        eprintln!("the first error of a caller: {error}");
+    }
+    Ok(())
+}
+
+async fn run_all(
+    args: &Args,
+    plan: &Plan,
+    place: Place,
+    ground: &mut Ground,
+) -> Result<Vec<Outcome>, Stop> {
+    let points = plan.points(args);
+    let bar = progress(points.len() as u64 * u64::from(args.rounds));
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for (number, point) in points.iter().enumerate() {
+        let rounds = run_point(args, plan, point, number, ground, &bar).await?;
+        let outcome = Outcome::of(plan, point, place, rounds);
+        let row = &outcome.row;
+        bar.println(format!(
+            "{:>12}  {} × {}: {} requests, {} database queries, {} at once, p50 {:.1} ms, max {:.1} ms",
+            row.strategy, row.processes, row.callers, row.requests, row.loads, row.loads_peak, row.p50_ms, row.max_ms
+        ));
+        if args.json {
+            bar.suspend(|| println!("{}", serde_json::to_string(row).unwrap_or_default()));
+        }
+        outcomes.push(outcome);
+    }
+    bar.finish_and_clear();
+    Ok(outcomes)
+}
+
+/// All rounds of one strategy at one size, by a fleet of its own.
+async fn run_point(
+    args: &Args,
+    plan: &Plan,
+    point: &Point,
+    number: usize,
+    ground: &mut Ground,
+    bar: &ProgressBar,
+) -> Result<Vec<Round>, Stop> {
+    let settings = Settings {
+        strategy: point.strategy,
+        // Nothing that an earlier fleet left may be found by a later one.
+        namespace: format!("herd-{}-{number}", std::process::id()),
+        ttl_ms: plan.ttl_ms,
+    };
+    let member = |index| Member {
+        index,
+        processes: point.processes,
+        callers: point.callers,
+        pool: (args.pool / point.processes).max(1),
+        load_ms: args.load_ms,
+    };
+    bar.set_message(format!("{}: starting {} processes", point.strategy.name(), point.processes));
+    let members = (0..point.processes).map(member).collect();
+    let mut fleet = Fleet::start(&settings, &ground.far, &ground.origin, members).await?;
+    let mut rounds = Vec::new();
+    for round in 0..args.rounds {
+        bar.set_message(format!(
+            "{}, {} × {}, round {} of {}",
+            point.strategy.name(),
+            point.processes,
+            point.callers,
+            round + 1,
+            args.rounds
+        ));
+        let before = sent(&mut ground.statistics, point.strategy).await?;
+        let (begin, reports) = fleet.round(round, plan.work.clone()).await?;
+        let after = sent(&mut ground.statistics, point.strategy).await?;
+        let commands = after.zip(before).map(|(after, before)| after.saturating_sub(before));
+        rounds.push(Round::of(begin, reports, commands));
+        bar.inc(1);
+    }
+    Ok(rounds)
+}
+
+async fn sent(
+    statistics: &mut Option<Statistics>,
+    strategy: Strategy,
+) -> Result<Option<u64>, Stop> {
+    match statistics {
+        Some(statistics) => Ok(Some(statistics.sent(strategy).await?)),
+        None => Ok(None),
+    }
+}
+
+fn progress(rounds: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(rounds);
+    if let Ok(style) =
+        ProgressStyle::with_template("{elapsed:>4} {bar:32} {pos}/{len} rounds  {msg}")
+    {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+/// The command that gives these results again.
+fn command_line() -> String {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    format!("cargo run --release --example herd -- {}", given.join(" "))
+}
