@@ -123,7 +123,8 @@ impl Origin {
         Ok(Self { pool, load, loads: Arc::default() })
     }
 
-    /// One query. It holds its connection for the whole load time, as a slow query does.
+    /// One query. It holds its connection for the whole load time, as a slow query does. The time does
+    /// not come from the runtime's timer, which would round it up by a millisecond or two.
     pub async fn load(&self, id: u32) -> Result<Product, sqlx::Error> {
         let (description, version, begin): (String, i64, _) = match &self.pool {
             Pool::Sqlite(pool) => {
@@ -133,18 +134,25 @@ impl Origin {
                     .bind(i64::from(id))
                     .fetch_one(&mut *connection)
                     .await?;
-                tokio::time::sleep(self.load).await;
+                let load = self.load;
+                let slow = tokio::task::spawn_blocking(move || std::thread::sleep(load));
+                slow.await.map_err(|_| sqlx::Error::WorkerCrashed)?;
                 (row.try_get(0)?, row.try_get(1)?, begin)
             }
             Pool::Postgres(pool, table) => {
                 let mut connection = pool.acquire().await?;
                 let begin = now();
-                let row =
-                    sqlx::query(&format!("SELECT description, version FROM {table} WHERE id = $1"))
-                        .bind(i64::from(id))
-                        .fetch_one(&mut *connection)
-                        .await?;
-                tokio::time::sleep(self.load).await;
+                // The row is read first, then the server sleeps: a slow query's answer is as old
+                // as its beginning.
+                let query = format!(
+                    "WITH row AS MATERIALIZED (SELECT description, version FROM {table} WHERE id = $1) \
+                     SELECT description, version, pg_sleep($2)::text FROM row"
+                );
+                let row = sqlx::query(&query)
+                    .bind(i64::from(id))
+                    .bind(self.load.as_secs_f64())
+                    .fetch_one(&mut *connection)
+                    .await?;
                 (row.try_get(0)?, row.try_get(1)?, begin)
             }
         };

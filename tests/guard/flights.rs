@@ -482,13 +482,15 @@ async fn a_failed_renewal_is_tried_again() {
     let leader = caller(&a, "k", &origin);
     origin.begun(1).await;
     let waiter = caller(&b, "k", &origin);
-    // Every second renewal fails.
+    // Renewals come every 100 ms; every second one fails.
+    wire.fault(Call::Renew, Fault::Error);
     let failing = tokio::spawn(async move {
+        tokio::time::sleep(ms(150)).await;
         loop {
-            wire.fault(Call::Renew, Fault::Error);
-            tokio::time::sleep(ms(110)).await;
             wire.heal();
-            tokio::time::sleep(ms(90)).await;
+            tokio::time::sleep(ms(100)).await;
+            wire.fault(Call::Renew, Fault::Error);
+            tokio::time::sleep(ms(100)).await;
         }
     });
     assert_eq!(version_of(&answer(leader).await), 1);
