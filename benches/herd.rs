@@ -35,7 +35,9 @@ fn herd(c: &mut Criterion) {
                     for _ in 0..tasks {
                         let guard = guard.clone();
                         callers.spawn(async move {
-                            let load = || async { Ok::<_, std::io::Error>(Loaded::found(load().await, 1)) };
+                            let load = || async {
+                                Ok::<_, std::io::Error>(Loaded::found(load().await, 1))
+                            };
                             let fetched = guard.fetch(&1, load).await;
                             *fetched.expect("an answer").value().expect("a value")
                         });

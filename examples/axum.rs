@@ -17,7 +17,9 @@ use axum::{
     http::{HeaderName, StatusCode},
     routing::get,
 };
-use cattleguard::{Guard, GuardLayer, Loaded, Policy, codec, far, redis::Connection, tower::GuardService};
+use cattleguard::{
+    Guard, GuardLayer, Loaded, Policy, codec, far, redis::Connection, tower::GuardService,
+};
 use serde::{Deserialize, Serialize};
 use sqlx::{SqlitePool, sqlite::SqlitePoolOptions};
 use tower::{BoxError, ServiceExt, service_fn, util::BoxCloneSyncService};
@@ -42,11 +44,15 @@ struct App {
 }
 
 /// The origin: a service that reads a row with its version.
-async fn read(database: SqlitePool, GetProduct(id): GetProduct) -> Result<Loaded<Product>, sqlx::Error> {
-    let row: Option<(String, i64)> = sqlx::query_as("SELECT name, version FROM product WHERE id = ?")
-        .bind(id)
-        .fetch_optional(&database)
-        .await?;
+async fn read(
+    database: SqlitePool,
+    GetProduct(id): GetProduct,
+) -> Result<Loaded<Product>, sqlx::Error> {
+    let row: Option<(String, i64)> =
+        sqlx::query_as("SELECT name, version FROM product WHERE id = ?")
+            .bind(id)
+            .fetch_optional(&database)
+            .await?;
     Ok(match row {
         Some((name, version)) => Loaded::found(Product { name }, version.unsigned_abs()),
         None => Loaded::absent(),
@@ -69,13 +75,14 @@ async fn update(
     Json(product): Json<Product>,
 ) -> Result<StatusCode, (StatusCode, String)> {
     // The version is a row counter: with `now()` the last writer may carry the smaller stamp.
-    let version: Option<(i64,)> =
-        sqlx::query_as("UPDATE product SET name = ?, version = version + 1 WHERE id = ? RETURNING version")
-            .bind(product.name)
-            .bind(id)
-            .fetch_optional(&app.database)
-            .await
-            .map_err(unavailable)?;
+    let version: Option<(i64,)> = sqlx::query_as(
+        "UPDATE product SET name = ?, version = version + 1 WHERE id = ? RETURNING version",
+    )
+    .bind(product.name)
+    .bind(id)
+    .fetch_optional(&app.database)
+    .await
+    .map_err(unavailable)?;
     let Some((version,)) = version else {
         return Err((StatusCode::NOT_FOUND, format!("no product {id}\n")));
     };
@@ -112,12 +119,16 @@ async fn main() -> Result<(), BoxError> {
     let products: GuardService<_, _, _, _> = tower::Layer::layer(&layer, origin);
     let products = BoxCloneSyncService::new(products);
 
-    let app = Router::new()
-        .route("/products/{id}", get(show).put(update))
-        .with_state(App { database, products, guard });
+    let app = Router::new().route("/products/{id}", get(show).put(update)).with_state(App {
+        database,
+        products,
+        guard,
+    });
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(&address).await?;
     println!("http://{}/products/7", listener.local_addr()?);
-    axum::serve(listener, app).with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) }).await?;
+    axum::serve(listener, app)
+        .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
+        .await?;
     Ok(())
 }

@@ -47,7 +47,8 @@ impl<V> Loaded<V> {
         self
     }
 
-    /// How long this entry is fresh. Default: the policy's ttl, or its negative ttl for an absence.
+    /// How long this entry is fresh, less the policy's jitter. Default: the policy's ttl, or its
+    /// negative ttl for an absence.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self

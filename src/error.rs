@@ -39,7 +39,8 @@ pub enum Error {
         /// The wait timeout.
         after: Duration,
     },
-    /// The task that ran the flight was dropped: the runtime is shutting down.
+    /// The task that ran the flight ended without an answer: the runtime is shutting down, or was
+    /// built without its timer.
     Abandoned,
     /// The far tier could not take a write or an invalidation. Fetches do not fail this way.
     Far(Arc<far::Error>),
@@ -61,7 +62,7 @@ impl fmt::Display for Error {
             Self::WaitTimeout { after } => {
                 write!(f, "no answer from the lease holder within the wait timeout of {after:?}")
             }
-            Self::Abandoned => f.write_str("the runtime shut down before the load ended"),
+            Self::Abandoned => f.write_str("the runtime ended the flight: it is shutting down, or has no timer"),
             Self::Far(_) => f.write_str("the far tier could not take the write"),
         }
     }

@@ -52,7 +52,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     ///
     /// The load's error, [`LoadTimeout`](Error::LoadTimeout), [`LoadPanicked`](Error::LoadPanicked),
     /// [`Outdated`](Error::Outdated), [`WaitTimeout`](Error::WaitTimeout), or
-    /// [`Abandoned`](Error::Abandoned) when the runtime shuts down. A far tier that fails is not an
+    /// [`Abandoned`](Error::Abandoned) when the runtime shuts down or has no timer. A far tier that fails is not an
     /// error: the load then runs once per process.
     ///
     /// # Panics

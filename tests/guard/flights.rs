@@ -5,7 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -138,9 +138,7 @@ async fn a_dropped_caller_neither_cancels_nor_leaks_a_load() {
         Loader::Never,
     ];
     for loader in loaders {
-        for moment in
-            [BeforeItsFirstPoll, AfterItsFirstPoll, WhileLoading, AfterTheLoadEnded]
-        {
+        for moment in [BeforeItsFirstPoll, AfterItsFirstPoll, WhileLoading, AfterTheLoadEnded] {
             for dropped in [Leader, Follower, All] {
                 println!("{loader:?}, {dropped:?} dropped {moment:?}");
                 drop_callers(loader, moment, dropped).await;
@@ -200,8 +198,7 @@ async fn drop_callers(loader: Loader, moment: Moment, dropped: Dropped) {
         }
         assert_eq!(ended.elapsed(), Duration::ZERO, "the answer has been there");
     }
-    let nobody_came =
-        matches!((moment, dropped), (Moment::BeforeItsFirstPoll, Dropped::All));
+    let nobody_came = matches!((moment, dropped), (Moment::BeforeItsFirstPoll, Dropped::All));
     assert_eq!(origin.loads(), usize::from(!nobody_came));
     assert_eq!((origin.running(), guard.flights(), far.lease_count()), (0, 0, 0));
 
@@ -413,9 +410,8 @@ async fn a_far_tier_that_panics_hangs_no_one() {
 /// Not paused: two runtimes, of which one ends.
 #[test]
 fn a_runtime_that_shuts_down_abandons_its_flights_and_hangs_no_one() {
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
-    };
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let guard = builder().build();
     let (origin, _gate) = Origin::gated();
     let (mut leader, mut follower) = (polled(&guard, &origin), polled(&guard, &origin));

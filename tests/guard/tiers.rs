@@ -184,7 +184,8 @@ async fn far_calls_per_miss_grow_with_guards_and_never_with_callers() {
         }
         assert_eq!(origin.loads(), 1);
         let wires = guards.iter().map(|(_, wire)| wire);
-        let calls: Vec<_> = wires.map(|wire| (wire.calls(Call::Commit), wire.all_calls())).collect();
+        let calls: Vec<_> =
+            wires.map(|wire| (wire.calls(Call::Commit), wire.all_calls())).collect();
         assert_eq!(calls.iter().map(|(commits, _)| commits).sum::<usize>(), 1);
         assert!(calls.iter().all(|(_, all)| *all <= 3), "{count} callers each: {calls:?}");
     }

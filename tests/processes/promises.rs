@@ -160,7 +160,10 @@ pub async fn no_wake_up_is_lost() {
         for worker in &mut fleet.workers {
             let (answered, _, slowest) = worker.fetched().await;
             assert_eq!(answered, 2);
-            assert!(slowest < 1500, "round {round}: {slowest} ms is the end of the lease, not a message");
+            assert!(
+                slowest < 1500,
+                "round {round}: {slowest} ms is the end of the lease, not a message"
+            );
         }
         assert_eq!(fleet.loads(&key).await, 1, "round {round}");
     }

@@ -34,13 +34,15 @@ pub async fn live(url: String) {
     // Two cores, many processes: the default far timeout is for production machines.
     let connection = connection.timeout(Duration::from_secs(2));
     let policy = Policy::default().load_timeout(Duration::from_secs(30));
-    let guard =
-        Guard::builder().far(far::Redis::new(connection, Json)).policy(policy).build();
+    let guard = Guard::builder().far(far::Redis::new(connection, Json)).policy(policy).build();
     let client = redis::Client::open(url).expect("a URL");
     let database = client.get_connection_manager().await.expect("a connection");
     let worker = Arc::new(Worker { guard, database, go: Arc::default() });
     // The subscription is there before the first order.
-    let _ = worker.guard.fetch("warm", || async { Ok::<_, std::io::Error>(Loaded::unversioned(0)) }).await;
+    let _ = worker
+        .guard
+        .fetch("warm", || async { Ok::<_, std::io::Error>(Loaded::unversioned(0)) })
+        .await;
     println!("ready");
 
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
@@ -61,7 +63,9 @@ impl Worker {
         match words[..] {
             ["fetch", key, callers, ms] => self.fetch(key, number(callers), number(ms)).await,
             ["hold", key] => self.hold(key).await,
-            ["invalidate", key, "-"] => format!("invalidated {:?}", self.guard.invalidate(key).await),
+            ["invalidate", key, "-"] => {
+                format!("invalidated {:?}", self.guard.invalidate(key).await)
+            }
             ["invalidate", key, version] => {
                 format!("invalidated {:?}", self.guard.invalidate_at(key, number(version)).await)
             }
@@ -76,7 +80,8 @@ impl Worker {
     async fn fetch(&self, key: &str, callers: u64, ms: u64) -> String {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..callers {
-            let (guard, database, key) = (self.guard.clone(), self.database.clone(), key.to_owned());
+            let (guard, database, key) =
+                (self.guard.clone(), self.database.clone(), key.to_owned());
             tasks.spawn(async move {
                 let begin = Instant::now();
                 let loader = {

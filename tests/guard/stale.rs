@@ -1,0 +1,286 @@
+//! Grace: a stale entry is answered at once while one flight refreshes it.
+
+use std::time::Duration;
+
+use cattleguard::{Loaded, Outcome, Policy, Tier, Version, far::Far};
+use tokio::time::Instant;
+
+use crate::{
+    Answer, answer, answers, builder, callers, guard_on, idle, memory, ms,
+    origin::{Origin, Reply, row_at},
+    plain, secs, version_of,
+    wire::{Call, FAR_TIMEOUT, Fault},
+    wired_with,
+};
+
+/// Fresh for 10 s, stale for 30 s.
+fn graceful() -> Policy {
+    plain().ttl(secs(10)).grace(secs(30))
+}
+
+fn is(answer: &Answer, outcome: Outcome, version: u64) {
+    let fetched = answer.as_ref().expect("an answer");
+    assert_eq!((fetched.outcome(), fetched.version()), (outcome, Version::new(version)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_near_entry_is_answered_at_once_while_one_load_refreshes() {
+    let (guard, wire) = wired_with(&memory(), graceful().near_ttl(secs(60)));
+    let origin = Origin::taking(ms(50));
+    guard.fetch("k", origin.load()).await.expect("a value");
+    tokio::time::advance(secs(10)).await;
+    origin.write(2);
+
+    let expired = Instant::now();
+    for _ in 0..250 {
+        is(&guard.fetch("k", origin.load()).await, Outcome::Stale(Tier::Near), 1);
+    }
+    for answer in answers(callers(&guard, 250, "k", &origin)).await {
+        is(&answer, Outcome::Stale(Tier::Near), 1);
+    }
+    assert_eq!(expired.elapsed(), Duration::ZERO, "nobody waits");
+    assert_eq!(guard.flights(), 1);
+
+    tokio::time::sleep(ms(51)).await;
+    is(&guard.fetch("k", origin.load()).await, Outcome::Hit(Tier::Near), 2);
+    assert_eq!((origin.loads(), wire.calls(Call::Commit), guard.flights()), (2, 2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_far_entry_is_answered_at_once_while_one_load_refreshes() {
+    let far = memory();
+    let guards: Vec<_> = (0..4).map(|_| wired_with(&far, graceful()).0).collect();
+    let origin = Origin::taking(ms(50));
+    guards[0].fetch("k", origin.load()).await.expect("a value");
+    tokio::time::advance(secs(10)).await;
+    origin.write(2);
+
+    let expired = Instant::now();
+    let herd = guards.iter().flat_map(|guard| callers(guard, 250, "k", &origin)).collect();
+    for answer in answers(herd).await {
+        is(&answer, Outcome::Stale(Tier::Far), 1);
+    }
+    // Also those who come while the refresh is in the air.
+    idle().await;
+    let late = guards.iter().flat_map(|guard| callers(guard, 250, "k", &origin)).collect();
+    for answer in answers(late).await {
+        is(&answer, Outcome::Stale(Tier::Far), 1);
+    }
+    assert!(expired.elapsed() <= ms(1), "nobody waits");
+
+    tokio::time::sleep(ms(60)).await;
+    for guard in &guards {
+        is(&guard.fetch("k", origin.load()).await, Outcome::Hit(Tier::Near), 2);
+    }
+    assert_eq!((origin.loads(), far.lease_count()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn grace_zero_waits_for_the_load() {
+    let guard = builder().policy(graceful().grace(Duration::ZERO)).far(memory()).build();
+    let origin = Origin::taking(ms(50));
+    guard.fetch("k", origin.load()).await.expect("a value");
+    tokio::time::advance(secs(10)).await;
+    origin.write(2);
+    for answer in answers(callers(&guard, 100, "k", &origin)).await {
+        assert_eq!(version_of(&answer), 2);
+    }
+    assert_eq!(origin.loads(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_its_grace_an_entry_is_dead_and_callers_wait() {
+    let guard = builder().policy(graceful().near_ttl(secs(600))).far(memory()).build();
+    let origin = Origin::taking(ms(50));
+    guard.fetch("k", origin.load()).await.expect("a value");
+    tokio::time::advance(secs(40)).await;
+    origin.write(2);
+    is(&guard.fetch("k", origin.load()).await, Outcome::Loaded, 2);
+    assert_eq!(origin.loads(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_absence_is_answered_while_it_is_refreshed() {
+    let policy = graceful().negative_ttl(secs(3)).near_ttl(secs(60));
+    let guard = builder().policy(policy).far(memory()).build();
+    let origin = Origin::new();
+    origin.next(Reply::Loaded(Loaded::absent()));
+    guard.fetch("k", origin.load()).await.expect("an answer");
+    tokio::time::advance(secs(3)).await;
+    let stale = guard.fetch("k", origin.load()).await.expect("an answer");
+    assert_eq!((stale.value(), stale.outcome()), (None, Outcome::Stale(Tier::Near)));
+    idle().await;
+    is(&guard.fetch("k", origin.load()).await, Outcome::Hit(Tier::Near), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_fails_leaves_the_stale_entry() {
+    for reply in [Reply::Fail, Reply::Panic, Reply::PanicInClosure, Reply::Never] {
+        let far = memory();
+        let policy = graceful().load_timeout(secs(1));
+        let guard = builder().policy(policy).far(far.clone()).build();
+        let origin = Origin::new();
+        guard.fetch("k", origin.load()).await.expect("a value");
+        tokio::time::advance(secs(10)).await;
+        origin.next(reply);
+        is(&guard.fetch("k", origin.load()).await, Outcome::Stale(Tier::Far), 1);
+        tokio::time::sleep(secs(2)).await;
+        assert_eq!((guard.flights(), far.lease_count()), (0, 0));
+
+        origin.write(2);
+        is(&guard.fetch("k", origin.load()).await, Outcome::Stale(Tier::Far), 1);
+        idle().await;
+        is(&guard.fetch("k", origin.load()).await, Outcome::Hit(Tier::Near), 2);
+        assert_eq!(origin.loads(), 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_entry_is_answered_while_another_guard_refreshes_it() {
+    let far = memory();
+    let (a, _) = wired_with(&far, graceful());
+    let (b, _) = wired_with(&far, graceful());
+    let (origin, gate) = Origin::gated();
+    let _ = a.put("k", row_at(1)).await.expect("the far tier");
+    tokio::time::advance(secs(10)).await;
+    origin.write(2);
+    is(&a.fetch("k", origin.load()).await, Outcome::Stale(Tier::Far), 1);
+    origin.begun(1).await;
+    is(&b.fetch("k", origin.load()).await, Outcome::Stale(Tier::Far), 1);
+    idle().await;
+    assert_eq!((origin.loads(), b.flights()), (1, 1), "B waits for A's load and loads nothing");
+    gate.open();
+    idle().await;
+    for guard in [&a, &b] {
+        is(&guard.fetch("k", origin.load()).await, Outcome::Hit(Tier::Near), 2);
+    }
+    assert_eq!(origin.loads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidated_entry_is_never_served_stale() {
+    let far = memory();
+    let (guard, _) = wired_with(&far, graceful().near_ttl(secs(60)));
+    let other = guard_on(far.clone());
+    for invalidating in [&guard, &other] {
+        let origin = Origin::new();
+        guard.invalidate("k").await.expect("the far tier");
+        let old = guard.fetch("k", origin.load()).await.expect("a value");
+        tokio::time::advance(secs(12)).await;
+        invalidating.invalidate("k").await.expect("the far tier");
+        let fresh = guard.fetch("k", origin.load()).await.expect("a value");
+        assert_eq!((old.outcome(), fresh.outcome()), (Outcome::Loaded, Outcome::Loaded));
+        assert_eq!(origin.loads(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidation_during_a_refresh_ends_the_stale_answers() {
+    let far = memory();
+    let (guard, _) = wired_with(&far, graceful());
+    let (origin, gate) = Origin::gated();
+    let _ = guard.put("k", row_at(1)).await.expect("the far tier");
+    tokio::time::advance(secs(10)).await;
+    is(&guard.fetch("k", origin.load()).await, Outcome::Stale(Tier::Far), 1);
+    origin.begun(1).await;
+    origin.write(2);
+    guard_on(far.clone()).invalidate("k").await.expect("the far tier");
+
+    let after = callers(&guard, 10, "k", &origin);
+    origin.begun(2).await;
+    gate.open();
+    for answer in answers(after).await {
+        assert_eq!(version_of(&answer), 2);
+    }
+    is(&guard.fetch("k", origin.load()).await, Outcome::Hit(Tier::Near), 2);
+    let entry = far.read("k").await.expect("the far tier").expect("an entry");
+    assert_eq!((entry.version(), far.lease_count()), (Version::new(2), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_elsewhere_during_a_refresh_ends_the_stale_answers() {
+    let far = memory();
+    let (guard, _) = wired_with(&far, graceful());
+    let (origin, gate) = Origin::gated();
+    let _ = guard.put("k", row_at(1)).await.expect("the far tier");
+    tokio::time::advance(secs(10)).await;
+    is(&guard.fetch("k", origin.load()).await, Outcome::Stale(Tier::Far), 1);
+    origin.begun(1).await;
+
+    // The message has arrived here, and the far tier has a fresh value.
+    let _ = guard_on(far).put("k", row_at(2)).await.expect("the far tier");
+    let after = guard.fetch("k", origin.load()).await;
+    gate.open();
+    assert_eq!(version_of(&after), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_during_a_refresh_ends_the_stale_answers() {
+    let (guard, _) = wired_with(&memory(), graceful());
+    let (origin, gate) = Origin::gated();
+    let _ = guard.put("k", row_at(1)).await.expect("the far tier");
+    tokio::time::advance(secs(10)).await;
+    is(&guard.fetch("k", origin.load()).await, Outcome::Stale(Tier::Far), 1);
+    origin.begun(1).await;
+    let _ = guard.put("k", row_at(2)).await.expect("the far tier");
+    is(&guard.fetch("k", origin.load()).await, Outcome::Hit(Tier::Far), 2);
+    gate.open();
+    idle().await;
+    is(&guard.fetch("k", origin.load()).await, Outcome::Hit(Tier::Near), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_near_entry_is_answered_though_the_far_tier_hangs() {
+    let (guard, wire) = wired_with(&memory(), graceful().near_ttl(secs(60)));
+    let origin = Origin::new();
+    guard.fetch("k", origin.load()).await.expect("a value");
+    tokio::time::advance(secs(10)).await;
+    origin.write(2);
+    wire.fault_all(&Fault::Hang);
+    let begin = Instant::now();
+    is(&guard.fetch("k", origin.load()).await, Outcome::Stale(Tier::Near), 1);
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    tokio::time::sleep(FAR_TIMEOUT + ms(1)).await;
+    is(&guard.fetch("k", origin.load()).await, Outcome::Hit(Tier::Near), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_far_entry_is_answered_though_the_lease_cannot_be_asked_for() {
+    let (guard, wire) = wired_with(&memory(), graceful());
+    let origin = Origin::new();
+    let _ = guard.put("k", row_at(1)).await.expect("the far tier");
+    tokio::time::advance(secs(10)).await;
+    origin.write(2);
+    wire.fault(Call::LookUp, Fault::Error);
+    let herd = callers(&guard, 20, "k", &origin);
+    for answer in answers(herd).await {
+        is(&answer, Outcome::Stale(Tier::Far), 1);
+    }
+    idle().await;
+    is(&guard.fetch("k", origin.load()).await, Outcome::Hit(Tier::Near), 2);
+    assert_eq!(origin.loads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_leaves_before_the_stale_answer_still_refreshes() {
+    let (guard, _) = wired_with(&memory(), graceful());
+    let origin = Origin::taking(ms(50));
+    let _ = guard.put("k", row_at(1)).await.expect("the far tier");
+    tokio::time::advance(secs(10)).await;
+    origin.write(2);
+    let leaving = tokio::time::timeout(Duration::ZERO, guard.fetch("k", origin.load())).await;
+    drop(leaving);
+    tokio::time::sleep(ms(60)).await;
+    is(&guard.fetch("k", origin.load()).await, Outcome::Hit(Tier::Near), 2);
+    assert_eq!(origin.loads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn peek_shows_no_stale_entry() {
+    let (guard, _) = wired_with(&memory(), graceful().near_ttl(secs(60)));
+    let origin = Origin::new();
+    guard.fetch("k", origin.load()).await.expect("a value");
+    tokio::time::advance(secs(10)).await;
+    assert!(guard.peek("k").is_none());
+    assert_eq!(version_of(&answer(crate::caller(&guard, "k", &origin)).await), 1);
+}
