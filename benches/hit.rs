@@ -27,7 +27,8 @@ async fn load() -> Result<Loaded<[u8; 200]>, std::io::Error> {
 }
 
 fn hit(c: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let _inside = runtime.enter();
     let mut group = c.benchmark_group("hit");
 

@@ -105,6 +105,7 @@ impl Moment {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    #[cfg(feature = "redis")]
     pub(crate) const fn nanos(self) -> u64 {
         self.0
     }

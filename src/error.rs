@@ -62,7 +62,9 @@ impl fmt::Display for Error {
             Self::WaitTimeout { after } => {
                 write!(f, "no answer from the lease holder within the wait timeout of {after:?}")
             }
-            Self::Abandoned => f.write_str("the runtime ended the flight: it is shutting down, or has no timer"),
+            Self::Abandoned => {
+                f.write_str("the runtime ended the flight: it is shutting down, or has no timer")
+            }
             Self::Far(_) => f.write_str("the far tier could not take the write"),
         }
     }

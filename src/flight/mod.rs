@@ -1,28 +1,33 @@
 //! Flights: one load in progress in this process, and those who share it.
 //!
+//! - The first caller of a name goes [`Alone`]: it looks into the far tier by itself, which is all that
+//!   most misses of the near tier need. The second caller who comes while it looks, or the first when it
+//!   found nothing, starts a flight.
 //! - A flight is a spawned task that holds a [`Ticket`]; callers hold a [`Seat`] and come and go
-//!   freely. A dropped, aborted or never polled caller changes nothing for the others.
-//! - At most one flight of a name is *open*: in the map, where callers board it. It leaves the map
-//!   when it lands, when an invalidation closes it, and when its ticket is dropped.
+//!   freely. A dropped, aborted or never polled caller changes nothing for the others; one who is
+//!   alone has no others.
+//! - At most one caller alone or one flight of a name is *open*: in the map, where callers find it. It
+//!   leaves the map when it lands, when an invalidation closes it, and when its holder is dropped.
 //! - An answer may be bounded to those who boarded before a mark, because what was read from far or
 //!   origin before a caller came may be older than an invalidation that the caller knows of. The
 //!   others go round again.
-//! - Only an open flight fills the near tier, under the name's lock, where invalidations also run:
-//!   either the invalidation finds the flight open, and closes it unfilled, or it comes after the
-//!   near entry, and drops it.
+//! - Only who is open fills the near tier, under the name's lock, where invalidations also run: either
+//!   the invalidation finds it open, and closes it unfilled, or it comes after the near entry, and
+//!   drops it.
 //!
 //! Not `futures::future::Shared`: it can miss a wake-up when the clone that polls is dropped
 //! (rust-lang/futures-rs#2706), which is our callers' daily life.
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
+    hash::BuildHasher,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
+use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::SetOnce;
 
@@ -34,19 +39,27 @@ const SHARDS: usize = 64;
 pub(crate) struct Flights<T> {
     shards: Box<[Shard<T>]>,
     hasher: RandomState,
+    next_alone: AtomicU64,
 }
 
-type Shard<T> = Mutex<HashMap<Arc<str>, Open<T>>>;
+type Shard<T> = Mutex<HashMap<Arc<str>, Open<T>, RandomState>>;
 
 struct Open<T> {
-    flight: Arc<Flight<T>>,
-    /// The newest version that a message told of while the flight was open: it may have read an
-    /// older one, which must not be kept.
+    who: Who<T>,
+    /// The newest version that a message told of while this was open: an older one may have been
+    /// read, which must not be kept.
     floor: Version,
+}
+
+enum Who<T> {
+    Alone(u64),
+    Flight(Arc<Flight<T>>),
 }
 
 struct Flight<T> {
     name: Arc<str>,
+    /// The caller alone who was looking when this flight began; it may find something stale for it.
+    beside: Option<u64>,
     /// How many marks were set. A caller notes it when boarding.
     marks: AtomicU32,
     landing: SetOnce<Landing<T>>,
@@ -65,9 +78,18 @@ pub(crate) struct Mark(u32);
 
 /// What became of the wish to fly.
 pub(crate) enum Boarding<T> {
+    /// Nobody else is there: look into the far tier first.
+    Alone(Alone<T>),
     /// The caller's miss started the flight; the ticket belongs to the task that flies it.
     Leader(Ticket<T>, Seat<T>),
     Follower(Seat<T>),
+}
+
+/// The only caller of a name, looking into the far tier.
+pub(crate) struct Alone<T> {
+    flights: Arc<Flights<T>>,
+    name: Arc<str>,
+    id: u64,
 }
 
 /// A caller's place in a flight.
@@ -102,28 +124,59 @@ impl<T> Landing<T> {
 impl<T: Clone> Flights<T> {
     pub(crate) fn new() -> Arc<Self> {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Arc::new(Self { shards, hasher: RandomState::new() })
+        Arc::new(Self { shards, hasher: RandomState::default(), next_alone: AtomicU64::new(0) })
     }
 
-    /// Boards the open flight of `name`, or opens one. `abandoned` is the answer should the
-    /// flight's task be dropped.
-    pub(crate) fn board(self: &Arc<Self>, name: &str, abandoned: fn() -> T) -> Boarding<T> {
+    /// Boards the open flight of `name`, opens one beside a caller alone, or goes alone.
+    /// `abandoned` is the answer should the flight's task be dropped.
+    pub(crate) fn board(self: &Arc<Self>, name: &Arc<str>, abandoned: fn() -> T) -> Boarding<T> {
         let mut shard = self.shard(name).lock();
-        if let Some(open) = shard.get(name) {
-            let flight = open.flight.clone();
-            // Under the lock only so that the flight is still open; a mark may be set at the same
-            // time, and then either order is right: the caller came at the moment of the read.
-            let boarded_at = flight.marks.load(Ordering::Acquire);
-            return Boarding::Follower(Seat { flight, boarded_at });
+        match shard.get_mut(&**name) {
+            Some(open) => self.join(open, name, abandoned),
+            None => {
+                let id = self.next_alone.fetch_add(1, Ordering::Relaxed);
+                let open = Open { who: Who::Alone(id), floor: Version::ZERO };
+                shard.insert(name.clone(), open);
+                Boarding::Alone(Alone { flights: self.clone(), name: name.clone(), id })
+            }
         }
-        let name: Arc<str> = name.into();
-        let flight = Arc::new(Flight {
-            name: name.clone(),
-            marks: AtomicU32::new(0),
-            landing: SetOnce::new(),
-        });
-        shard.insert(name, Open { flight: flight.clone(), floor: Version::ZERO });
-        drop(shard);
+    }
+
+    /// Boards the open flight of `name`, or opens one. Never goes alone.
+    pub(crate) fn fly(self: &Arc<Self>, name: &Arc<str>, abandoned: fn() -> T) -> Boarding<T> {
+        let mut shard = self.shard(name).lock();
+        if let Some(open) = shard.get_mut(&**name) {
+            return self.join(open, name, abandoned);
+        }
+        let flight = Flight::new(name, None);
+        let open = Open { who: Who::Flight(flight.clone()), floor: Version::ZERO };
+        shard.insert(name.clone(), open);
+        self.lead(flight, abandoned)
+    }
+
+    fn join(
+        self: &Arc<Self>,
+        open: &mut Open<T>,
+        name: &Arc<str>,
+        abandoned: fn() -> T,
+    ) -> Boarding<T> {
+        match &open.who {
+            Who::Flight(flight) => {
+                let flight = flight.clone();
+                // The lock only keeps the flight open meanwhile. A mark may be set at the same time,
+                // and then either order is right: the caller came as the read began.
+                let boarded_at = flight.marks.load(Ordering::Acquire);
+                Boarding::Follower(Seat { flight, boarded_at })
+            }
+            Who::Alone(id) => {
+                let flight = Flight::new(name, Some(*id));
+                open.who = Who::Flight(flight.clone());
+                self.lead(flight, abandoned)
+            }
+        }
+    }
+
+    fn lead(self: &Arc<Self>, flight: Arc<Flight<T>>, abandoned: fn() -> T) -> Boarding<T> {
         let seat = Seat { flight: flight.clone(), boarded_at: 0 };
         Boarding::Leader(Ticket { flights: self.clone(), flight, abandoned }, seat)
     }
@@ -167,11 +220,54 @@ impl<T> Flights<T> {
     fn remove(&self, flight: &Arc<Flight<T>>, fill: impl FnOnce(Version)) {
         let mut shard = self.shard(&flight.name).lock();
         // An invalidation may have closed this flight and a newer one may be open in its place.
-        if shard.get(&flight.name).is_some_and(|open| Arc::ptr_eq(&open.flight, flight))
+        let is_open =
+            |open: &Open<T>| matches!(&open.who, Who::Flight(open) if Arc::ptr_eq(open, flight));
+        if shard.get(&flight.name).is_some_and(is_open)
             && let Some(open) = shard.remove(&flight.name)
         {
             fill(open.floor);
         }
+    }
+}
+
+impl<T> Flight<T> {
+    fn new(name: &Arc<str>, beside: Option<u64>) -> Arc<Self> {
+        let (marks, landing) = (AtomicU32::new(0), SetOnce::new());
+        Arc::new(Self { name: name.clone(), beside, marks, landing })
+    }
+}
+
+impl<T> Alone<T> {
+    /// Found: `fill` runs iff this is still open, with the newest version heard of, under the
+    /// name's lock. A flight that began meanwhile goes on.
+    pub(crate) fn landed(self, fill: impl FnOnce(Version)) {
+        self.leave(fill);
+    }
+
+    /// Gives something stale to those who board the flight that began beside this caller, if one did
+    /// and no invalidation has closed it.
+    pub(crate) fn share(&self, answer: T) {
+        let shard = self.flights.shard(&self.name).lock();
+        if let Some(Open { who: Who::Flight(flight), .. }) = shard.get(&*self.name)
+            && flight.beside == Some(self.id)
+        {
+            let _ = flight.landing.set(Landing::for_all(answer));
+        }
+    }
+
+    fn leave(&self, fill: impl FnOnce(Version)) {
+        let mut shard = self.flights.shard(&self.name).lock();
+        if matches!(shard.get(&*self.name), Some(Open { who: Who::Alone(id), .. }) if *id == self.id)
+            && let Some(open) = shard.remove(&*self.name)
+        {
+            fill(open.floor);
+        }
+    }
+}
+
+impl<T> Drop for Alone<T> {
+    fn drop(&mut self) {
+        self.leave(|_| ());
     }
 }
 
@@ -230,22 +326,74 @@ mod tests {
 
     use super::*;
 
-    fn board(flights: &Arc<Flights<u32>>) -> Boarding<u32> {
-        flights.board("k", || 0)
+    fn name() -> Arc<str> {
+        "k".into()
     }
 
     fn lead(flights: &Arc<Flights<u32>>) -> (Ticket<u32>, Seat<u32>) {
-        match board(flights) {
+        match flights.fly(&name(), || 0) {
             Boarding::Leader(ticket, seat) => (ticket, seat),
-            Boarding::Follower(_) => panic!("a flight is already open"),
+            _ => panic!("a flight is already open"),
         }
     }
 
     fn follow(flights: &Arc<Flights<u32>>) -> Seat<u32> {
-        match board(flights) {
+        match flights.board(&name(), || 0) {
             Boarding::Follower(seat) => seat,
-            Boarding::Leader(..) => panic!("no flight is open"),
+            _ => panic!("no flight is open"),
         }
+    }
+
+    fn alone(flights: &Arc<Flights<u32>>) -> Alone<u32> {
+        match flights.board(&name(), || 0) {
+            Boarding::Alone(alone) => alone,
+            _ => panic!("somebody is there"),
+        }
+    }
+
+    #[test]
+    fn one_alone_leaves_nothing_and_fills_if_open() {
+        let flights = Flights::new();
+        let mut filled = None;
+        alone(&flights).landed(|floor| filled = Some(floor));
+        assert_eq!(filled, Some(Version::ZERO));
+        drop(alone(&flights));
+        assert_eq!(flights.open_count(), 0);
+
+        let closed = alone(&flights);
+        flights.close("k", || ());
+        let next = alone(&flights);
+        closed.landed(|_| panic!("filled although closed"));
+        assert_eq!(flights.open_count(), 1, "the next one is still there");
+        drop(next);
+    }
+
+    #[test]
+    fn the_second_caller_starts_a_flight_and_waits_for_nobody() {
+        let flights = Flights::new();
+        let first = alone(&flights);
+        let (ticket, seat) = lead(&flights);
+        first.landed(|_| panic!("filled although a flight has begun"));
+        assert!(seat.landed().now_or_never().is_none());
+        ticket.land(Landing::for_all(7), |_| ());
+        assert_eq!(seat.landed().now_or_never(), Some(Some(7)));
+        assert_eq!(flights.open_count(), 0);
+    }
+
+    #[test]
+    fn something_stale_is_shared_only_with_the_flight_beside() {
+        let flights = Flights::new();
+        let first = alone(&flights);
+        let (_ticket, seat) = lead(&flights);
+        first.share(3);
+        assert_eq!(seat.landed().now_or_never(), Some(Some(3)));
+
+        let flights = Flights::new();
+        let first = alone(&flights);
+        flights.close("k", || ());
+        let (_ticket, seat) = lead(&flights);
+        first.share(3);
+        assert_eq!(seat.landed().now_or_never(), None, "it is older than the invalidation");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use tracing::Instrument;
 
 use super::{Core, Guard};
 use crate::{
-    Entry, Error, Fetched, Key, Loaded, Moment, Outcome, Tier,
+    Entry, Error, Fetched, Key, Loaded, Moment, Outcome, Tier, Version,
     entry::Age,
     far::{Attempt, Token},
     flight::{Boarding, Landing, Mark, Ticket},
@@ -92,8 +92,9 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
             match self.core.near.look(&name, self.core.policy.grace) {
                 Look::Fresh(entry) => return Ok(Fetched::new(entry, Outcome::Hit(Tier::Near))),
                 Look::Stale(entry) => {
-                    self.core.refresh(&name, load);
-                    return Ok(Fetched::new(entry, Outcome::Stale(Tier::Near)));
+                    let stale = Fetched::new(entry, Outcome::Stale(Tier::Near));
+                    self.core.refresh(&(*name).into(), &stale, load);
+                    return Ok(stale);
                 }
                 // Boxed, so that a hit does not carry the size of a miss.
                 Look::Miss => Box::pin(Core::fly_along(self.core.clone(), (*name).into(), load)),
@@ -112,19 +113,21 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 }
 
 impl<V: Send + Sync + 'static> Core<V> {
-    /// Starts a flight that nobody waits for, unless one is open.
-    fn refresh<F, Fut, E>(self: &Arc<Self>, name: &str, load: F)
+    /// Starts a flight that nobody waits for, unless one is open: who boards it is answered with what
+    /// is stale.
+    fn refresh<F, Fut, E>(self: &Arc<Self>, name: &Arc<str>, stale: &Fetched<V>, load: F)
     where
         F: FnMut() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
         E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
     {
-        if let Boarding::Leader(ticket, _) = self.board(name) {
-            self.clone().take_off(ticket, load);
+        if let Boarding::Leader(ticket, _) = self.flights.fly(name, abandoned) {
+            ticket.answer_early(Ok(stale.clone()));
+            self.clone().take_off(ticket, load, Route::Leased);
         }
     }
 
-    /// Boards flights of `name` until one has an answer for this caller.
+    /// Goes alone or boards flights of `name` until there is an answer for this caller.
     async fn fly_along<F, Fut, E>(core: Arc<Self>, name: Arc<str>, load: F) -> Answer<V>
     where
         F: FnMut() -> Fut + Send + 'static,
@@ -134,11 +137,37 @@ impl<V: Send + Sync + 'static> Core<V> {
         // A flight ends by itself within wait and load timeout, so a caller needs no timer, only an
         // end to going round when every flight is overtaken by an invalidation.
         let patience = core.policy.wait_timeout.saturating_add(core.policy.load_timeout);
-        let give_up = Instant::now() + patience.min(FOREVER);
+        let mut give_up = None;
+        let mut route = Route::Leased;
         loop {
-            match core.board(&name) {
+            let boarding = match core.flights.board(&name, abandoned) {
+                Boarding::Alone(alone) => match core.far.read(&name).await {
+                    Ok(found) => match core.look_at(found) {
+                        Look::Fresh(entry) => {
+                            alone.landed(|floor| {
+                                core.keep(&name, &entry, floor, core.policy.near_ttl);
+                            });
+                            return Ok(Fetched::new(entry, Outcome::Hit(Tier::Far)));
+                        }
+                        Look::Stale(entry) => {
+                            let stale = Fetched::new(entry, Outcome::Stale(Tier::Far));
+                            alone.share(Ok(stale.clone()));
+                            core.refresh(&name, &stale, load);
+                            return Ok(stale);
+                        }
+                        Look::Miss => core.flights.fly(&name, abandoned),
+                    },
+                    Err(error) => {
+                        tracing::warn!(%error, "far read failed; loading without a lease");
+                        route = Route::Unleased;
+                        core.flights.fly(&name, abandoned)
+                    }
+                },
+                boarding => boarding,
+            };
+            match boarding {
                 Boarding::Leader(ticket, seat) => {
-                    core.take_off(ticket, load);
+                    core.take_off(ticket, load, route);
                     // A leader boards before its flight's first mark, so every answer is for it.
                     return seat.landed().await.unwrap_or(Err(Error::Abandoned));
                 }
@@ -147,8 +176,11 @@ impl<V: Send + Sync + 'static> Core<V> {
                         return answer.map(|fetched| fetched.with(fetched.outcome().followed()));
                     }
                 }
+                // `fly` does not go alone.
+                Boarding::Alone(_) => {}
             }
-            if Instant::now() >= give_up {
+            let now = Instant::now();
+            if now >= *give_up.get_or_insert(now + patience.min(FOREVER)) {
                 return Err(Error::WaitTimeout { after: patience });
             }
             if let Look::Fresh(entry) = core.near.look(&name, Duration::ZERO) {
@@ -157,16 +189,29 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
+    /// What a far entry is worth now.
+    fn look_at(&self, found: Option<Arc<Entry<V>>>) -> Look<V> {
+        let Some(entry) = found else { return Look::Miss };
+        match entry.age(self.now(), self.policy.grace) {
+            Age::Fresh => Look::Fresh(entry),
+            Age::Stale => Look::Stale(entry),
+            Age::Dead => Look::Miss,
+        }
+    }
+
+    /// Keeps an entry near, unless a newer version was heard of. Called under the name's lock.
+    fn keep(&self, name: &Arc<str>, entry: &Arc<Entry<V>>, floor: Version, ttl: Duration) {
+        if entry.version() >= floor {
+            self.near.keep(name, entry, ttl.min(self.near_ttl()));
+        }
+    }
+
     pub(super) fn now(&self) -> Moment {
         self.far.clock().now()
     }
 
-    fn board(&self, name: &str) -> Boarding<Answer<V>> {
-        self.flights.board(name, || Err(Error::Abandoned))
-    }
-
     /// Flies on a task of its own, so that no caller's end ends it.
-    fn take_off<F, Fut, E>(self: Arc<Self>, ticket: Ticket<Answer<V>>, load: F)
+    fn take_off<F, Fut, E>(self: Arc<Self>, ticket: Ticket<Answer<V>>, load: F, route: Route)
     where
         F: FnMut() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
@@ -174,7 +219,10 @@ impl<V: Send + Sync + 'static> Core<V> {
     {
         let span = tracing::debug_span!("flight", outcome = tracing::field::Empty);
         let flight = async move {
-            let arrival = self.fly(&ticket, load).await;
+            let arrival = match route {
+                Route::Leased => self.fly(&ticket, load).await,
+                Route::Unleased => self.load_alone(load).await,
+            };
             match arrival.landing.answer() {
                 Ok(fetched) => {
                     tracing::Span::current().record("outcome", fetched.outcome().as_str());
@@ -186,17 +234,15 @@ impl<V: Send + Sync + 'static> Core<V> {
             }
             let name = ticket.name().clone();
             ticket.land(arrival.landing, |floor| {
-                if let Some((entry, ttl)) = arrival.keep
-                    && entry.version() >= floor
-                {
-                    self.near.keep(&name, &entry, ttl.min(self.near_ttl()));
+                if let Some((entry, ttl)) = arrival.keep {
+                    self.keep(&name, &entry, floor, ttl);
                 }
             });
         };
         tokio::spawn(flight.instrument(span));
     }
 
-    /// One flight, from the far look to its arrival.
+    /// One flight, from the look-up to its arrival.
     async fn fly<F, Fut, E>(&self, ticket: &Ticket<Answer<V>>, mut load: F) -> Arrival<V>
     where
         F: FnMut() -> Fut + Send + 'static,
@@ -204,22 +250,6 @@ impl<V: Send + Sync + 'static> Core<V> {
         E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
     {
         let name = ticket.name();
-        let mark = ticket.mark();
-        match self.far.read(name).await {
-            Ok(Some(entry)) => match entry.age(self.now(), self.policy.grace) {
-                Age::Fresh => return self.arrive(mark, entry, Outcome::Hit(Tier::Far)),
-                Age::Stale => {
-                    ticket.answer_early(Ok(Fetched::new(entry, Outcome::Stale(Tier::Far))));
-                }
-                Age::Dead => {}
-            },
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(%error, "far read failed; loading without a lease");
-                return self.load_alone(load).await;
-            }
-        }
-
         // Registered before the look-up: see `Waiter`.
         let waiter = self.waiters.register(name);
         let wait_until = Instant::now() + self.policy.wait_timeout.min(FOREVER);
@@ -268,6 +298,17 @@ impl<V: Send + Sync + 'static> Core<V> {
             keep: Some((entry, self.policy.near_ttl)),
         }
     }
+}
+
+/// Whether a flight asks for a lease. It does not when the far tier has just failed to answer.
+#[derive(Clone, Copy)]
+enum Route {
+    Leased,
+    Unleased,
+}
+
+fn abandoned<V>() -> Answer<V> {
+    Err(Error::Abandoned)
 }
 
 /// Longer than any wait, and short enough to add to an `Instant`.

@@ -144,7 +144,10 @@ impl Connection {
                 Link::Single(link) => command.query_async(&mut link.clone()).await,
                 Link::Cluster(link) => command.query_async(&mut link.clone()).await,
                 #[cfg(feature = "deadpool")]
-                Link::Pool(pool) => command.query_async(&mut checked_out(pool).await?).await,
+                Link::Pool(pool) => {
+                    Box::pin(async { command.query_async(&mut checked_out(pool).await?).await })
+                        .await
+                }
             }
         })
         .await
@@ -159,7 +162,10 @@ impl Connection {
                 Link::Single(link) => script.invoke_async(&mut link.clone()).await,
                 Link::Cluster(link) => script.invoke_async(&mut link.clone()).await,
                 #[cfg(feature = "deadpool")]
-                Link::Pool(pool) => script.invoke_async(&mut checked_out(pool).await?).await,
+                Link::Pool(pool) => {
+                    Box::pin(async { script.invoke_async(&mut checked_out(pool).await?).await })
+                        .await
+                }
             }
         })
         .await

@@ -64,6 +64,7 @@ async fn a_put_during_a_load_revokes_its_lease() {
     let aboard = callers(&guard, 10, "k", &origin);
     origin.begun(1).await;
     assert_eq!(guard.put("k", row_at(6)).await.expect("the far tier"), Write::Stored);
+    assert_eq!((guard.flights(), far.lease_count()), (0, 0));
     gate.open();
 
     // The newer value is known by then, so those aboard get it too.
@@ -74,6 +75,27 @@ async fn a_put_during_a_load_revokes_its_lease() {
         assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 6);
     }
     assert_eq!((origin.loads(), far.lease_count()), (1, 0));
+}
+
+/// Without versions only the revoked lease tells the put from the load before it.
+#[tokio::test(start_paused = true)]
+async fn an_unversioned_put_during_a_load_is_not_overwritten_by_it() {
+    let far = memory();
+    let (guard, elsewhere) = (guard_on(far.clone()), guard_on(far.clone()));
+    let (origin, gate) = Origin::gated();
+    origin.next(Reply::Loaded(Loaded::unversioned("old".to_owned())));
+    let aboard = caller(&guard, "k", &origin);
+    origin.begun(1).await;
+    let put = elsewhere.put("k", Loaded::unversioned("new".to_owned())).await;
+    assert_eq!(put.expect("the far tier"), Write::Stored);
+    gate.open();
+    answer(aboard).await.expect("a value");
+    let far = far.read("k").await.expect("the far tier").expect("an entry");
+    assert_eq!(far.value().map(String::as_str), Some("new"));
+    for guard in [&guard, &elsewhere] {
+        let fetched = guard.fetch("k", origin.load()).await.expect("a value");
+        assert_eq!(fetched.value().map(String::as_str), Some("new"));
+    }
 }
 
 #[tokio::test(start_paused = true)]

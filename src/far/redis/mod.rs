@@ -136,8 +136,9 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
         if inner.ahead.load(Ordering::Relaxed) == i64::MIN {
             inner.ask_time().await?;
         }
-        let mut get = Cmd::new();
-        get.arg("GET").arg(inner.keys.entry(name));
+        let key = inner.keys.entry(name);
+        let mut get = Cmd::with_capacity(2, 3 + key.len());
+        get.arg("GET").arg(key);
         let bytes: Option<Vec<u8>> = inner.connection.query(&get).await?;
         Ok(bytes.and_then(|bytes| inner.entry(bytes.into())).map(Arc::new))
     }

@@ -12,7 +12,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -47,6 +47,8 @@ pub(super) enum State {
 
 pub(super) struct Subscription {
     shared: Arc<Shared>,
+    /// Asked with every read: cheaper than the lock.
+    started: AtomicBool,
     task: Mutex<Option<AbortHandle>>,
 }
 
@@ -87,6 +89,7 @@ impl Subscription {
                 unconfirmed: Mutex::default(),
                 next_number: AtomicU64::new(1),
             }),
+            started: AtomicBool::new(state == State::Broken),
             task: Mutex::new(None),
         }
     }
@@ -117,11 +120,11 @@ impl Subscription {
     }
 
     pub(super) fn start(&self) {
-        if *self.shared.state.borrow() != State::Starting {
+        if self.started.load(Ordering::Relaxed) {
             return;
         }
         let mut task = self.task.lock();
-        if task.is_none() {
+        if !self.started.swap(true, Ordering::Relaxed) {
             *task = Some(tokio::spawn(run(self.shared.clone())).abort_handle());
         }
     }

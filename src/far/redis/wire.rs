@@ -1,7 +1,7 @@
 //! What is written to Redis: names of keys, the header of an entry, messages. The scripts in `lua/`
 //! read and write the same layout; `lua/prelude.lua` states it.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::{
     Version,
@@ -49,8 +49,8 @@ impl Header {
         };
         let version = version(&bytes[2..18])?;
         let fresh_until = u64::from_be_bytes(bytes[26..34].try_into().ok()?);
-        let payload = bytes.split_off(HEADER);
-        Some((Self { kind, version, fresh_until }, payload))
+        bytes.advance(HEADER);
+        Some((Self { kind, version, fresh_until }, bytes))
     }
 }
 
