@@ -62,12 +62,16 @@ impl<V> Near<V> {
         entries.insert(name.clone(), Kept { entry: entry.clone(), until });
     }
 
-    /// Drops the entry below `version`, or whatever there is.
-    pub(crate) fn drop_older(&self, name: &str, version: Option<Version>) {
+    /// Whether this very entry is still here.
+    pub(crate) fn holds(&self, name: &str, entry: &Arc<Entry<V>>) -> bool {
+        let kept = self.entries.as_ref().and_then(|entries| entries.peek(name));
+        kept.is_some_and(|kept| Arc::ptr_eq(&kept.entry, entry))
+    }
+
+    /// Drops the entry if `outdated` says so of its version.
+    pub(crate) fn drop_if(&self, name: &str, outdated: impl Fn(Version) -> bool) {
         if let Some(entries) = &self.entries {
-            entries.remove_if(name, |kept| {
-                version.is_none_or(|version| kept.entry.version() < version)
-            });
+            entries.remove_if(name, |kept| outdated(kept.entry.version()));
         }
     }
 

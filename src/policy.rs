@@ -122,7 +122,9 @@ impl Policy {
 
     /// `ttl` with a random part of the jitter share cut off.
     pub(crate) fn spread(&self, ttl: Duration) -> Duration {
-        ttl.mul_f64(1.0 - self.jitter * fastrand::f64())
+        // A ttl "without end" must not overflow when multiplied.
+        const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+        ttl.min(CENTURY).mul_f64(1.0 - self.jitter * fastrand::f64())
     }
 }
 
@@ -138,6 +140,7 @@ mod tests {
         assert!(ttls.iter().all(|t| *t <= second && *t >= second.mul_f64(0.8)));
         assert!(ttls.iter().max() > ttls.iter().min());
         assert_eq!(Policy::default().jitter(0.0).spread(second), second);
+        assert!(policy.spread(Duration::MAX) > second);
         assert_eq!(Policy::default().jitter(f64::NAN).spread(second), second);
     }
 }

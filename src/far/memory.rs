@@ -197,7 +197,7 @@ impl<V: Send + Sync + 'static> Far<V> for Memory<V> {
             Ok(entry) => {
                 leases.live.remove(name);
                 drop(leases);
-                self.inner.tell(Event::Committed { name, version: entry.version() });
+                self.inner.tell(Event::Put { name, version: entry.version() });
                 Ok(Put::Stored(entry))
             }
             Err(minimum) => Ok(Put::Older { minimum }),

@@ -122,11 +122,19 @@ pub trait Watcher: Send + Sync + 'static {
 #[non_exhaustive]
 #[derive(Clone, Copy)]
 pub enum Event<'a> {
-    /// An entry was written.
+    /// The holder of the lease has written an entry.
     Committed {
         /// The entry's name.
         name: &'a str,
-        /// The entry's version.
+        /// The entry's version. Other entries of this version are the same one.
+        version: Version,
+    },
+    /// An entry was written through, and the lease revoked.
+    Put {
+        /// The entry's name.
+        name: &'a str,
+        /// The entry's version. Other entries of this version are replaced: they may differ, where an
+        /// origin has no versions.
         version: Version,
     },
     /// An entry was invalidated and its lease revoked.

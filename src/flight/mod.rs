@@ -154,6 +154,28 @@ impl<T: Clone> Flights<T> {
         self.lead(flight, abandoned)
     }
 
+    /// Opens a flight that nobody waits for, and answers all who board it with something stale. Not if
+    /// somebody is there already; nor if `valid`, asked under the name's lock, denies: an
+    /// invalidation that came since the stale answer was found has closed the name and dropped it, and
+    /// must not be undone.
+    pub(crate) fn refresh(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        stale: T,
+        abandoned: fn() -> T,
+        valid: impl FnOnce() -> bool,
+    ) -> Option<Ticket<T>> {
+        let mut shard = self.shard(name).lock();
+        if shard.contains_key(&**name) || !valid() {
+            return None;
+        }
+        let flight = Flight::new(name, None);
+        let _ = flight.landing.set(Landing::for_all(stale));
+        let open = Open { who: Who::Flight(flight.clone()), floor: Version::ZERO };
+        shard.insert(name.clone(), open);
+        Some(Ticket { flights: self.clone(), flight, abandoned })
+    }
+
     fn join(
         self: &Arc<Self>,
         open: &mut Open<T>,
@@ -244,14 +266,24 @@ impl<T> Alone<T> {
         self.leave(fill);
     }
 
-    /// Gives something stale to those who board the flight that began beside this caller, if one did
-    /// and no invalidation has closed it.
-    pub(crate) fn share(&self, answer: T) {
-        let shard = self.flights.shard(&self.name).lock();
-        if let Some(Open { who: Who::Flight(flight), .. }) = shard.get(&*self.name)
-            && flight.beside == Some(self.id)
-        {
-            let _ = flight.landing.set(Landing::for_all(answer));
+    /// Found something stale: opens a flight that refreshes it, or finds the one that began beside
+    /// this caller, and answers all who board it with what is stale. Neither, if an invalidation has
+    /// closed the name meanwhile.
+    pub(crate) fn refresh(self, stale: T, abandoned: fn() -> T) -> Option<Ticket<T>> {
+        let mut shard = self.flights.shard(&self.name).lock();
+        let open = shard.get_mut(&*self.name)?;
+        match &open.who {
+            Who::Alone(id) if *id == self.id => {
+                let flight = Flight::new(&self.name, None);
+                let _ = flight.landing.set(Landing::for_all(stale));
+                open.who = Who::Flight(flight.clone());
+                Some(Ticket { flights: self.flights.clone(), flight, abandoned })
+            }
+            Who::Flight(flight) if flight.beside == Some(self.id) => {
+                let _ = flight.landing.set(Landing::for_all(stale));
+                None
+            }
+            _ => None,
         }
     }
 
@@ -294,11 +326,6 @@ impl<T> Ticket<T> {
     /// only those aboard may have.
     pub(crate) fn mark(&self) -> Mark {
         Mark(self.flight.marks.fetch_add(1, Ordering::AcqRel) + 1)
-    }
-
-    /// Answers all who are aboard or still board, while the flight goes on.
-    pub(crate) fn answer_early(&self, answer: T) {
-        let _ = self.flight.landing.set(Landing::for_all(answer));
     }
 
     /// Ends the flight. `fill` runs iff it is still open, with the newest version heard of, under
@@ -385,15 +412,37 @@ mod tests {
         let flights = Flights::new();
         let first = alone(&flights);
         let (_ticket, seat) = lead(&flights);
-        first.share(3);
+        assert!(first.refresh(3, || 0).is_none(), "a flight is in the air");
         assert_eq!(seat.landed().now_or_never(), Some(Some(3)));
 
         let flights = Flights::new();
         let first = alone(&flights);
         flights.close("k", || ());
         let (_ticket, seat) = lead(&flights);
-        first.share(3);
+        assert!(first.refresh(3, || 0).is_none());
         assert_eq!(seat.landed().now_or_never(), None, "it is older than the invalidation");
+
+        let flights = Flights::new();
+        let first = alone(&flights);
+        flights.close("k", || ());
+        assert!(first.refresh(3, || 0).is_none(), "closed and nobody there");
+        assert_eq!(flights.open_count(), 0);
+    }
+
+    #[test]
+    fn who_boards_a_refresh_gets_what_is_stale() {
+        let flights = Flights::new();
+        let ticket = alone(&flights).refresh(3, || 0).expect("nobody else is there");
+        assert_eq!(follow(&flights).landed().now_or_never(), Some(Some(3)));
+        ticket.land(Landing::for_all(4), |_| ());
+        assert_eq!(flights.open_count(), 0);
+
+        let ticket = flights.refresh(&name(), 3, || 0, || true).expect("nobody is there");
+        assert_eq!(follow(&flights).landed().now_or_never(), Some(Some(3)));
+        assert!(flights.refresh(&name(), 3, || 0, || true).is_none(), "one at a time");
+        drop(ticket);
+        assert!(flights.refresh(&name(), 3, || 0, || false).is_none(), "no longer valid");
+        assert_eq!(flights.open_count(), 0);
     }
 
     #[test]

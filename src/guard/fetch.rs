@@ -93,7 +93,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
                 Look::Fresh(entry) => return Ok(Fetched::new(entry, Outcome::Hit(Tier::Near))),
                 Look::Stale(entry) => {
                     let stale = Fetched::new(entry, Outcome::Stale(Tier::Near));
-                    self.core.refresh(&(*name).into(), &stale, load);
+                    self.core.refresh_near(&(*name).into(), &stale, load);
                     return Ok(stale);
                 }
                 // Boxed, so that a hit does not carry the size of a miss.
@@ -113,16 +113,15 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 }
 
 impl<V: Send + Sync + 'static> Core<V> {
-    /// Starts a flight that nobody waits for, unless one is open: who boards it is answered with what
-    /// is stale.
-    fn refresh<F, Fut, E>(self: &Arc<Self>, name: &Arc<str>, stale: &Fetched<V>, load: F)
+    /// Starts a flight to refresh a near entry, unless one is open.
+    fn refresh_near<F, Fut, E>(self: &Arc<Self>, name: &Arc<str>, stale: &Fetched<V>, load: F)
     where
         F: FnMut() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
         E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
     {
-        if let Boarding::Leader(ticket, _) = self.flights.fly(name, abandoned) {
-            ticket.answer_early(Ok(stale.clone()));
+        let valid = || self.near.holds(name, stale.entry());
+        if let Some(ticket) = self.flights.refresh(name, Ok(stale.clone()), abandoned, valid) {
             self.clone().take_off(ticket, load, Route::Leased);
         }
     }
@@ -151,8 +150,9 @@ impl<V: Send + Sync + 'static> Core<V> {
                         }
                         Look::Stale(entry) => {
                             let stale = Fetched::new(entry, Outcome::Stale(Tier::Far));
-                            alone.share(Ok(stale.clone()));
-                            core.refresh(&name, &stale, load);
+                            if let Some(ticket) = alone.refresh(Ok(stale.clone()), abandoned) {
+                                core.take_off(ticket, load, Route::Leased);
+                            }
                             return Ok(stale);
                         }
                         Look::Miss => core.flights.fly(&name, abandoned),
@@ -253,6 +253,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         // Registered before the look-up: see `Waiter`.
         let waiter = self.waiters.register(name);
         let wait_until = Instant::now() + self.policy.wait_timeout.min(FOREVER);
+        let mut load_until = None;
         let mut found = Outcome::Hit(Tier::Far);
         loop {
             let woken = waiter.notify.notified();
@@ -263,7 +264,13 @@ impl<V: Send + Sync + 'static> Core<V> {
             match self.far.look_up_or_lease(name, token, self.policy.lease_ttl).await {
                 Ok(Attempt::Hit(entry)) => return self.arrive(mark, entry, found),
                 Ok(Attempt::Granted(grant)) => {
-                    return self.load_leased(ticket, token, grant, &mut load).await;
+                    let deadline = *load_until.get_or_insert_with(|| self.load_deadline());
+                    let load = &mut load;
+                    let loaded =
+                        self.load_leased(ticket, &waiter, token, grant, load, deadline).await;
+                    if let Some(arrival) = loaded {
+                        return arrival;
+                    }
                 }
                 Ok(Attempt::Held { remaining }) => {
                     let now = Instant::now();

@@ -14,6 +14,7 @@ use tracing::Instrument;
 use super::{
     Core,
     fetch::{Answer, Arrival, FOREVER},
+    waiters::Waiter,
 };
 use crate::{
     Bypass, Entry, Error, Fetched, Loaded, Outcome, Version,
@@ -23,14 +24,17 @@ use crate::{
 };
 
 impl<V: Send + Sync + 'static> Core<V> {
-    /// Loads under a lease and commits; renews the lease meanwhile.
+    /// Loads under a lease and commits; renews the lease meanwhile. `None`: somebody wrote or
+    /// invalidated while the origin was found to be behind; look again.
     pub(super) async fn load_leased<F, Fut, E>(
         &self,
         ticket: &Ticket<Answer<V>>,
+        waiter: &Waiter<'_>,
         token: Token,
         grant: Grant,
         load: &mut F,
-    ) -> Arrival<V>
+        deadline: Instant,
+    ) -> Option<Arrival<V>>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
@@ -40,9 +44,11 @@ impl<V: Send + Sync + 'static> Core<V> {
         let keeper = self.keep_lease(name, token);
         tokio::pin!(keeper);
         let mut held = true;
-        let deadline = self.load_deadline();
         let mut pause = FIRST_PAUSE;
         loop {
+            let news = waiter.notify.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
             let mark = ticket.mark();
             let loading = self.load_once(load, deadline);
             tokio::pin!(loading);
@@ -57,18 +63,18 @@ impl<V: Send + Sync + 'static> Core<V> {
                 Ok(loaded) => loaded,
                 Err(error) => {
                     self.release(name, token).await;
-                    return Arrival::failed(error);
+                    return Some(Arrival::failed(error));
                 }
             };
             let cacheable = loaded.cacheable;
             let record = self.record(loaded);
             if !cacheable {
                 self.release(name, token).await;
-                return Arrival::of_those_before(mark, record.entry);
+                return Some(Arrival::of_those_before(mark, record.entry));
             }
             let version = record.entry.version();
             if record.version.is_none() || version >= grant.minimum {
-                return self.commit(ticket, token, mark, record).await;
+                return Some(self.commit(ticket, token, mark, record).await);
             }
 
             // The origin is behind what was acknowledged: a lagging replica. Ask again, and keep
@@ -78,16 +84,22 @@ impl<V: Send + Sync + 'static> Core<V> {
             if again >= deadline {
                 self.release(name, token).await;
                 let minimum = grant.minimum;
-                return Arrival::failed(Error::Outdated { loaded: version, minimum });
+                return Some(Arrival::failed(Error::Outdated { loaded: version, minimum }));
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
             let paused = tokio::time::sleep_until(again);
             tokio::pin!(paused);
-            while !paused.is_elapsed() {
+            while held && !paused.is_elapsed() {
                 tokio::select! {
                     () = &mut paused => {}
-                    () = &mut keeper, if held => held = false,
+                    () = &mut keeper => held = false,
+                    () = &mut news => held = false,
                 }
+            }
+            if !held {
+                // Whatever came took the lease; and if it did not, the lease must not be in our way.
+                self.release(name, token).await;
+                return None;
             }
         }
     }
@@ -242,7 +254,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         Fetched::new(self.record(loaded).entry, Outcome::Bypassed(why))
     }
 
-    fn load_deadline(&self) -> Instant {
+    pub(super) fn load_deadline(&self) -> Instant {
         Instant::now() + self.policy.load_timeout.min(FOREVER)
     }
 }

@@ -98,11 +98,16 @@ impl<V: Send + Sync + 'static> Watcher for Core<V> {
     fn on_event(&self, event: Event<'_>) {
         match event {
             Event::Committed { name, version } => {
-                self.flights.raise(name, version, || self.near.drop_older(name, Some(version)));
+                self.flights
+                    .raise(name, version, || self.near.drop_if(name, |near| near < version));
+                self.waiters.wake(name);
+            }
+            Event::Put { name, version } => {
+                self.forget(name, |near| near <= version);
                 self.waiters.wake(name);
             }
             Event::Invalidated { name, version } => {
-                self.flights.close(name, || self.near.drop_older(name, version));
+                self.forget_below(name, version);
                 self.waiters.wake(name);
             }
             Event::Released { name } => self.waiters.wake(name),

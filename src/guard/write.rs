@@ -52,20 +52,22 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         let name = key.name();
         let core = &*self.core;
         let record = core.record(value);
-        core.forget(&name, record.version);
-        match core.far.put(&name, record).await {
+        // Before and after, as for an invalidation. Nothing is kept near: an invalidation by another
+        // process may come between the store's answer and here, and its message would have found
+        // nothing to drop.
+        core.forget_below(&name, record.version);
+        let put = core.far.put(&name, record).await;
+        match put {
             Ok(Put::Stored(entry)) => {
-                // Not kept near: an invalidation by another process may have come between the
-                // store's answer and here, and its message would have found nothing to drop.
-                core.forget(&name, Some(entry.version()));
+                core.forget(&name, |near| near <= entry.version());
                 Ok(Write::Stored)
             }
             Ok(Put::Older { minimum }) => {
-                core.forget(&name, Some(minimum));
+                core.forget_below(&name, Some(minimum));
                 Ok(Write::Older { minimum })
             }
             Err(error) => {
-                core.forget(&name, None);
+                core.forget_below(&name, None);
                 Err(error.into())
             }
         }
@@ -128,15 +130,20 @@ impl<V: Send + Sync + 'static> Core<V> {
         // Before: so that a dropped future or a dead far tier leaves nothing old in this process.
         // After: because a flight that opened between may have read the far tier just before it
         // forgot.
-        self.forget(name, version);
+        self.forget_below(name, version);
         let retention = self.policy.retention(self.policy.ttl);
         let invalidated = self.far.invalidate(name, version, retention).await;
-        self.forget(name, version);
+        self.forget_below(name, version);
         Ok(invalidated?)
     }
 
-    /// Closes the flight of `name` and drops the near entry below `version`.
-    fn forget(&self, name: &str, version: Option<Version>) {
-        self.flights.close(name, || self.near.drop_older(name, version));
+    /// Closes the flight of `name`, and drops the near entry below `version`, or any without one.
+    pub(super) fn forget_below(&self, name: &str, version: Option<Version>) {
+        self.forget(name, |near| version.is_none_or(|version| near < version));
+    }
+
+    /// Closes the flight of `name`, and drops the near entry if its version is outdated.
+    pub(super) fn forget(&self, name: &str, outdated: impl Fn(Version) -> bool) {
+        self.flights.close(name, || self.near.drop_if(name, outdated));
     }
 }

@@ -303,6 +303,7 @@ impl Watcher for Recorder {
     fn on_event(&self, event: Event<'_>) {
         self.heard.lock().push(match event {
             Event::Committed { name, version } => format!("committed {name} {version}"),
+            Event::Put { name, version } => format!("put {name} {version}"),
             Event::Invalidated { name, version } => format!("invalidated {name} {version:?}"),
             Event::Released { name } => format!("released {name}"),
             Event::Connected => "connected".into(),
@@ -338,7 +339,7 @@ pub async fn every_watcher_hears_what_happened<F: Far<String> + Clone>(far: F) {
     let expected = [
         format!("released {name}"),
         format!("committed {name} 1"),
-        format!("committed {name} 2"),
+        format!("put {name} 2"),
         format!("invalidated {name} Some(Version(3))"),
         format!("invalidated {name} None"),
         format!("released {name}"),

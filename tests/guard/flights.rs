@@ -269,6 +269,43 @@ async fn an_unpolled_leader_hangs_no_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_stuck_in_its_far_read_holds_up_nobody() {
+    for unpolled in [false, true] {
+        let (guard, wire) = wired(&memory());
+        let origin = Origin::taking(ms(50));
+        let reading = wire.hold_after(Call::Read);
+        let mut first = polled(&guard, &origin);
+        poll_once(&mut first);
+        idle().await;
+
+        let begin = Instant::now();
+        let (answers, last) = answers_by(callers(&guard, 50, "k", &origin)).await;
+        assert!(answers.iter().all(|answer| version_of(answer) == 1));
+        assert_eq!((last - begin, origin.loads(), guard.flights()), (ms(50), 1, 0));
+        if !unpolled {
+            wire.heal();
+            reading.open();
+            assert_eq!(version_of(&bounded(first).await), 1);
+        }
+        assert_eq!((origin.loads(), guard.flights()), (1, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_dropped_in_its_far_read_leaves_nothing() {
+    let (guard, wire) = wired(&memory());
+    let origin = Origin::new();
+    let _reading = wire.hold_after(Call::Read);
+    let mut first = polled(&guard, &origin);
+    poll_once(&mut first);
+    drop(first);
+    assert_eq!((guard.flights(), origin.loads()), (0, 0));
+    wire.heal();
+    assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 1);
+    assert_eq!(guard.flights(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_load_outlives_its_callers_and_the_guard() {
     let far = memory();
     let guard = guard_on(far.clone());
@@ -398,9 +435,11 @@ async fn a_far_tier_that_panics_hangs_no_one() {
         let origin = Origin::taking(ms(900));
         origin.next(if call == Call::Release { Reply::Fail } else { Reply::Row });
         let begin = Instant::now();
-        let (answers, last) = answers_by(callers(&guard, 10, "k", &origin)).await;
-        assert_eq!(answers.len(), 10);
-        assert!(last - begin <= secs(1), "{call:?}");
+        for caller in callers(&guard, 10, "k", &origin) {
+            // A value, an error or the panic itself, but an end.
+            let _ended = bounded(caller).await;
+        }
+        assert!(begin.elapsed() <= secs(2), "{call:?}: {:?}", begin.elapsed());
         assert_eq!(guard.flights(), 0, "{call:?}");
         idle().await;
         assert_eq!(origin.running(), 0, "{call:?}: the load goes with its flight");

@@ -1,5 +1,7 @@
 //! P2 never backwards, P3 no resurrection, P4 fresh for those who come later.
 
+use std::time::Duration;
+
 use cattleguard::{
     Error, Loaded, Outcome, Tier, Version, Write,
     far::{Attempt, Far, Invalidated, Token},
@@ -10,7 +12,7 @@ use crate::{
     answer, answers, builder, caller, callers, guard_on, idle, memory, ms,
     origin::{Origin, Reply, row_at},
     plain, secs, version_of,
-    wire::Call,
+    wire::{Call, Fault},
     wired, wired_with,
 };
 
@@ -400,7 +402,7 @@ async fn a_caller_from_after_the_read_goes_round_again() {
     for late in answers(late).await {
         assert_eq!(version_of(&late), 2);
     }
-    assert_eq!(wire.calls(Call::Read), 2, "one more for all the late ones");
+    assert_eq!(wire.all_calls(), 2, "one more for all the late ones");
 }
 
 #[tokio::test(start_paused = true)]
@@ -435,7 +437,7 @@ async fn a_waiters_answer_is_for_those_who_boarded_before_its_look_up() {
 async fn a_refused_load_answers_only_those_who_boarded_before_it_began() {
     let far = memory();
     let (guard, wire) = wired(&far);
-    wire.fault(Call::Renew, crate::wire::Fault::Error);
+    wire.fault(Call::Renew, Fault::Error);
     let (origin, gate) = Origin::gated();
     let early = caller(&guard, "k", &origin);
     origin.begun(1).await;
@@ -636,9 +638,11 @@ async fn after_an_invalidation_elsewhere_the_waiters_load_afresh() {
     let waiter = caller(&guards[1], "k", &origin);
     idle().await;
     origin.write(2);
+    let revoked = Instant::now();
     guards[2].invalidate("k").await.expect("the far tier");
-    // The waiter is woken by the revocation; it need not wait for the old load.
+    // The waiter is woken by the revocation; it waits neither for the old load nor for its lease.
     origin.begun(2).await;
+    assert_eq!(revoked.elapsed(), Duration::ZERO);
     gate.open();
     assert!(version_of(&answer(holder).await) >= 1);
     assert_eq!(version_of(&answer(waiter).await), 2);
@@ -713,6 +717,31 @@ async fn a_near_fill_while_an_invalidation_is_under_way_is_dropped_when_it_retur
     under_way.open();
     invalidation.await.expect("no panic").expect("the far tier");
     assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_near_fill_while_a_put_is_under_way_is_dropped_when_it_returns() {
+    for fails in [false, true] {
+        let far = memory();
+        let (guard, wire) = wired(&far);
+        let origin = Origin::new();
+        guard_on(far.clone()).fetch("k", origin.load()).await.expect("a value");
+        wire.lose_messages();
+        let under_way = wire.hold_before(Call::Put);
+        if fails {
+            wire.fault(Call::Put, Fault::Hang);
+        }
+        let put = tokio::spawn({
+            let guard = guard.clone();
+            async move { guard.put("k", row_at(2)).await }
+        });
+        idle().await;
+        assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 1);
+        assert!(guard.peek("k").is_some());
+        under_way.open();
+        assert_eq!(put.await.expect("no panic").is_err(), fails);
+        assert!(guard.peek("k").is_none());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -198,6 +198,56 @@ async fn an_invalidation_during_a_refresh_ends_the_stale_answers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stale_entry_read_before_an_invalidation_answers_no_one_who_comes_after_it() {
+    for elsewhere in [false, true] {
+        let far = memory();
+        let (guard, wire) = wired_with(&far, graceful());
+        let invalidating = if elsewhere { guard_on(far.clone()) } else { guard.clone() };
+        let (origin, gate) = Origin::gated();
+        let _ = guard.put("k", row_at(1)).await.expect("the far tier");
+        tokio::time::advance(secs(10)).await;
+
+        let on_its_way = wire.hold_after(Call::Read);
+        let before = crate::caller(&guard, "k", &origin);
+        idle().await;
+        wire.heal();
+        origin.write(2);
+        invalidating.invalidate("k").await.expect("the far tier");
+        on_its_way.open();
+        is(&answer(before).await, Outcome::Stale(Tier::Far), 1);
+
+        let after = callers(&guard, 10, "k", &origin);
+        idle().await;
+        gate.open();
+        for answer in answers(after).await {
+            assert_eq!(version_of(&answer), 2);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_while_a_stale_entry_is_being_read_does_not_wait_for_the_load() {
+    let far = memory();
+    let (guard, wire) = wired_with(&far, graceful());
+    let (origin, gate) = Origin::gated();
+    let _ = guard.put("k", row_at(1)).await.expect("the far tier");
+    tokio::time::advance(secs(10)).await;
+    let on_its_way = wire.hold_after(Call::Read);
+    let first = crate::caller(&guard, "k", &origin);
+    idle().await;
+    let beside = callers(&guard, 10, "k", &origin);
+    idle().await;
+    wire.heal();
+    on_its_way.open();
+    is(&answer(first).await, Outcome::Stale(Tier::Far), 1);
+    for answer in answers(beside).await {
+        is(&answer, Outcome::Stale(Tier::Far), 1);
+    }
+    assert_eq!((origin.loads(), guard.flights()), (1, 1));
+    gate.open();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_put_elsewhere_during_a_refresh_ends_the_stale_answers() {
     let far = memory();
     let (guard, _) = wired_with(&far, graceful());

@@ -170,6 +170,7 @@ impl Message {
         let found = version(found)?;
         let event = match kind {
             b'C' => Event::Committed { name, version: found },
+            b'P' => Event::Put { name, version: found },
             b'I' => Event::Invalidated { name, version: Some(found) },
             b'D' => Event::Invalidated { name, version: None },
             b'R' => Event::Released { name },

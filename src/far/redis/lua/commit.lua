@@ -27,7 +27,7 @@ end
 local stored = reply[1] == 1
 if mine or (stored and #lease > 0) then redis.call('DEL', KEYS[2]) end
 if stored then
-  redis.call('PUBLISH', ARGV[7], 'C' .. version .. ARGV[8])
+  redis.call('PUBLISH', ARGV[7], (put and 'P' or 'C') .. version .. ARGV[8])
 elseif mine then
   redis.call('PUBLISH', ARGV[7], 'R' .. version .. ARGV[8])
 end
