@@ -81,9 +81,4 @@ impl<V> Near<V> {
             entries.clear();
         }
     }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.entries.as_ref().map_or(0, |entries| entries.len())
-    }
 }

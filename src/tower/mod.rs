@@ -1,4 +1,4 @@
-//! A [`tower::Service`](::tower::Service) behind a guard.
+//! A [`tower::Service`] behind a guard.
 //!
 //! [`GuardLayer`] wraps a service that reads the origin and answers with
 //! [`Loaded<V>`](crate::Loaded); what comes out answers with [`Fetched<V>`](crate::Fetched) and

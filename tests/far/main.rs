@@ -18,7 +18,6 @@ use libtest_mimic::{Arguments, Trial};
 use parking_lot::Mutex;
 
 #[path = "../servers/mod.rs"]
-#[expect(dead_code, reason = "other test programs use the rest")]
 mod servers;
 
 mod contract;
@@ -100,15 +99,14 @@ fn main() -> ExitCode {
         every_watcher_hears_what_happened,
         a_dropped_call_leaves_a_consistent_store,
     );
-    let redis_only: [(&str, fn() -> LocalBoxFuture<'static, ()>); 4] = [
-        ("redis::a_frozen_or_dead_server_ends_every_call_in_time", || {
+    trials.extend([
+        trial("redis::a_frozen_or_dead_server_ends_every_call_in_time", || {
             frozen_or_dead().boxed_local()
         }),
-        ("redis::a_full_server_still_invalidates_and_releases", || full().boxed_local()),
-        ("redis::errors_show_neither_key_nor_value", || quiet().boxed_local()),
-        ("redis::a_missing_server_is_a_typed_error", || missing().boxed_local()),
-    ];
-    trials.extend(redis_only.map(|(name, test)| trial(name, test)));
+        trial("redis::a_full_server_still_invalidates_and_releases", || full().boxed_local()),
+        trial("redis::errors_show_neither_key_nor_value", || quiet().boxed_local()),
+        trial("redis::a_missing_server_is_a_typed_error", || missing().boxed_local()),
+    ]);
 
     let conclusion = libtest_mimic::run(&arguments, trials);
     // `exit` would skip destructors and leave the servers running.
