@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sqlx::{
-    PgPool, Row, SqlitePool,
+    Connection, PgConnection, PgPool, Row, SqlitePool,
     postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -74,10 +74,12 @@ impl Address {
                 pool.close().await;
             }
             Self::Postgres { url, table } => {
-                let pool = PgPoolOptions::new().acquire_timeout(CONNECT).connect(url).await?;
-                sqlx::query(&create(table)).execute(&pool).await?;
-                sqlx::query(&insert(table)).execute(&pool).await?;
-                pool.close().await;
+                // Not a pool: it hides why it cannot connect.
+                let connecting = tokio::time::timeout(CONNECT, PgConnection::connect(url));
+                let mut connection = connecting.await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+                sqlx::query(&create(table)).execute(&mut connection).await?;
+                sqlx::query(&insert(table)).execute(&mut connection).await?;
+                connection.close().await?;
             }
         }
         Ok(())
@@ -86,9 +88,9 @@ impl Address {
     /// Removes the table from a database that is not ours.
     pub async fn clear(&self) {
         if let Self::Postgres { url, table } = self
-            && let Ok(pool) = PgPoolOptions::new().acquire_timeout(CONNECT).connect(url).await
+            && let Ok(mut connection) = PgConnection::connect(url).await
         {
-            let _ = sqlx::query(&format!("DROP TABLE {table}")).execute(&pool).await;
+            let _ = sqlx::query(&format!("DROP TABLE {table}")).execute(&mut connection).await;
         }
     }
 }

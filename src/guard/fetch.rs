@@ -14,6 +14,28 @@ use crate::{
 
 pub(super) type Answer<V> = Result<Fetched<V>, Error>;
 
+/// A loader as [`Guard::fetch`] takes it.
+pub(super) trait Loader<V>: Send + 'static {
+    type Error: Into<Box<dyn error::Error + Send + Sync>> + 'static;
+    type Future: Future<Output = Result<Loaded<V>, Self::Error>> + Send + 'static;
+
+    fn load(&mut self) -> Self::Future;
+}
+
+impl<V, F, Fut, E> Loader<V> for F
+where
+    F: FnMut() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+    E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
+{
+    type Error = E;
+    type Future = Fut;
+
+    fn load(&mut self) -> Fut {
+        self()
+    }
+}
+
 /// A flight's answer, and the entry that the near tier may keep, and for how long.
 pub(super) struct Arrival<V> {
     pub(super) landing: Landing<Answer<V>>,
@@ -114,12 +136,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 
 impl<V: Send + Sync + 'static> Core<V> {
     /// Starts a flight to refresh a near entry, unless one is open.
-    fn refresh_near<F, Fut, E>(self: &Arc<Self>, name: &Arc<str>, stale: &Fetched<V>, load: F)
-    where
-        F: FnMut() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
-        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
-    {
+    fn refresh_near(self: &Arc<Self>, name: &Arc<str>, stale: &Fetched<V>, load: impl Loader<V>) {
         let valid = || self.near.holds(name, stale.entry());
         if let Some(ticket) = self.flights.refresh(name, Ok(stale.clone()), abandoned, valid) {
             self.clone().take_off(ticket, load, Route::Leased);
@@ -127,18 +144,13 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 
     /// Goes alone or boards flights of `name` until there is an answer for this caller.
-    async fn fly_along<F, Fut, E>(core: Arc<Self>, name: Arc<str>, load: F) -> Answer<V>
-    where
-        F: FnMut() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
-        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
-    {
+    async fn fly_along(core: Arc<Self>, name: Arc<str>, load: impl Loader<V>) -> Answer<V> {
         // A flight ends by itself within wait and load timeout, so a caller needs no timer, only an
         // end to going round when every flight is overtaken by an invalidation.
         let patience = core.policy.wait_timeout.saturating_add(core.policy.load_timeout);
         let mut give_up = None;
-        let mut route = Route::Leased;
         loop {
+            let mut route = Route::Leased;
             let boarding = match core.flights.board(&name, abandoned) {
                 Boarding::Alone(alone) => match core.far.read(&name).await {
                     Ok(found) => match core.look_at(found) {
@@ -211,12 +223,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 
     /// Flies on a task of its own, so that no caller's end ends it.
-    fn take_off<F, Fut, E>(self: Arc<Self>, ticket: Ticket<Answer<V>>, load: F, route: Route)
-    where
-        F: FnMut() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
-        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
-    {
+    fn take_off(self: Arc<Self>, ticket: Ticket<Answer<V>>, load: impl Loader<V>, route: Route) {
         let span = tracing::debug_span!("flight", outcome = tracing::field::Empty);
         let flight = async move {
             let arrival = match route {
@@ -243,12 +250,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 
     /// One flight, from the look-up to its arrival.
-    async fn fly<F, Fut, E>(&self, ticket: &Ticket<Answer<V>>, mut load: F) -> Arrival<V>
-    where
-        F: FnMut() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
-        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
-    {
+    async fn fly(&self, ticket: &Ticket<Answer<V>>, mut load: impl Loader<V>) -> Arrival<V> {
         let name = ticket.name();
         // Registered before the look-up: see `Waiter`.
         let waiter = self.waiters.register(name);

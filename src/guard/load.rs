@@ -1,8 +1,6 @@
 //! The load side of a flight: the origin is asked here and nowhere else.
 
 use std::{
-    error,
-    future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -13,7 +11,7 @@ use tracing::Instrument;
 
 use super::{
     Core,
-    fetch::{Answer, Arrival, FOREVER},
+    fetch::{Answer, Arrival, FOREVER, Loader},
     waiters::Waiter,
 };
 use crate::{
@@ -26,20 +24,15 @@ use crate::{
 impl<V: Send + Sync + 'static> Core<V> {
     /// Loads under a lease and commits; renews the lease meanwhile. `None`: somebody wrote or
     /// invalidated while the origin was found to be behind; look again.
-    pub(super) async fn load_leased<F, Fut, E>(
+    pub(super) async fn load_leased(
         &self,
         ticket: &Ticket<Answer<V>>,
         waiter: &Waiter<'_>,
         token: Token,
         grant: Grant,
-        load: &mut F,
+        load: &mut impl Loader<V>,
         deadline: Instant,
-    ) -> Option<Arrival<V>>
-    where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
-        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
-    {
+    ) -> Option<Arrival<V>> {
         let name = ticket.name();
         let keeper = self.keep_lease(name, token);
         tokio::pin!(keeper);
@@ -105,12 +98,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 
     /// Loads while the far tier does not answer: one load for this process, kept shortly.
-    pub(super) async fn load_alone<F, Fut, E>(&self, mut load: F) -> Arrival<V>
-    where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
-        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
-    {
+    pub(super) async fn load_alone(&self, mut load: impl Loader<V>) -> Arrival<V> {
         match self.load_once(&mut load, self.load_deadline()).await {
             Ok(loaded) => {
                 let cacheable = loaded.cacheable;
@@ -171,18 +159,13 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     /// One call to the origin, on its own task: a loader that blocks or panics harms neither the
     /// lease's renewal nor the flight.
-    async fn load_once<F, Fut, E>(
+    async fn load_once(
         &self,
-        load: &mut F,
+        load: &mut impl Loader<V>,
         deadline: Instant,
-    ) -> Result<Loaded<V>, Error>
-    where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
-        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
-    {
+    ) -> Result<Loaded<V>, Error> {
         // The closure itself may panic before there is a future.
-        let Ok(loading) = catch_unwind(AssertUnwindSafe(load)) else {
+        let Ok(loading) = catch_unwind(AssertUnwindSafe(|| load.load())) else {
             return Err(Error::LoadPanicked);
         };
         let loading = async move { loading.await.map_err(|error| Arc::from(error.into())) };

@@ -8,7 +8,7 @@ use std::{
 };
 
 use cattleguard::{
-    Clock,
+    Clock, Guard, Loaded,
     codec::Json,
     far::{Commit, ErrorKind, Far, Memory, Redis, Token},
     redis::Connection,
@@ -108,6 +108,12 @@ fn main() -> ExitCode {
         trial("redis::a_missing_server_is_a_typed_error", || missing().boxed_local()),
     ]);
 
+    let on = servers.clone();
+    trials.push(trial("pool::without_messages_waiters_look_again_soon", move || {
+        let url = on.redis();
+        without_messages(url).boxed_local()
+    }));
+
     let conclusion = libtest_mimic::run(&arguments, trials);
     // `exit` would skip destructors and leave the servers running.
     drop(servers);
@@ -121,12 +127,39 @@ fn trial(name: &str, test: impl FnOnce() -> LocalBoxFuture<'static, ()> + Send +
     })
 }
 
+fn pool(url: &str) -> deadpool_redis::Pool {
+    let config = deadpool_redis::Config::from_url(url);
+    config.create_pool(Some(deadpool_redis::Runtime::Tokio1)).expect("a pool")
+}
+
 fn pooled(url: &str) -> Connection {
-    let pool = deadpool_redis::Config::from_url(url)
-        .create_pool(Some(deadpool_redis::Runtime::Tokio1))
-        .expect("a pool");
-    let connection = Connection::from_pool(pool).subscribe_at(url).expect("a URL");
+    let connection = Connection::from_pool(pool(url)).subscribe_at(url).expect("a URL");
     connection.timeout(Duration::from_secs(5))
+}
+
+async fn without_messages(url: String) {
+    let far = Tier::new(Connection::from_pool(pool(&url)).timeout(Duration::from_secs(5)), Json);
+    let guard: Guard<str, String> = Guard::builder().far(far.clone()).build();
+    let name = contract::fresh_name();
+    let (token, _) = contract::lease(&far, &name, contract::LONG).await;
+    let waiting = tokio::spawn({
+        let (guard, name) = (guard.clone(), name.clone());
+        async move {
+            guard
+                .fetch(&name, || async {
+                    Err::<Loaded<String>, _>(std::io::Error::other("loaded"))
+                })
+                .await
+        }
+    });
+    // The waiter has no messages to wait for, and must not wait for the end of a long lease.
+    contract::eventually(async || (guard.flights() == 1).then_some(())).await;
+    let record = contract::record(&far, Some("a"), 1);
+    assert!(matches!(far.commit(&name, token, record).await, Ok(Commit::Stored(_))));
+    let begin = Instant::now();
+    let fetched = waiting.await.expect("a task").expect("the value of the other");
+    assert_eq!(fetched.value().map(String::as_str), Some("a"));
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
 }
 
 async fn frozen_or_dead() {

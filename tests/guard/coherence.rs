@@ -24,8 +24,11 @@ async fn a_newer_commit_drops_the_older_near_entry_of_another_guard() {
     assert!(b.peek("k").is_some(), "not older");
     wire.tell(Event::Committed { name: "other", version: Version::new(2) });
     assert!(b.peek("k").is_some(), "another key");
-    let _ = a.put("k", row_at(2)).await.expect("the far tier");
+    wire.tell(Event::Committed { name: "k", version: Version::new(2) });
     assert!(b.peek("k").is_none());
+    assert!(a.peek("k").is_some(), "nobody told A");
+    let _ = a.put("k", row_at(2)).await.expect("the far tier");
+    assert!(a.peek("k").is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -44,6 +47,57 @@ async fn a_far_read_overtaken_by_a_put_elsewhere_is_not_kept_near() {
     assert_eq!(version_of(&answer(reading).await), 1);
     assert!(guard.peek("k").is_none());
     assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_far_read_overtaken_by_a_commit_elsewhere_is_not_kept_near() {
+    for beside in [false, true] {
+        let far = memory();
+        let origin = Origin::new();
+        guard_on(far.clone()).fetch("k", origin.load()).await.expect("a value");
+        let (guard, wire) = wired(&far);
+        let mut on_its_way = wire.hold_after(Call::Read);
+        let mut reading = caller(&guard, "k", &origin);
+        idle().await;
+        if beside {
+            // The read of a flight, beside the first caller's.
+            wire.heal();
+            on_its_way = wire.hold_after(Call::LookUp);
+            reading = caller(&guard, "k", &origin);
+            idle().await;
+        }
+        wire.tell(Event::Committed { name: "k", version: Version::new(2) });
+        wire.tell(Event::Committed { name: "k", version: Version::new(1) });
+        on_its_way.open();
+        assert_eq!(version_of(&answer(reading).await), 1);
+        assert!(guard.peek("k").is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_far_read_does_not_end_the_one_after_an_invalidation() {
+    let far = memory();
+    let origin = Origin::new();
+    let elsewhere = guard_on(far.clone());
+    elsewhere.fetch("k", origin.load()).await.expect("a value");
+    let (guard, wire) = wired(&far);
+    let before = wire.hold_after(Call::Read);
+    let old = caller(&guard, "k", &origin);
+    idle().await;
+    origin.write(2);
+    elsewhere.invalidate("k").await.expect("the far tier");
+    elsewhere.fetch("k", origin.load()).await.expect("a value");
+    let after = wire.hold_after(Call::Read);
+    let new = caller(&guard, "k", &origin);
+    idle().await;
+
+    before.open();
+    assert_eq!(version_of(&answer(old).await), 1);
+    assert!(guard.peek("k").is_none());
+    assert_eq!(guard.flights(), 1);
+    after.open();
+    assert_eq!(version_of(&answer(new).await), 2);
+    assert_eq!(guard.peek("k").expect("a near entry").version(), Version::new(2));
 }
 
 #[tokio::test(start_paused = true)]

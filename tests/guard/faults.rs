@@ -56,6 +56,17 @@ async fn with_any_one_call_failing_a_herd_is_one_load_and_no_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_failed_read_a_load_asks_the_far_tier_for_nothing() {
+    let (guard, wire) = wired(&memory());
+    wire.fault_all(&Fault::Hang);
+    let begin = Instant::now();
+    let origin = Origin::taking(ms(200));
+    let answer = guard.fetch("k", origin.load()).await.expect("a value");
+    assert_eq!(answer.outcome(), BYPASSED);
+    assert_eq!((wire.all_calls(), begin.elapsed()), (1, FAR_TIMEOUT + ms(200)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_look_up_loads_without_a_lease() {
     let (guard, wire) = wired(&memory());
     wire.fault(Call::LookUp, Fault::Error);
@@ -236,6 +247,25 @@ async fn a_waiter_whose_far_tier_goes_down_loads_alone() {
     assert_eq!(origin.loads(), 1);
     gate.open();
     answer(held).await.expect("a value");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_whose_far_read_failed_asks_for_a_lease_when_it_goes_round_again() {
+    let (guard, wire) = wired(&memory());
+    let (origin, gate) = Origin::gated();
+    origin.next(Reply::Loaded(row_at(1).uncacheable()));
+    wire.fault(Call::Read, Fault::Hang);
+    let unlucky = caller(&guard, "k", &origin);
+    idle().await;
+    wire.heal();
+    let leader = caller(&guard, "k", &origin);
+    origin.begun(1).await;
+    // Its read fails now, and it boards too late to share the uncacheable answer.
+    tokio::time::sleep(FAR_TIMEOUT).await;
+    gate.open();
+    assert_eq!(version_of(&answer(leader).await), 1);
+    let again = answer(unlucky).await.expect("a value");
+    assert_eq!((again.outcome(), wire.calls(Call::Commit)), (Outcome::Loaded, 1));
 }
 
 #[tokio::test(start_paused = true)]

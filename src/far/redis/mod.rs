@@ -152,7 +152,7 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
         let inner = &*self.inner;
         // Before the look-up, which thereby is also the re-check: a message that is sent after it
         // will be heard.
-        let state = inner.subscription.ready(inner.connection.far_timeout()).await;
+        let state = inner.subscription.ready(inner.connection.far_timeout() / 2).await;
         let mut call = LOOK_UP_OR_LEASE.key(inner.keys.entry(name));
         call.key(inner.keys.lease(name)).arg(token.as_bytes()).arg(millis(ttl));
         let answer: Vec<Value> = inner.connection.run(&call).await?;
@@ -229,7 +229,7 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
         retention: Duration,
     ) -> Result<Invalidated, Error> {
         let inner = &*self.inner;
-        let state = inner.subscription.ready(inner.connection.far_timeout()).await;
+        let state = inner.subscription.ready(inner.connection.far_timeout() / 2).await;
         let confirming = inner.subscription.confirming();
         let message = Message::invalidated(name, version, confirming.reply_to());
         let mut call = INVALIDATE.key(inner.keys.entry(name));
