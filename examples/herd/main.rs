@@ -247,10 +247,18 @@ async fn run_all(
         let rounds = run_point(args, plan, point, number, ground, &bar).await?;
         let outcome = Outcome::of(plan, point, place, rounds);
         let row = &outcome.row;
-        bar.println(format!(
+        let line = format!(
             "{:>12}  {} × {}: {} requests, {} database queries, {} at once, p50 {:.1} ms, max {:.1} ms",
-            row.strategy, row.processes, row.callers, row.requests, row.loads, row.loads_peak, row.p50_ms, row.max_ms
-        ));
+            row.strategy,
+            row.processes,
+            row.callers,
+            row.requests,
+            row.loads,
+            row.loads_peak,
+            row.p50_ms,
+            row.max_ms
+        );
+        bar.suspend(|| eprintln!("{line}"));
         if args.json {
             bar.suspend(|| println!("{}", serde_json::to_string(row).unwrap_or_default()));
         }

@@ -456,12 +456,18 @@ const GLOSSARY: [(&str, &str); 11] = [
     ("loads_peak", "the most queries that ran at the same moment"),
     ("answered", "requests that got a value"),
     ("errors", "requests that got an error instead"),
-    ("stale_answers", "answers older than the database's value"),
-    ("older_writes_refused", "outdated cache writes turned away"),
+    (
+        "stale_answers",
+        "answers older than an invalidation that was acknowledged before they were asked for",
+    ),
+    (
+        "older_writes_refused",
+        "loaded values that were not written, because something newer had come",
+    ),
     ("p50_ms", "half of them waited no longer than this"),
     ("p99_ms", "99 in 100 waited no longer than this"),
     ("max_ms", "the longest wait"),
-    ("far_commands", "commands sent to the shared cache"),
+    ("far_commands", "commands sent to the shared store in one round"),
 ];
 
 const STYLE: &str = "
