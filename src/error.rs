@@ -29,7 +29,7 @@ pub enum Error {
     /// invalidation. The origin probably reads from a lagging replica: read from the primary, or
     /// lengthen the load timeout beyond the lag.
     Outdated {
-        /// The newest version that the origin gave.
+        /// The version that the origin gave last.
         loaded: Version,
         /// The version on record.
         minimum: Version,

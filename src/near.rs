@@ -54,11 +54,12 @@ impl<V> Near<V> {
     /// Callers hold the name's lock in `Flights`, which makes look-then-insert one step.
     pub(crate) fn keep(&self, name: &Arc<str>, entry: &Arc<Entry<V>>, ttl: Duration) {
         let Some(entries) = &self.entries else { return };
-        let newer = |kept: Kept<V>| kept.entry.version() > entry.version();
+        let now = self.clock.now();
+        let newer = |kept: Kept<V>| kept.entry.version() > entry.version() && now < kept.until;
         if ttl.is_zero() || entries.peek(name).is_some_and(newer) {
             return;
         }
-        let until = self.clock.now().after(ttl);
+        let until = now.after(ttl);
         entries.insert(name.clone(), Kept { entry: entry.clone(), until });
     }
 

@@ -163,8 +163,9 @@ pub fn page(plan: &Plan, place: Place, outcomes: &[Outcome], command: String) ->
     for outcome in outcomes {
         let size = (outcome.row.processes, outcome.row.callers);
         if panels.last().is_none_or(|(_, last)| *last != size) {
-            let title =
-                format!("{}: {} processes × {} callers", plan.phenomenon.name(), size.0, size.1);
+            let processes = if size.0 == 1 { "process" } else { "processes" };
+            let phenomenon = plan.phenomenon.name();
+            let title = format!("{phenomenon}: {} {processes} × {} callers", size.0, size.1);
             let panel = Panel { title, note: plan.story.clone(), series: Vec::new() };
             panels.push((panel, size));
         }

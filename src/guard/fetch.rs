@@ -79,7 +79,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime, if the value is not in the near tier.
+    /// Outside of a tokio runtime, if there is no fresh value in the near tier.
     ///
     /// # Examples
     ///

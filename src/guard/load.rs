@@ -221,9 +221,8 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
-    /// How long the near tier may keep an entry. Asked under the name's lock when one is kept: the
-    /// flag falls before the near tier is cleared, so an entry that is kept after the clearing is
-    /// kept shortly.
+    /// How long the near tier may keep an entry. Asked under the name's lock: see
+    /// `Event::Disconnected` in the watcher.
     pub(super) fn near_ttl(&self) -> Duration {
         if self.connected.load(Ordering::Acquire) {
             self.policy.near_ttl

@@ -56,8 +56,7 @@ struct Core<V> {
     waiters: Waiters,
     far: Erased<V>,
     /// Whether messages from other processes arrive. While they do not, near entries live
-    /// shortly. Written by the watcher only; a flight that reads the old value has not landed yet and
-    /// is closed by the same event.
+    /// shortly. Written by the watcher only, read under a name's lock.
     connected: AtomicBool,
 }
 
@@ -114,6 +113,9 @@ impl<V: Send + Sync + 'static> Watcher for Core<V> {
             Event::Disconnected => {
                 tracing::debug!("far tier messages stopped");
                 self.connected.store(false, Ordering::Release);
+                // Takes every name's lock: a fill that saw the flag up has ended before the
+                // clearing, and later ones are for a short life.
+                self.flights.close_all();
                 self.near.clear();
                 self.waiters.wake_all();
             }
