@@ -79,7 +79,7 @@ fn hit(c: &mut Criterion, runtime: &Runtime, raw: &ConnectionManager, guard: &Gu
                     let mut raw = raw.clone();
                     async move {
                         let value: Bytes =
-                            raw.get(format!("cg:{{{}}}", number % KEYS)).await.expect("a value");
+                            raw.get(format!("cg:{{:{}}}", number % KEYS)).await.expect("a value");
                         assert!(value.len() > SIZE);
                     }
                 })

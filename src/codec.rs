@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 /// Turns values into bytes and back.
 ///
-/// A value that cannot be decoded (an older release wrote it, say) is treated as missing and loaded
-/// again.
+/// A value that cannot be decoded (another release wrote it, say) is treated as missing, and loaded
+/// and written again.
 pub trait Codec<V>: Send + Sync + 'static {
     /// Appends the value's bytes to `bytes`.
     ///

@@ -70,10 +70,15 @@ impl<V> Near<V> {
     }
 
     /// Drops the entry if `outdated` says so of its version.
-    pub(crate) fn drop_if(&self, name: &str, outdated: impl Fn(Version) -> bool) {
-        if let Some(entries) = &self.entries {
-            entries.remove_if(name, |kept| outdated(kept.entry.version()));
-        }
+    #[must_use = "dropped by the caller, without the name's lock"]
+    pub(crate) fn drop_if(
+        &self,
+        name: &str,
+        outdated: impl Fn(Version) -> bool,
+    ) -> Option<Arc<Entry<V>>> {
+        let entries = self.entries.as_ref()?;
+        let dropped = entries.remove_if(name, |kept| outdated(kept.entry.version()));
+        dropped.map(|(_, kept)| kept.entry)
     }
 
     /// Drops everything.

@@ -163,7 +163,13 @@ pub struct Token([u8; 16]);
 impl Token {
     /// A token that no other lease has.
     pub fn random() -> Self {
-        Self(fastrand::u128(..).to_be_bytes())
+        let mut bytes = [0; 16];
+        // From the operating system: the token is what a commit's safety rests on, and a generator
+        // of our own would repeat itself in clones of a process image.
+        if getrandom::fill(&mut bytes).is_err() {
+            bytes = fastrand::u128(..).to_be_bytes();
+        }
+        Self(bytes)
     }
 
     /// The token's bytes, as kept in shared stores.

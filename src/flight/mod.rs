@@ -205,10 +205,12 @@ impl<T: Clone> Flights<T> {
 
     /// Closes the flight of `name` to newcomers and runs `also` under the name's lock. Those aboard
     /// still get its answer, but it will not fill the near tier.
-    pub(crate) fn close(&self, name: &str, also: impl FnOnce()) {
+    pub(crate) fn close<R>(&self, name: &str, also: impl FnOnce() -> R) {
         let mut shard = self.shard(name).lock();
-        shard.remove(name);
-        also();
+        let closed = (shard.remove(name), also());
+        // The user's values are dropped without the lock.
+        drop(shard);
+        drop(closed);
     }
 
     /// Closes every flight.
@@ -218,13 +220,22 @@ impl<T: Clone> Flights<T> {
         }
     }
 
+    /// Returns when every fill that has begun before has ended.
+    pub(crate) fn wait_for_fills(&self) {
+        for shard in &self.shards {
+            drop(shard.lock());
+        }
+    }
+
     /// Notes that `version` exists and runs `also` under the name's lock.
-    pub(crate) fn raise(&self, name: &str, version: Version, also: impl FnOnce()) {
+    pub(crate) fn raise<R>(&self, name: &str, version: Version, also: impl FnOnce() -> R) {
         let mut shard = self.shard(name).lock();
         if let Some(open) = shard.get_mut(name) {
             open.floor = open.floor.max(version);
         }
-        also();
+        let dropped = also();
+        drop(shard);
+        drop(dropped);
     }
 
     /// How many flights are open.

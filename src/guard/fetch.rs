@@ -228,7 +228,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         let flight = async move {
             let arrival = match route {
                 Route::Leased => self.fly(&ticket, load).await,
-                Route::Unleased => self.load_alone(load).await,
+                Route::Unleased => self.load_alone(load, self.load_deadline()).await,
             };
             match arrival.landing.answer() {
                 Ok(fetched) => {
@@ -293,7 +293,11 @@ impl<V: Send + Sync + 'static> Core<V> {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "far look-up failed; loading without a lease");
-                    return self.load_alone(load).await;
+                    // It may have been granted all the same. Never committed under: the grant may
+                    // have come after an invalidation that comes after this load's reading.
+                    self.release_later(name, token);
+                    let deadline = load_until.unwrap_or_else(|| self.load_deadline());
+                    return self.load_alone(load, deadline).await;
                 }
             }
         }

@@ -82,24 +82,32 @@ impl<V: Send + Sync + 'static> Core<V> {
             pause = (pause * 2).min(LONGEST_PAUSE);
             let paused = tokio::time::sleep_until(again);
             tokio::pin!(paused);
+            let mut heard = false;
             while held && !paused.is_elapsed() {
                 tokio::select! {
                     () = &mut paused => {}
                     () = &mut keeper => held = false,
-                    () = &mut news => held = false,
+                    () = &mut news, if !heard => {
+                        // News that left us the lease (our own message, come late) change nothing.
+                        heard = true;
+                        let renewed = self.far.renew(name, token, self.policy.lease_ttl).await;
+                        held = matches!(renewed, Ok(Renewal::Renewed));
+                    }
                 }
             }
             if !held {
-                // Whatever came took the lease; and if it did not, the lease must not be in our way.
-                self.release(name, token).await;
                 return None;
             }
         }
     }
 
     /// Loads while the far tier does not answer: one load for this process, kept shortly.
-    pub(super) async fn load_alone(&self, mut load: impl Loader<V>) -> Arrival<V> {
-        match self.load_once(&mut load, self.load_deadline()).await {
+    pub(super) async fn load_alone(
+        &self,
+        mut load: impl Loader<V>,
+        deadline: Instant,
+    ) -> Arrival<V> {
+        match self.load_once(&mut load, deadline).await {
             Ok(loaded) => {
                 let cacheable = loaded.cacheable;
                 let arrival = self.unshared(self.record(loaded).entry);
@@ -144,6 +152,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             }
             Err(error) => {
                 tracing::warn!(%error, "commit failed; the answer stays in this process");
+                self.release_later(name, token);
                 self.unshared(loaded)
             }
         }
@@ -199,6 +208,16 @@ impl<V: Send + Sync + 'static> Core<V> {
         if let Err(error) = self.far.release(name, token).await {
             tracing::debug!(%error, "release failed; the lease ends after its ttl");
         }
+    }
+
+    /// Releases without being waited for, after a call of which nobody knows whether it was carried out.
+    pub(super) fn release_later(&self, name: &Arc<str>, token: Token) {
+        let (far, name) = (self.far.clone(), name.clone());
+        tokio::spawn(async move {
+            if let Err(error) = far.release(&name, token).await {
+                tracing::debug!(%error, "release failed; the lease ends after its ttl");
+            }
+        });
     }
 
     /// What is to be stored for a load, with its times set by the policy.

@@ -113,15 +113,18 @@ impl<V: Send + Sync + 'static> Watcher for Core<V> {
             Event::Disconnected => {
                 tracing::debug!("far tier messages stopped");
                 self.connected.store(false, Ordering::Release);
-                // Takes every name's lock: a fill that saw the flag up has ended before the
-                // clearing, and later ones are for a short life.
-                self.flights.close_all();
+                // A fill that saw the flag up has ended before the clearing, and later ones are for
+                // a short life. Flights go on: closing them would cost a second load each, in the
+                // very moment in which the origin is all there is.
+                self.flights.wait_for_fills();
                 self.near.clear();
                 self.waiters.wake_all();
             }
             Event::Connected => {
                 // A flight that read before this moment may have missed a message: it must not
-                // fill the near tier for long.
+                // fill the near tier for long. Cleared before, so that no flight begins from an
+                // old near entry, and after, for what was filled meanwhile.
+                self.near.clear();
                 self.flights.close_all();
                 self.near.clear();
                 self.connected.store(true, Ordering::Release);

@@ -25,6 +25,9 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// It is guarded against older puts while a version record lives: ttl + grace + margin of the
     /// [`Policy`](crate::Policy).
     ///
+    /// An absence should have a version here (that of the deletion): there is no lease to judge one
+    /// without, so it is always stored. [`uncacheable`](Loaded::uncacheable) has no meaning here.
+    ///
     /// # Cancel safety
     ///
     /// When the future is dropped, the value may have been stored or not. The origin has it in any

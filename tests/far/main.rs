@@ -8,9 +8,9 @@ use std::{
 };
 
 use cattleguard::{
-    Clock, Guard, Loaded,
-    codec::Json,
-    far::{Commit, ErrorKind, Far, Memory, Redis, Token},
+    Clock, Entry, Guard, Loaded, Outcome, Version,
+    codec::{Json, Raw},
+    far::{Attempt, Commit, ErrorKind, Far, Invalidated, Memory, Put, Record, Redis, Token},
     redis::Connection,
 };
 use futures::{FutureExt, future::LocalBoxFuture};
@@ -114,6 +114,20 @@ fn main() -> ExitCode {
         without_messages(url).boxed_local()
     }));
 
+    let on = servers.clone();
+    trials.push(trial(
+        "redis::a_value_that_does_not_decode_is_replaced_under_a_lease",
+        move || {
+            let url = on.redis();
+            undecodable(url).boxed_local()
+        },
+    ));
+    let on = servers.clone();
+    trials.push(trial("redis::a_value_that_does_not_encode_ends_its_lease", move || {
+        let url = on.redis();
+        unencodable(url).boxed_local()
+    }));
+
     let conclusion = libtest_mimic::run(&arguments, trials);
     // `exit` would skip destructors and leave the servers running.
     drop(servers);
@@ -160,6 +174,55 @@ async fn without_messages(url: String) {
     let fetched = waiting.await.expect("a task").expect("the value of the other");
     assert_eq!(fetched.value().map(String::as_str), Some("a"));
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    // Nobody was asked, so nobody has confirmed.
+    let invalidated = guard.invalidate(&name).await.expect("an invalidation");
+    assert_eq!(invalidated, Invalidated::Unconfirmed);
+}
+
+async fn undecodable(url: String) {
+    let name = contract::fresh_name();
+    let other_release: Redis<Vec<u8>, Raw> = Redis::new(open(&url).await, Raw);
+    let until = Far::clock(&other_release).now().after(contract::LONG);
+    let entry = Arc::new(Entry::new(Some(vec![0xff]), Version::new(1), until));
+    let (ttl, retention) = (contract::LONG, contract::LONG);
+    let record = Record { entry, version: Some(Version::new(1)), ttl, retention };
+    let put = other_release.put(&name, record).await;
+    assert!(matches!(put, Ok(Put::Stored(_))), "{put:?}");
+
+    let far = Tier::new(open(&url).await, Json);
+    let fetch = async |load: &'static str| {
+        let guard: Guard<str, String> = Guard::builder().far(far.clone()).build();
+        let load =
+            move || async move { Ok::<_, std::io::Error>(Loaded::found(load.to_owned(), 1)) };
+        guard.fetch(&name, load).await.expect("a value")
+    };
+    let first = fetch("mine").await;
+    assert_eq!(
+        (first.value().map(String::as_str), first.outcome()),
+        (Some("mine"), Outcome::Loaded)
+    );
+    let second = fetch("never loaded").await;
+    assert_eq!(second.value().map(String::as_str), Some("mine"));
+    assert_eq!(second.outcome(), Outcome::Hit(cattleguard::Tier::Far));
+}
+
+async fn unencodable(url: String) {
+    /// JSON has no maps with such keys.
+    type Map = std::collections::BTreeMap<Vec<u8>, u8>;
+    let far: Redis<Map, Json> = Redis::new(open(&url).await, Json);
+    let name = contract::fresh_name();
+    let token = Token::random();
+    let granted = far.look_up_or_lease(&name, token, contract::LONG).await;
+    assert!(matches!(granted, Ok(Attempt::Granted(_))), "{granted:?}");
+    let until = Far::clock(&far).now().after(contract::LONG);
+    let map = Map::from([(vec![1], 1)]);
+    let entry = Arc::new(Entry::new(Some(map), Version::new(1), until));
+    let (ttl, retention) = (contract::LONG, contract::LONG);
+    let record = Record { entry, version: Some(Version::new(1)), ttl, retention };
+    let refused = far.commit(&name, token, record).await.expect_err("not JSON");
+    assert_eq!(refused.kind(), ErrorKind::Codec);
+    let granted = far.look_up_or_lease(&name, Token::random(), contract::LONG).await;
+    assert!(matches!(granted, Ok(Attempt::Granted(_))), "{granted:?}");
 }
 
 async fn frozen_or_dead() {
@@ -230,7 +293,7 @@ async fn quiet() {
     let client = redis::Client::open(server.url()).expect("a URL");
     let mut link = client.get_multiplexed_async_connection().await.expect("a connection");
     let mut hash = redis::cmd("HSET");
-    hash.arg("cg:{secret-key}").arg("secret-field").arg("secret-value");
+    hash.arg("cg:{:secret-key}").arg("secret-field").arg("secret-value");
     hash.query_async::<()>(&mut link).await.expect("an answer");
     let mut errors = vec![far.read(name).await.expect_err("a key of another type")];
     let record = contract::record(&far, Some("secret-value"), 1);

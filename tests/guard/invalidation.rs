@@ -588,8 +588,8 @@ async fn news_do_not_lengthen_the_load_timeout() {
         );
     }
     assert!(begin.elapsed() <= secs(3) + ms(10), "{:?}", begin.elapsed());
-    // After each message it looks again at once, and its own lease is not in its way.
-    assert!((20..=100).contains(&origin.loads()), "{} loads", origin.loads());
+    // Messages that leave it the lease do not shorten the pauses between its loads.
+    assert!((5..=15).contains(&origin.loads()), "{} loads", origin.loads());
     news.abort();
     idle().await;
     assert_eq!((guard.flights(), far.lease_count()), (0, 0));

@@ -28,7 +28,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use self::{
-    subscription::{State, Subscription},
+    subscription::{Confirming, State, Subscription},
     wire::{Header, Keys, Kind, Message, malformed},
 };
 use super::{
@@ -92,7 +92,7 @@ impl<V, C: Codec<V>> Redis<V, C> {
     }
 
     /// Keeps the entries apart from those of other kinds of values: keys become
-    /// `cg:{namespace:name}`. Default: none.
+    /// `cg:{namespace:name}`. Default: the empty one.
     pub fn namespace(self, namespace: &str) -> Self
     where
         C: Clone,
@@ -153,33 +153,42 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
         // Before the look-up, which thereby is also the re-check: a message that is sent after it
         // will be heard.
         let state = inner.subscription.ready(inner.connection.far_timeout() / 2).await;
-        let mut call = LOOK_UP_OR_LEASE.key(inner.keys.entry(name));
-        call.key(inner.keys.lease(name)).arg(token.as_bytes()).arg(millis(ttl));
-        let answer: Vec<Value> = inner.connection.run(&call).await?;
-        let mut answer = answer.into_iter();
-        let kind = answer.next().and_then(integer).ok_or_else(malformed)?;
-        let number = answer.next().and_then(integer).ok_or_else(malformed)?;
-        let bytes = answer.next().and_then(bulk);
-        match kind {
-            0 => {
-                inner.note_time(number);
-                let entry = bytes.and_then(|bytes| inner.entry(bytes));
-                match entry {
-                    Some(entry) => Ok(Attempt::Hit(Arc::new(entry))),
-                    None => Err(Error::new(ErrorKind::Codec, "the stored value does not decode")),
+        let mut unusable = "";
+        loop {
+            let mut call = LOOK_UP_OR_LEASE.key(inner.keys.entry(name));
+            call.key(inner.keys.lease(name)).arg(token.as_bytes()).arg(millis(ttl)).arg(unusable);
+            let answer: Vec<Value> = inner.connection.run(&call).await?;
+            let mut answer = answer.into_iter();
+            inner.note_time(answer.next().and_then(integer).ok_or_else(malformed)?);
+            return match answer.next().and_then(integer) {
+                Some(0) => {
+                    match answer.next().and_then(bulk).and_then(|bytes| inner.entry(bytes)) {
+                        Some(entry) => Ok(Attempt::Hit(Arc::new(entry))),
+                        // Another release's value. Ask for the lease, to replace it.
+                        None if unusable.is_empty() => {
+                            unusable = "1";
+                            continue;
+                        }
+                        None => Err(malformed()),
+                    }
                 }
-            }
-            1 => {
-                let minimum = bytes.as_deref().and_then(wire::version).unwrap_or_default();
-                let fence = u64::try_from(number).map_err(|_| malformed())?;
-                Ok(Attempt::Granted(Grant { fence, minimum }))
-            }
-            2 => {
-                let rest = Duration::from_millis(u64::try_from(number).unwrap_or(0));
-                let connected = state == State::Connected;
-                Ok(Attempt::Held { remaining: if connected { rest } else { rest.min(POLL) } })
-            }
-            _ => Err(malformed()),
+                Some(1) => {
+                    let fence = answer.next().and_then(integer);
+                    let fence = fence.and_then(|fence| u64::try_from(fence).ok());
+                    let minimum = answer.next().and_then(bulk);
+                    Ok(Attempt::Granted(Grant {
+                        fence: fence.ok_or_else(malformed)?,
+                        minimum: minimum.as_deref().and_then(wire::version).unwrap_or_default(),
+                    }))
+                }
+                Some(2) => {
+                    let left = answer.next().and_then(integer).ok_or_else(malformed)?;
+                    let rest = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+                    let connected = state == State::Connected;
+                    Ok(Attempt::Held { remaining: if connected { rest } else { rest.min(POLL) } })
+                }
+                _ => Err(malformed()),
+            };
         }
     }
 
@@ -189,7 +198,14 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
         token: Token,
         record: Record<V>,
     ) -> Result<Commit<V>, Error> {
-        match self.inner.write(name, token.as_bytes(), record).await? {
+        let written = self.inner.write(name, token.as_bytes(), record).await;
+        if let Err(error) = &written
+            && error.kind() == ErrorKind::Codec
+        {
+            // Nothing was sent: the lease would last for its ttl.
+            Far::<V>::release(self, name, token).await?;
+        }
+        match written? {
             Written::Stored(entry) => Ok(Commit::Stored(entry)),
             Written::Older(minimum) => Ok(Commit::Older { minimum }),
             Written::Lost => Ok(Commit::Lost),
@@ -230,8 +246,12 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
     ) -> Result<Invalidated, Error> {
         let inner = &*self.inner;
         let state = inner.subscription.ready(inner.connection.far_timeout() / 2).await;
-        let confirming = inner.subscription.confirming();
-        let message = Message::invalidated(name, version, confirming.reply_to());
+        // A subscriber counts itself, and in a Cluster a publisher does not hear how many others
+        // there are: without that there is nothing to wait for.
+        let counted = state == State::Connected && !inner.connection.is_cluster();
+        let confirming = counted.then(|| inner.subscription.confirming());
+        let reply_to = confirming.as_ref().map(Confirming::reply_to);
+        let message = Message::invalidated(name, version, reply_to);
         let mut call = INVALIDATE.key(inner.keys.entry(name));
         call.key(inner.keys.lease(name))
             .arg(version.map(|version| version.to_bytes().to_vec()).unwrap_or_default())
@@ -239,14 +259,12 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
             .arg(&inner.channel)
             .arg(message);
         let receivers: usize = inner.connection.run(&call).await?;
-        if inner.connection.is_cluster() || (state != State::Connected && receivers > 0) {
-            return Ok(Invalidated::Unconfirmed);
-        }
         let deadline = Instant::now() + inner.connection.far_timeout();
-        Ok(if confirming.by(receivers, deadline).await {
-            Invalidated::Everywhere
-        } else {
-            Invalidated::Unconfirmed
+        Ok(match confirming {
+            Some(confirming) if receivers > 0 && confirming.by(receivers, deadline).await => {
+                Invalidated::Everywhere
+            }
+            _ => Invalidated::Unconfirmed,
         })
     }
 

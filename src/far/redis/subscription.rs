@@ -99,8 +99,10 @@ impl Subscription {
         watchers.retain(|watcher| watcher.strong_count() > 0);
         watchers.push(watcher.clone());
         drop(watchers);
-        // Added first, so no event falls between; a second `Connected` does no harm.
-        if *self.shared.state.borrow() == State::Connected
+        // Added first, so no event falls between; a second `Connected` does no harm. The state is
+        // borrowed over the call, so that a `Disconnected` comes after it.
+        let state = self.shared.state.borrow();
+        if *state == State::Connected
             && let Some(watcher) = watcher.upgrade()
         {
             watcher.on_event(Event::Connected);
@@ -124,8 +126,9 @@ impl Subscription {
             return;
         }
         let mut task = self.task.lock();
-        if !self.started.swap(true, Ordering::Relaxed) {
+        if task.is_none() {
             *task = Some(tokio::spawn(run(self.shared.clone())).abort_handle());
+            self.started.store(true, Ordering::Relaxed);
         }
     }
 
@@ -200,16 +203,29 @@ async fn run(shared: Arc<Shared>) {
     let mut pause = FIRST_PAUSE;
     // Any node of a cluster hears every message; another one is tried when one fails.
     for client in shared.connection.subscribers().iter().cycle() {
+        let listening = Listening(&shared);
         let attempt = listen(&shared, client).await;
-        if shared.state.send_replace(State::Broken) == State::Connected {
+        if *shared.state.borrow() == State::Connected {
             pause = FIRST_PAUSE;
-            shared.tell(Event::Disconnected);
         }
+        drop(listening);
         if let Err(error) = attempt {
             tracing::debug!(%error, "subscription ended");
         }
         tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// However listening ends, also when the task is dropped with its runtime, nobody goes on believing
+/// that messages arrive.
+struct Listening<'a>(&'a Shared);
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        if self.0.state.send_replace(State::Broken) == State::Connected {
+            self.0.tell(Event::Disconnected);
+        }
     }
 }
 

@@ -67,13 +67,11 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn new(namespace: &str) -> Self {
         let mut prefix = "cg:{".to_owned();
-        // The colon ends the namespace: one inside it must look different.
+        // The colon ends the namespace, also an empty one; one inside it must look different.
         let mut escaped = String::new();
         escape(namespace, &mut escaped);
         prefix.push_str(&escaped.replace(':', "%3A"));
-        if !namespace.is_empty() {
-            prefix.push(':');
-        }
+        prefix.push(':');
         Self { prefix }
     }
 
@@ -81,10 +79,6 @@ impl Keys {
         let mut key = String::with_capacity(self.prefix.len() + name.len() + 3);
         key.push_str(&self.prefix);
         escape(name, &mut key);
-        // Empty braces would not be a hash tag, and entry and lease would part.
-        if key.ends_with('{') {
-            key.push('%');
-        }
         key.push('}');
         key
     }
@@ -145,9 +139,13 @@ impl Message {
         tail
     }
 
-    pub(super) fn invalidated(name: &str, version: Option<Version>, reply_to: ReplyTo) -> Vec<u8> {
+    pub(super) fn invalidated(
+        name: &str,
+        version: Option<Version>,
+        reply_to: Option<ReplyTo>,
+    ) -> Vec<u8> {
         let kind = if version.is_some() { b'I' } else { b'D' };
-        Self::whole(kind, version, &Self::tail(name, Some(reply_to)))
+        Self::whole(kind, version, &Self::tail(name, reply_to))
     }
 
     pub(super) fn released(name: &str) -> Vec<u8> {
@@ -204,11 +202,12 @@ mod tests {
     #[test]
     fn every_name_has_one_key_and_one_slot() {
         let keys = Keys::new("");
-        assert_eq!(keys.entry("42"), "cg:{42}");
-        assert_eq!(keys.lease("42"), "cg:{42}:l");
-        assert_eq!(keys.entry("a{b}c%"), "cg:{a%7Bb%7Dc%25}");
-        assert_eq!(keys.entry("}}{"), "cg:{%7D%7D%7B}");
-        assert_eq!(keys.entry(""), "cg:{%}");
+        assert_eq!(keys.entry("42"), "cg:{:42}");
+        assert_eq!(keys.lease("42"), "cg:{:42}:l");
+        assert_eq!(keys.entry("a{b}c%"), "cg:{:a%7Bb%7Dc%25}");
+        assert_eq!(keys.entry("}}{"), "cg:{:%7D%7D%7B}");
+        assert_eq!(keys.entry(""), "cg:{:}");
+        assert_ne!(keys.entry("users:42"), Keys::new("users").entry("42"));
         assert_eq!(Keys::new("users").entry(""), "cg:{users:}");
         assert_eq!(Keys::new("users").entry("42"), "cg:{users:42}");
         assert_eq!(Keys::new("a:b").entry("c"), "cg:{a%3Ab:c}");
@@ -218,7 +217,7 @@ mod tests {
     #[test]
     fn messages_round_trip() {
         let reply_to = ReplyTo { subscriber: [7; 16], number: 1 << 60 };
-        let message = Message::invalidated("näme", Some(Version::new(9)), reply_to);
+        let message = Message::invalidated("näme", Some(Version::new(9)), Some(reply_to));
         let (event, reply) = Message::read(&message).expect("our own message");
         assert!(
             matches!(event, Event::Invalidated { name: "näme", version: Some(v) } if v == Version::new(9))
