@@ -23,15 +23,25 @@ use std::{
     hash::BuildHasher,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
 use foldhash::quality::RandomState;
 use parking_lot::Mutex;
-use tokio::sync::SetOnce;
 
+use self::flight::Flight;
+pub(crate) use self::{
+    alone::Alone,
+    flight::{Landing, Mark, Seat, Ticket},
+};
 use crate::Version;
+
+mod alone;
+#[expect(clippy::module_inception, reason = "the noun that the others are about")]
+mod flight;
+#[cfg(test)]
+mod tests;
 
 const SHARDS: usize = 64;
 
@@ -56,26 +66,6 @@ enum Who<T> {
     Flight(Arc<Flight<T>>),
 }
 
-struct Flight<T> {
-    name: Arc<str>,
-    /// The caller alone who was looking when this flight began; it may find something stale for it.
-    beside: Option<u64>,
-    /// How many marks were set. A caller notes it when boarding.
-    marks: AtomicU32,
-    landing: SetOnce<Landing<T>>,
-}
-
-/// The answer of a flight.
-#[derive(Clone)]
-pub(crate) struct Landing<T> {
-    answer: T,
-    boarded_before: Option<Mark>,
-}
-
-/// A moment between boardings.
-#[derive(Clone, Copy)]
-pub(crate) struct Mark(u32);
-
 /// What became of the wish to fly.
 pub(crate) enum Boarding<T> {
     /// Nobody else is there: look into the far tier first.
@@ -83,42 +73,6 @@ pub(crate) enum Boarding<T> {
     /// The caller's miss started the flight; the ticket belongs to the task that flies it.
     Leader(Ticket<T>, Seat<T>),
     Follower(Seat<T>),
-}
-
-/// The only caller of a name, looking into the far tier.
-pub(crate) struct Alone<T> {
-    flights: Arc<Flights<T>>,
-    name: Arc<str>,
-    id: u64,
-}
-
-/// A caller's place in a flight.
-pub(crate) struct Seat<T> {
-    flight: Arc<Flight<T>>,
-    boarded_at: u32,
-}
-
-/// The duty to land a flight. Dropped without landing, it answers with `abandoned`.
-pub(crate) struct Ticket<T> {
-    flights: Arc<Flights<T>>,
-    flight: Arc<Flight<T>>,
-    abandoned: fn() -> T,
-}
-
-impl<T> Landing<T> {
-    /// An answer for everyone aboard.
-    pub(crate) fn for_all(answer: T) -> Self {
-        Self { answer, boarded_before: None }
-    }
-
-    /// An answer for those who boarded before `mark`.
-    pub(crate) fn for_those_before(mark: Mark, answer: T) -> Self {
-        Self { answer, boarded_before: Some(mark) }
-    }
-
-    pub(crate) fn answer(&self) -> &T {
-        &self.answer
-    }
 }
 
 impl<T: Clone> Flights<T> {
@@ -260,257 +214,5 @@ impl<T> Flights<T> {
         {
             fill(open.floor);
         }
-    }
-}
-
-impl<T> Flight<T> {
-    fn new(name: &Arc<str>, beside: Option<u64>) -> Arc<Self> {
-        let (marks, landing) = (AtomicU32::new(0), SetOnce::new());
-        Arc::new(Self { name: name.clone(), beside, marks, landing })
-    }
-}
-
-impl<T> Alone<T> {
-    /// Found: `fill` runs iff this is still open, with the newest version heard of, under the
-    /// name's lock. A flight that began meanwhile goes on.
-    pub(crate) fn landed(self, fill: impl FnOnce(Version)) {
-        self.leave(fill);
-    }
-
-    /// Found something stale: opens a flight that refreshes it, or finds the one that began beside
-    /// this caller, and answers all who board it with what is stale. Neither, if an invalidation has
-    /// closed the name meanwhile.
-    pub(crate) fn refresh(self, stale: T, abandoned: fn() -> T) -> Option<Ticket<T>> {
-        let mut shard = self.flights.shard(&self.name).lock();
-        let open = shard.get_mut(&*self.name)?;
-        match &open.who {
-            Who::Alone(id) if *id == self.id => {
-                let flight = Flight::new(&self.name, None);
-                let _ = flight.landing.set(Landing::for_all(stale));
-                open.who = Who::Flight(flight.clone());
-                Some(Ticket { flights: self.flights.clone(), flight, abandoned })
-            }
-            Who::Flight(flight) if flight.beside == Some(self.id) => {
-                let _ = flight.landing.set(Landing::for_all(stale));
-                None
-            }
-            _ => None,
-        }
-    }
-
-    fn leave(&self, fill: impl FnOnce(Version)) {
-        let mut shard = self.flights.shard(&self.name).lock();
-        if matches!(shard.get(&*self.name), Some(Open { who: Who::Alone(id), .. }) if *id == self.id)
-            && let Some(open) = shard.remove(&*self.name)
-        {
-            fill(open.floor);
-        }
-    }
-}
-
-impl<T> Drop for Alone<T> {
-    fn drop(&mut self) {
-        self.leave(|_| ());
-    }
-}
-
-impl<T: Clone> Seat<T> {
-    /// Waits for the flight. `None`: it landed with an answer that is not for this caller, who
-    /// must go round again. The flight is no longer open then.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future gives up the seat and nothing else.
-    pub(crate) async fn landed(&self) -> Option<T> {
-        let landing = self.flight.landing.wait().await;
-        let aboard_in_time = landing.boarded_before.is_none_or(|Mark(mark)| self.boarded_at < mark);
-        aboard_in_time.then(|| landing.answer.clone())
-    }
-}
-
-impl<T> Ticket<T> {
-    pub(crate) fn name(&self) -> &Arc<str> {
-        &self.flight.name
-    }
-
-    /// Sets a mark between those aboard and those to come. Set one before each read whose answer
-    /// only those aboard may have.
-    pub(crate) fn mark(&self) -> Mark {
-        Mark(self.flight.marks.fetch_add(1, Ordering::AcqRel) + 1)
-    }
-
-    /// Ends the flight. `fill` runs iff it is still open, with the newest version heard of, under
-    /// the name's lock, before anyone wakes: who comes next finds the near entry or a new flight.
-    pub(crate) fn land(self, landing: Landing<T>, fill: impl FnOnce(Version)) {
-        self.flights.remove(&self.flight, fill);
-        let _ = self.flight.landing.set(landing);
-    }
-}
-
-impl<T> Drop for Ticket<T> {
-    fn drop(&mut self) {
-        // After `land` both are without effect. Otherwise the task was dropped: no one may wait
-        // for it any longer.
-        self.flights.remove(&self.flight, |_| ());
-        if !self.flight.landing.initialized() {
-            let _ = self.flight.landing.set(Landing::for_all((self.abandoned)()));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures::FutureExt;
-
-    use super::*;
-
-    fn name() -> Arc<str> {
-        "k".into()
-    }
-
-    fn lead(flights: &Arc<Flights<u32>>) -> (Ticket<u32>, Seat<u32>) {
-        match flights.fly(&name(), || 0) {
-            Boarding::Leader(ticket, seat) => (ticket, seat),
-            _ => panic!("a flight is already open"),
-        }
-    }
-
-    fn follow(flights: &Arc<Flights<u32>>) -> Seat<u32> {
-        match flights.board(&name(), || 0) {
-            Boarding::Follower(seat) => seat,
-            _ => panic!("no flight is open"),
-        }
-    }
-
-    fn alone(flights: &Arc<Flights<u32>>) -> Alone<u32> {
-        match flights.board(&name(), || 0) {
-            Boarding::Alone(alone) => alone,
-            _ => panic!("somebody is there"),
-        }
-    }
-
-    #[test]
-    fn one_alone_leaves_nothing_and_fills_if_open() {
-        let flights = Flights::new();
-        let mut filled = None;
-        alone(&flights).landed(|floor| filled = Some(floor));
-        assert_eq!(filled, Some(Version::ZERO));
-        drop(alone(&flights));
-        assert_eq!(flights.open_count(), 0);
-
-        let closed = alone(&flights);
-        flights.close("k", || ());
-        let next = alone(&flights);
-        closed.landed(|_| panic!("filled although closed"));
-        assert_eq!(flights.open_count(), 1, "the next one is still there");
-        drop(next);
-    }
-
-    #[test]
-    fn the_second_caller_starts_a_flight_and_waits_for_nobody() {
-        let flights = Flights::new();
-        let first = alone(&flights);
-        let (ticket, seat) = lead(&flights);
-        first.landed(|_| panic!("filled although a flight has begun"));
-        assert!(seat.landed().now_or_never().is_none());
-        ticket.land(Landing::for_all(7), |_| ());
-        assert_eq!(seat.landed().now_or_never(), Some(Some(7)));
-        assert_eq!(flights.open_count(), 0);
-    }
-
-    #[test]
-    fn something_stale_is_shared_only_with_the_flight_beside() {
-        let flights = Flights::new();
-        let first = alone(&flights);
-        let (_ticket, seat) = lead(&flights);
-        assert!(first.refresh(3, || 0).is_none(), "a flight is in the air");
-        assert_eq!(seat.landed().now_or_never(), Some(Some(3)));
-
-        let flights = Flights::new();
-        let first = alone(&flights);
-        flights.close("k", || ());
-        let (_ticket, seat) = lead(&flights);
-        assert!(first.refresh(3, || 0).is_none());
-        assert_eq!(seat.landed().now_or_never(), None, "it is older than the invalidation");
-
-        let flights = Flights::new();
-        let first = alone(&flights);
-        flights.close("k", || ());
-        assert!(first.refresh(3, || 0).is_none(), "closed and nobody there");
-        assert_eq!(flights.open_count(), 0);
-    }
-
-    #[test]
-    fn who_boards_a_refresh_gets_what_is_stale() {
-        let flights = Flights::new();
-        let ticket = alone(&flights).refresh(3, || 0).expect("nobody else is there");
-        assert_eq!(follow(&flights).landed().now_or_never(), Some(Some(3)));
-        ticket.land(Landing::for_all(4), |_| ());
-        assert_eq!(flights.open_count(), 0);
-
-        let ticket = flights.refresh(&name(), 3, || 0, || true).expect("nobody is there");
-        assert_eq!(follow(&flights).landed().now_or_never(), Some(Some(3)));
-        assert!(flights.refresh(&name(), 3, || 0, || true).is_none(), "one at a time");
-        drop(ticket);
-        assert!(flights.refresh(&name(), 3, || 0, || false).is_none(), "no longer valid");
-        assert_eq!(flights.open_count(), 0);
-    }
-
-    #[test]
-    fn everyone_aboard_gets_the_answer_and_nothing_is_left() {
-        let flights = Flights::new();
-        let (ticket, leader) = lead(&flights);
-        let follower = follow(&flights);
-        assert!(follower.landed().now_or_never().is_none(), "still in the air");
-        ticket.land(Landing::for_all(7), |_| ());
-        assert_eq!(leader.landed().now_or_never(), Some(Some(7)));
-        assert_eq!(follower.landed().now_or_never(), Some(Some(7)));
-        assert_eq!(flights.open_count(), 0);
-    }
-
-    #[test]
-    fn who_boards_after_the_mark_goes_round_again() {
-        let flights = Flights::new();
-        let (ticket, leader) = lead(&flights);
-        let early = follow(&flights);
-        let mark = ticket.mark();
-        let late = follow(&flights);
-        ticket.land(Landing::for_those_before(mark, 7), |_| ());
-        assert_eq!(leader.landed().now_or_never(), Some(Some(7)));
-        assert_eq!(early.landed().now_or_never(), Some(Some(7)));
-        assert_eq!(late.landed().now_or_never(), Some(None));
-    }
-
-    #[test]
-    fn a_closed_flight_takes_no_newcomers_and_fills_nothing() {
-        let flights = Flights::new();
-        let (old, seat) = lead(&flights);
-        flights.close("k", || ());
-        let (new, _) = lead(&flights);
-        old.land(Landing::for_all(1), |_| panic!("filled by a closed flight"));
-        assert_eq!(seat.landed().now_or_never(), Some(Some(1)));
-        let aboard_new = follow(&flights);
-        new.land(Landing::for_all(2), |_| ());
-        assert_eq!(aboard_new.landed().now_or_never(), Some(Some(2)));
-    }
-
-    #[test]
-    fn a_dropped_ticket_hangs_no_one() {
-        let flights = Flights::new();
-        let (ticket, seat) = lead(&flights);
-        drop(ticket);
-        assert_eq!(seat.landed().now_or_never(), Some(Some(0)));
-        assert_eq!(flights.open_count(), 0);
-    }
-
-    #[test]
-    fn the_floor_rises_while_open() {
-        let flights = Flights::new();
-        let (ticket, _seat) = lead(&flights);
-        flights.raise("k", Version::new(5), || ());
-        flights.raise("k", Version::new(3), || ());
-        let mut floor = None;
-        ticket.land(Landing::for_all(1), |f| floor = Some(f));
-        assert_eq!(floor, Some(Version::new(5)));
     }
 }

@@ -1,0 +1,55 @@
+use std::sync::Arc;
+
+use super::{Flight, Flights, Landing, Open, Ticket, Who};
+use crate::Version;
+
+/// The only caller of a name, looking into the far tier.
+pub(crate) struct Alone<T> {
+    pub(super) flights: Arc<Flights<T>>,
+    pub(super) name: Arc<str>,
+    pub(super) id: u64,
+}
+
+impl<T> Alone<T> {
+    /// Found: `fill` runs iff this is still open, with the newest version heard of, under the
+    /// name's lock. A flight that began meanwhile goes on.
+    pub(crate) fn landed(self, fill: impl FnOnce(Version)) {
+        self.leave(fill);
+    }
+
+    /// Found something stale: opens a flight that refreshes it, or finds the one that began beside
+    /// this caller, and answers all who board it with what is stale. Neither, if an invalidation has
+    /// closed the name meanwhile.
+    pub(crate) fn refresh(self, stale: T, abandoned: fn() -> T) -> Option<Ticket<T>> {
+        let mut shard = self.flights.shard(&self.name).lock();
+        let open = shard.get_mut(&*self.name)?;
+        match &open.who {
+            Who::Alone(id) if *id == self.id => {
+                let flight = Flight::new(&self.name, None);
+                let _ = flight.landing.set(Landing::for_all(stale));
+                open.who = Who::Flight(flight.clone());
+                Some(Ticket { flights: self.flights.clone(), flight, abandoned })
+            }
+            Who::Flight(flight) if flight.beside == Some(self.id) => {
+                let _ = flight.landing.set(Landing::for_all(stale));
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn leave(&self, fill: impl FnOnce(Version)) {
+        let mut shard = self.flights.shard(&self.name).lock();
+        if matches!(shard.get(&*self.name), Some(Open { who: Who::Alone(id), .. }) if *id == self.id)
+            && let Some(open) = shard.remove(&*self.name)
+        {
+            fill(open.floor);
+        }
+    }
+}
+
+impl<T> Drop for Alone<T> {
+    fn drop(&mut self) {
+        self.leave(|_| ());
+    }
+}
