@@ -21,6 +21,7 @@ pub struct Policy {
     pub(crate) lease_ttl: Duration,
     pub(crate) wait_timeout: Duration,
     pub(crate) load_timeout: Duration,
+    pub(crate) max_refreshes: usize,
 }
 
 impl Default for Policy {
@@ -36,6 +37,7 @@ impl Default for Policy {
             lease_ttl: Duration::from_secs(2),
             wait_timeout: Duration::from_secs(10),
             load_timeout: Duration::from_secs(10),
+            max_refreshes: 16,
         }
     }
 }
@@ -111,6 +113,14 @@ impl Policy {
     /// and its callers get [`Error::LoadTimeout`](crate::Error::LoadTimeout).
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.load_timeout = timeout;
+        self
+    }
+
+    /// How many stale entries this process refreshes at one time. Default 16; beyond that a stale entry
+    /// is served and left for a later request to refresh, so that loads nobody waits for do not hold
+    /// up those that somebody does. Raise it if entries stay stale although the origin has room.
+    pub fn max_refreshes(mut self, refreshes: usize) -> Self {
+        self.max_refreshes = refreshes.min(tokio::sync::Semaphore::MAX_PERMITS);
         self
     }
 

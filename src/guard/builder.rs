@@ -4,6 +4,8 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
+use tokio::sync::Semaphore;
+
 use crate::{
     Clock, Guard, Policy,
     far::{self, Erased, Far, Watcher},
@@ -80,6 +82,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
         });
         let core = Arc::new(Core {
             near: Near::new(self.near_capacity, far.clock().clone()),
+            refreshes: Arc::new(Semaphore::new(self.policy.max_refreshes)),
             policy: self.policy,
             flights: Flights::new(),
             waiters: Waiters::default(),

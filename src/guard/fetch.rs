@@ -1,6 +1,6 @@
 use std::{error, future::Future, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tracing::Instrument;
 
 use super::{Core, Guard};
@@ -137,9 +137,10 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 impl<V: Send + Sync + 'static> Core<V> {
     /// Starts a flight to refresh a near entry, unless one is open.
     fn refresh_near(self: &Arc<Self>, name: &Arc<str>, stale: &Fetched<V>, load: impl Loader<V>) {
+        let Some(permit) = self.refresh_permit() else { return };
         let valid = || self.near.holds(name, stale.entry());
         if let Some(ticket) = self.flights.refresh(name, Ok(stale.clone()), abandoned, valid) {
-            self.clone().take_off(ticket, load, Route::Leased);
+            self.clone().take_off(ticket, load, Route::Refresh(permit));
         }
     }
 
@@ -162,8 +163,10 @@ impl<V: Send + Sync + 'static> Core<V> {
                         }
                         Look::Stale(entry) => {
                             let stale = Fetched::new(entry, Outcome::Stale(Tier::Far));
-                            if let Some(ticket) = alone.refresh(Ok(stale.clone()), abandoned) {
-                                core.take_off(ticket, load, Route::Leased);
+                            if let Some(permit) = core.refresh_permit()
+                                && let Some(ticket) = alone.refresh(Ok(stale.clone()), abandoned)
+                            {
+                                core.take_off(ticket, load, Route::Refresh(permit));
                             }
                             return Ok(stale);
                         }
@@ -218,6 +221,10 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
+    fn refresh_permit(&self) -> Option<OwnedSemaphorePermit> {
+        self.refreshes.clone().try_acquire_owned().ok()
+    }
+
     pub(super) fn now(&self) -> Moment {
         self.far.clock().now()
     }
@@ -228,6 +235,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         let flight = async move {
             let arrival = match route {
                 Route::Leased => self.fly(&ticket, load).await,
+                Route::Refresh(_permit) => self.fly(&ticket, load).await,
                 Route::Unleased => self.load_alone(load, self.load_deadline()).await,
             };
             match arrival.landing.answer() {
@@ -313,10 +321,12 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 }
 
-/// Whether a flight asks for a lease. It does not when the far tier has just failed to answer.
-#[derive(Clone, Copy)]
+/// How a flight comes by its answer.
 enum Route {
     Leased,
+    /// Leased too, and nobody waits for it.
+    Refresh(OwnedSemaphorePermit),
+    /// Without a lease: the far tier has just failed to answer.
     Unleased,
 }
 

@@ -9,6 +9,8 @@ use std::{
     },
 };
 
+use tokio::sync::Semaphore;
+
 use crate::{
     Bypass, Error, Fetched, Loaded, Policy,
     far::{Erased, Event, Watcher},
@@ -55,6 +57,8 @@ struct Core<V> {
     flights: Arc<Flights<Result<Fetched<V>, Error>>>,
     waiters: Waiters,
     far: Erased<V>,
+    /// A permit for each stale entry that may be refreshed now.
+    refreshes: Arc<Semaphore>,
     /// Whether messages from other processes arrive. While they do not, near entries live
     /// shortly. Written by the watcher only, read under a name's lock.
     connected: AtomicBool,

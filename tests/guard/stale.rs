@@ -341,3 +341,35 @@ async fn peek_shows_no_stale_entry() {
     assert!(guard.peek("k").is_none());
     assert_eq!(version_of(&answer(crate::caller(&guard, "k", &origin)).await), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_stale_entries_are_refreshed_at_one_time() {
+    for near_ttl in [secs(60), Duration::ZERO] {
+        let policy = graceful().near_ttl(near_ttl).max_refreshes(3);
+        let (guard, _) = wired_with(&memory(), policy);
+        let origin = Origin::taking(ms(50));
+        let keys: Vec<_> = (0..10).map(|key| format!("k{key}")).collect();
+        for key in &keys {
+            guard.fetch(key, origin.load()).await.expect("a value");
+        }
+        tokio::time::advance(secs(10)).await;
+        let before = origin.loads();
+        for _ in 0..5 {
+            for key in &keys {
+                let answer = guard.fetch(key, origin.load()).await.expect("an answer");
+                assert!(matches!(answer.outcome(), Outcome::Stale(_)), "{answer:?}");
+            }
+            idle().await;
+        }
+        assert_eq!((guard.flights(), origin.loads() - before), (3, 3));
+        // A miss is not held up, and the others have their turn.
+        guard.fetch("cold", origin.load()).await.expect("a value");
+        for _ in 0..3 {
+            for key in &keys {
+                guard.fetch(key, origin.load()).await.expect("an answer");
+            }
+            tokio::time::sleep(ms(60)).await;
+        }
+        assert_eq!((guard.flights(), origin.loads() - before), (0, 11));
+    }
+}
