@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use cattleguard::{Guard, Loaded, Policy, codec::Raw, far, redis::Connection};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use redis::{AsyncCommands, aio::ConnectionManager};
+use redis::{AsyncCommands, IntoConnectionInfo, aio::ConnectionManager};
 use tokio::{runtime::Runtime, task::JoinSet};
 
 #[path = "../tests/servers/mod.rs"]
@@ -50,7 +50,10 @@ fn benches(c: &mut Criterion) {
     let server = servers::Redis::start().expect("a Redis");
     let runtime = Runtime::new().expect("a runtime");
     let (raw, guard) = runtime.block_on(async {
-        let client = redis::Client::open(server.url()).expect("a URL");
+        // As the guard's own connection is set up.
+        let info = server.url().into_connection_info().expect("a URL");
+        let tcp = redis::io::tcp::TcpSettings::default().set_nodelay(true);
+        let client = redis::Client::open(info.set_tcp_settings(tcp)).expect("a URL");
         let raw = client.get_connection_manager().await.expect("a connection");
         let connection = Connection::open(&server.url()).await.expect("a connection");
         let guard: Guard<u64, Bytes> = Guard::builder()

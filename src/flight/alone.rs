@@ -8,13 +8,16 @@ pub(crate) struct Alone<T> {
     pub(super) flights: Arc<Flights<T>>,
     pub(super) name: Arc<str>,
     pub(super) id: u64,
+    /// Whether it has looked for itself in the map already, which a drop need not do again.
+    pub(super) left: bool,
 }
 
 impl<T> Alone<T> {
     /// Found: `fill` runs iff this is still open, with the newest version heard of, under the
     /// name's lock. A flight that began meanwhile goes on.
-    pub(crate) fn landed(self, fill: impl FnOnce(Version)) {
+    pub(crate) fn landed(mut self, fill: impl FnOnce(Version)) {
         self.leave(fill);
+        self.left = true;
     }
 
     /// Found something stale: opens a flight that refreshes it, or finds the one that began beside
@@ -50,6 +53,8 @@ impl<T> Alone<T> {
 
 impl<T> Drop for Alone<T> {
     fn drop(&mut self) {
-        self.leave(|_| ());
+        if !self.left {
+            self.leave(|_| ());
+        }
     }
 }

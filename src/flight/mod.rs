@@ -91,7 +91,12 @@ impl<T: Clone> Flights<T> {
                 let id = self.next_alone.fetch_add(1, Ordering::Relaxed);
                 let open = Open { who: Who::Alone(id), floor: Version::ZERO };
                 shard.insert(name.clone(), open);
-                Boarding::Alone(Alone { flights: self.clone(), name: name.clone(), id })
+                Boarding::Alone(Alone {
+                    flights: self.clone(),
+                    name: name.clone(),
+                    id,
+                    left: false,
+                })
             }
         }
     }
