@@ -87,13 +87,12 @@ impl Cache {
     /// The answer to one request. Entries of different rounds have different names, so each round
     /// begins cold.
     pub async fn get(&self, round: u32, id: u32) -> Result<u64, Failure> {
-        let name = format!("{round}-{id}");
-        let key = || format!("{}:{name}", self.namespace);
+        let key = self.key(round, id);
         Ok(match &self.kind {
             Kind::None => self.origin.load(id).await?.version,
-            Kind::CacheAside(store) => self.through(store, &key(), id).await?.version,
-            Kind::Local(store, flights) => self.flown(store, flights, &key(), id).await?.version,
-            Kind::LockPoll(store) => self.locked(store, &key(), id).await?.version,
+            Kind::CacheAside(store) => self.through(store, &key, id).await?.version,
+            Kind::Local(store, flights) => self.flown(store, flights, &key, id).await?.version,
+            Kind::LockPoll(store) => self.locked(store, &key, id).await?.version,
             Kind::Cattleguard(guard) => {
                 let origin = self.origin.clone();
                 let load = move || {
@@ -104,21 +103,21 @@ impl Cache {
                         Ok::<_, sqlx::Error>(Loaded::found(product, version))
                     }
                 };
-                guard.fetch(&name, load).await?.version().high()
+                guard.fetch(&key, load).await?.version().high()
             }
         })
     }
 
     /// Tells the cache that the row has a new version.
     pub async fn invalidate(&self, round: u32, id: u32, version: u64) -> Result<(), Failure> {
-        let name = format!("{round}-{id}");
+        let key = self.key(round, id);
         match &self.kind {
             Kind::None => {}
             Kind::CacheAside(store) | Kind::Local(store, _) | Kind::LockPoll(store) => {
-                store.delete(&format!("{}:{name}", self.namespace)).await?;
+                store.delete(&key).await?;
             }
             Kind::Cattleguard(guard) => {
-                guard.invalidate_at(&name, version).await?;
+                guard.invalidate_at(&key, version).await?;
             }
         }
         Ok(())
@@ -126,6 +125,10 @@ impl Cache {
 
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    fn key(&self, round: u32, id: u32) -> String {
+        format!("{}:{round}-{id}", self.namespace)
     }
 
     /// Get, load, set.
