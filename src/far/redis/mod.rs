@@ -16,10 +16,7 @@
 
 use std::{
     marker::PhantomData,
-    sync::{
-        Arc, LazyLock, Weak,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, LazyLock, Weak},
     time::Duration,
 };
 
@@ -28,6 +25,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use self::{
+    server_clock::ServerClock,
     subscription::{Confirming, State, Subscription},
     wire::{Header, Keys, Kind, Message, malformed},
 };
@@ -37,6 +35,7 @@ use super::{
 };
 use crate::{Clock, Entry, Version, codec::Codec, redis::Connection};
 
+mod server_clock;
 mod subscription;
 mod wire;
 
@@ -75,14 +74,12 @@ pub struct Redis<V, C> {
 }
 
 struct Inner<C> {
-    clock: Clock,
+    clock: ServerClock,
     connection: Connection,
     codec: C,
     keys: Keys,
     channel: String,
     subscription: Subscription,
-    /// The server's clock minus ours, in milliseconds; `i64::MIN` before the first answer.
-    ahead: AtomicI64,
 }
 
 impl<V, C: Codec<V>> Redis<V, C> {
@@ -106,13 +103,12 @@ impl<V, C: Codec<V>> Redis<V, C> {
         let subscription = Subscription::new(connection.clone(), channel.clone());
         Self {
             inner: Arc::new(Inner {
-                clock: Clock::system(),
+                clock: ServerClock::new(Clock::system()),
                 connection,
                 codec,
                 keys,
                 channel,
                 subscription,
-                ahead: AtomicI64::new(i64::MIN),
             }),
             value: PhantomData,
         }
@@ -127,13 +123,13 @@ impl<V, C> Clone for Redis<V, C> {
 
 impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
     fn clock(&self) -> &Clock {
-        &self.inner.clock
+        self.inner.clock.own()
     }
 
     async fn read(&self, name: &str) -> Result<Option<Arc<Entry<V>>>, Error> {
         let inner = &*self.inner;
         inner.subscription.start();
-        if inner.ahead.load(Ordering::Relaxed) == i64::MIN {
+        if !inner.clock.is_known() {
             inner.ask_time().await?;
         }
         let key = inner.keys.entry(name);
@@ -159,7 +155,7 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
             call.key(inner.keys.lease(name)).arg(token.as_bytes()).arg(millis(ttl)).arg(unusable);
             let answer: Vec<Value> = inner.connection.run(&call).await?;
             let mut answer = answer.into_iter();
-            inner.note_time(answer.next().and_then(integer).ok_or_else(malformed)?);
+            inner.clock.note(answer.next().and_then(integer).ok_or_else(malformed)?);
             return match answer.next().and_then(integer) {
                 Some(0) => {
                     match answer.next().and_then(bulk).and_then(|bytes| inner.entry(bytes)) {
@@ -354,11 +350,7 @@ impl<C> Inner<C> {
             Kind::Absent => None,
             Kind::Tombstone => return None,
         };
-        let now = self.clock.now();
-        let server = to_millis(now).saturating_add(self.ahead.load(Ordering::Relaxed));
-        let left = i64::try_from(header.fresh_until).unwrap_or(i64::MAX).saturating_sub(server);
-        let by = Duration::from_millis(left.unsigned_abs());
-        let fresh_until = if left >= 0 { now.after(by) } else { now.before(by) };
+        let fresh_until = self.clock.moment_of(header.fresh_until);
         Some(Entry::new(value, header.version, fresh_until))
     }
 
@@ -366,19 +358,9 @@ impl<C> Inner<C> {
         let mut time = Cmd::new();
         time.arg("TIME");
         let (seconds, micros): (i64, i64) = self.connection.query(&time).await?;
-        self.note_time(seconds.saturating_mul(1000).saturating_add(micros / 1000));
+        self.clock.note(seconds.saturating_mul(1000).saturating_add(micros / 1000));
         Ok(())
     }
-
-    /// Notes what the server's clock said a moment ago.
-    fn note_time(&self, server: i64) {
-        let ahead = server.saturating_sub(to_millis(self.clock.now()));
-        self.ahead.store(ahead, Ordering::Relaxed);
-    }
-}
-
-fn to_millis(moment: crate::Moment) -> i64 {
-    i64::try_from(moment.nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
 /// At least one: Redis refuses an expiry of zero.
