@@ -10,6 +10,7 @@ pub mod far;
 mod flight;
 mod guard;
 mod key;
+pub mod lock;
 mod near;
 mod outcome;
 mod policy;

@@ -1,0 +1,61 @@
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+use tokio::time::Instant;
+
+use super::{Attempt, Error, Lease, Lock};
+
+/// Some lock, for a program that chooses it when it runs. Clones are the same lock. One box per
+/// call, which a network round trip dwarfs.
+#[derive(Clone)]
+pub struct AnyLock(Arc<dyn DynLock>);
+
+impl AnyLock {
+    /// This lock, its type forgotten.
+    pub fn new(lock: impl Lock) -> Self {
+        Self(Arc::new(lock))
+    }
+}
+
+impl Lock for AnyLock {
+    async fn try_acquire(&self, name: &str, ttl: Duration) -> Result<Attempt, Error> {
+        self.0.try_acquire(name, ttl).await
+    }
+
+    async fn acquire(&self, name: &str, ttl: Duration, deadline: Instant) -> Result<Lease, Error> {
+        self.0.acquire(name, ttl, deadline).await
+    }
+}
+
+trait DynLock: Send + Sync {
+    fn try_acquire<'a>(
+        &'a self,
+        name: &'a str,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<Attempt, Error>>;
+    fn acquire<'a>(
+        &'a self,
+        name: &'a str,
+        ttl: Duration,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Lease, Error>>;
+}
+
+impl<L: Lock> DynLock for L {
+    fn try_acquire<'a>(
+        &'a self,
+        name: &'a str,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<Attempt, Error>> {
+        Lock::try_acquire(self, name, ttl).boxed()
+    }
+
+    fn acquire<'a>(
+        &'a self,
+        name: &'a str,
+        ttl: Duration,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Lease, Error>> {
+        Lock::acquire(self, name, ttl, deadline).boxed()
+    }
+}

@@ -1,0 +1,371 @@
+//! A grant of a lock, and whether it can still be believed.
+//!
+//! - What a [`Lease`] says of itself is judged here, by this process' clock, from a moment *before* the
+//!   system was asked: it ends no later than the system's own idea of it.
+//! - A lease once lost stays lost. A renewal that would succeed afterwards could hide that another
+//!   held the lock in between.
+//! - The system's part is a [`Hold`]. Its calls run on tasks, so a caller who goes away in the
+//!   middle leaves no half-used connection behind.
+
+use std::{fmt, future::Future, pin::pin, sync::Arc, task::Poll, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, watch},
+    time::Instant,
+};
+
+use super::{Error, ErrorKind, Renewal};
+
+/// A grant of a lock, until a time. Dropping it frees the lock in the background.
+///
+/// It lasts for its ttl. [`keep`](Self::keep) renews it for as long as it is there, [`run`](Self::run)
+/// for as long as some work takes.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), cattleguard::lock::Error> {
+/// use std::time::Duration;
+/// use cattleguard::lock::{Lock, Memory};
+/// use tokio::time::Instant;
+///
+/// let lock = Memory::new();
+/// let deadline = Instant::now() + Duration::from_secs(1);
+/// let lease = lock.acquire("report", Duration::from_secs(2), deadline).await?;
+/// let fence = lease.fence();
+/// lease.run(async move { /* write the report, with the fence */ }).await?;
+/// lease.release().await?;
+/// # Ok(()) }
+/// ```
+#[must_use = "dropping a lease frees the lock"]
+pub struct Lease {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: Arc<str>,
+    fence: u64,
+    keeper: parking_lot::Mutex<Option<tokio::task::AbortHandle>>,
+    grip: Arc<Grip>,
+    runtime: Handle,
+}
+
+/// What renewing and releasing need; apart from [`Inner`], so that a keeper does not keep the lease
+/// from being dropped.
+struct Grip {
+    ttl: Duration,
+    belief: Belief,
+    /// `None` once released. Held over a call, so that a release comes after the renewal under way.
+    hold: Mutex<Option<Box<dyn DynHold>>>,
+}
+
+impl Lease {
+    /// For implementers of [`Lock`]: a lease as the system granted it.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn new(name: &str, fence: u64, ttl: Duration, belief: Belief, hold: impl Hold) -> Self {
+        let hold: Box<dyn DynHold> = Box::new(hold);
+        let grip = Arc::new(Grip { ttl, belief, hold: Mutex::new(Some(hold)) });
+        let keeper = parking_lot::Mutex::default();
+        let runtime = Handle::current();
+        Self { inner: Arc::new(Inner { name: name.into(), fence, keeper, grip, runtime }) }
+    }
+
+    /// The name that is locked.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The fencing token: greater than that of every earlier grant of the name. Send it with each
+    /// write, and let the store refuse a smaller one than it has seen.
+    pub fn fence(&self) -> u64 {
+        self.inner.fence
+    }
+
+    /// Until when the lease holds if it is not renewed.
+    pub fn expires_at(&self) -> Instant {
+        self.inner.grip.belief.0.borrow().until
+    }
+
+    /// Whether the lease can no longer be believed.
+    pub fn is_lost(&self) -> bool {
+        self.inner.grip.belief.is_over()
+    }
+
+    /// Ends the moment the lease can no longer be believed: the system said so, its session is gone,
+    /// or [`expires_at`](Self::expires_at) has passed without a renewal. Also when the lease is
+    /// released or dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost: ask again.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.inner.grip.belief.over()
+    }
+
+    /// Extends the lease to its ttl from now.
+    ///
+    /// # Cancel safety
+    ///
+    /// The renewal goes on when the future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Lost`] if the lease is gone. Any other leaves it as it was: it holds until
+    /// [`expires_at`](Self::expires_at).
+    pub async fn renew(&self) -> Result<(), Error> {
+        let grip = self.inner.grip.clone();
+        detached(async move { grip.renew().await }.boxed()).await
+    }
+
+    /// Renews the lease in the background, at a third of its ttl, until it is lost, released or dropped.
+    pub fn keep(&self) {
+        let mut keeper = self.inner.keeper.lock();
+        if keeper.is_none() {
+            let grip = self.inner.grip.clone();
+            let task = self.inner.runtime.spawn(async move { grip.keep().await });
+            *keeper = Some(task.abort_handle());
+        }
+    }
+
+    /// Renews the lease while `work` runs, and drops `work` when the lease is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops `work` and leaves the lease to its ttl.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Lost`] if the lease was lost before `work` was done.
+    pub async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
+        let (mut work, mut keeping) = (pin!(work), pin!(self.inner.grip.keep()));
+        tokio::select! {
+            // In this order: work that is done when the lease is lost was done in time or not, and
+            // only the fence can tell. Saying "lost" is the safe answer.
+            biased;
+            () = &mut keeping => Err(ErrorKind::Lost.into()),
+            done = &mut work => Ok(done),
+        }
+    }
+
+    /// Frees the lock. Of leases shared by a [`Reentrant`](super::Reentrant) owner the last one does.
+    ///
+    /// # Cancel safety
+    ///
+    /// The release goes on when the future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot be asked: the lock is free after its ttl. A lease that was lost is
+    /// nothing to release, and no error.
+    pub async fn release(self) -> Result<(), Error> {
+        let Some(inner) = Arc::into_inner(self.inner) else { return Ok(()) };
+        let grip = inner.grip.clone();
+        grip.belief.end();
+        detached(async move { grip.release().await }.boxed()).await
+    }
+
+    pub(super) fn downgrade(&self) -> WeakLease {
+        WeakLease(Arc::downgrade(&self.inner))
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lease = f.debug_struct("Lease");
+        lease.field("fence", &self.fence()).field("lost", &self.is_lost()).finish_non_exhaustive()
+    }
+}
+
+/// A lease that others may hold on to or not.
+pub(super) struct WeakLease(std::sync::Weak<Inner>);
+
+impl WeakLease {
+    /// The lease, if somebody still has it and it can be believed.
+    pub(super) fn upgrade(&self) -> Option<Lease> {
+        let lease = Lease { inner: self.0.upgrade()? };
+        (!lease.is_lost()).then_some(lease)
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The keeper sees this, or has been told by `release`.
+        self.grip.belief.end();
+        // Most often nothing is left to do: `release` took the hold before.
+        if self.grip.hold.try_lock().is_ok_and(|hold| hold.is_none()) {
+            return;
+        }
+        let grip = self.grip.clone();
+        self.runtime.spawn(async move {
+            if let Err(error) = grip.release().await {
+                tracing::debug!(%error, "release failed; the lease ends after its ttl");
+            }
+        });
+    }
+}
+
+impl Grip {
+    async fn renew(&self) -> Result<(), Error> {
+        let mut hold = self.hold.lock().await;
+        let (Some(hold), false) = (hold.as_mut(), self.belief.is_over()) else {
+            self.belief.end();
+            return Err(ErrorKind::Lost.into());
+        };
+        // Taken before the system is asked, whose own time begins later.
+        let until = Instant::now() + self.ttl;
+        match hold.renew(self.ttl).await? {
+            Renewal::Renewed if self.belief.extend(until) => Ok(()),
+            // An answer that came too late to be believed is a lost lease, too.
+            _ => {
+                self.belief.end();
+                Err(ErrorKind::Lost.into())
+            }
+        }
+    }
+
+    /// Renews until the lease is over.
+    async fn keep(&self) {
+        let over = self.belief.over();
+        let mut over = pin!(over);
+        let mut pause = self.ttl / 3;
+        loop {
+            tokio::select! {
+                () = &mut over => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = match self.renew().await {
+                Ok(()) => self.ttl / 3,
+                Err(error) if error.kind() == ErrorKind::Lost => return,
+                Err(error) => {
+                    tracing::debug!(%error, "lease renewal failed");
+                    self.ttl / 9
+                }
+            };
+        }
+    }
+
+    async fn release(&self) -> Result<(), Error> {
+        match self.hold.lock().await.take() {
+            Some(hold) => hold.release().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Runs `work` to its end, also when the caller goes away. What is done at once needs no task.
+async fn detached<T: Send + 'static>(
+    mut work: BoxFuture<'static, Result<T, Error>>,
+) -> Result<T, Error> {
+    if let Poll::Ready(done) = futures::poll!(&mut work) {
+        return done;
+    }
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(_) => Err(ErrorKind::Timeout.into()),
+    }
+}
+
+/// Until when, and whether still, a lease can be believed. Clones speak of the same lease.
+///
+/// Implementers of [`Lock`] keep a clone to [`end`](Self::end) it when their system says so.
+#[derive(Clone)]
+pub struct Belief(Arc<watch::Sender<State>>);
+
+#[derive(Clone, Copy)]
+struct State {
+    until: Instant,
+    ended: bool,
+}
+
+impl Belief {
+    /// A lease that holds until then: the moment before the system was asked, and the ttl.
+    pub fn until(until: Instant) -> Self {
+        Self(Arc::new(watch::Sender::new(State { until, ended: false })))
+    }
+
+    /// The lease can no longer be believed. For good.
+    pub fn end(&self) {
+        self.0.send_if_modified(|state| !std::mem::replace(&mut state.ended, true));
+    }
+
+    /// Ends with the lease: the same as [`Lease::lost`].
+    pub fn over(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let belief = self.clone();
+        async move {
+            let mut changes = belief.0.subscribe();
+            loop {
+                let state = *changes.borrow_and_update();
+                if state.ended {
+                    return;
+                }
+                tokio::select! {
+                    // Never an error: `belief` is a sender.
+                    _ = changes.changed() => {}
+                    () = tokio::time::sleep_until(state.until) => {
+                        if belief.is_over() {
+                            return belief.end();
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the lease can no longer be believed.
+    pub fn is_over(&self) -> bool {
+        let state = self.0.borrow();
+        state.ended || state.until <= Instant::now()
+    }
+
+    /// Whether the lease was still believed, and holds until then now.
+    fn extend(&self, until: Instant) -> bool {
+        let mut extended = false;
+        self.0.send_if_modified(|state| {
+            extended = !state.ended && state.until > Instant::now();
+            if extended {
+                state.until = state.until.max(until);
+            }
+            extended
+        });
+        extended
+    }
+}
+
+impl fmt::Debug for Belief {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Belief").field("over", &self.is_over()).finish()
+    }
+}
+
+/// The system's part of a lease. For implementers of [`Lock`].
+///
+/// Its calls are never dropped half-way, except with the runtime, and never run at the same time.
+pub trait Hold: Send + 'static {
+    /// Extends the lease to `ttl` from now, within the implementer's timeout.
+    fn renew(&mut self, ttl: Duration) -> impl Future<Output = Result<Renewal, Error>> + Send;
+
+    /// Frees the lock if it is still this lease's.
+    fn release(self) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+trait DynHold: Send {
+    fn renew(&mut self, ttl: Duration) -> BoxFuture<'_, Result<Renewal, Error>>;
+    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), Error>>;
+}
+
+impl<H: Hold> DynHold for H {
+    fn renew(&mut self, ttl: Duration) -> BoxFuture<'_, Result<Renewal, Error>> {
+        Hold::renew(self, ttl).boxed()
+    }
+
+    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), Error>> {
+        Hold::release(*self).boxed()
+    }
+}

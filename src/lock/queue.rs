@@ -1,0 +1,74 @@
+//! A queue per name inside the process: of all local callers who want a lock only one waits on the
+//! network, so connections and commands grow with processes, and local callers are served in turn.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use super::{Error, ErrorKind};
+
+#[derive(Default)]
+pub(super) struct Queue {
+    names: Mutex<HashMap<Arc<str>, Waiting>>,
+}
+
+struct Waiting {
+    /// One permit; tokio hands it out in the order of asking.
+    turn: Arc<Semaphore>,
+    callers: usize,
+}
+
+/// This caller's turn, until it is dropped.
+pub(super) struct Turn<'a> {
+    /// Given back before the place, by the order of these fields.
+    _permit: OwnedSemaphorePermit,
+    _place: Place<'a>,
+}
+
+struct Place<'a> {
+    queue: &'a Queue,
+    name: Arc<str>,
+}
+
+impl Queue {
+    /// Waits for the caller's turn at `name`. Dropping the future gives the place up.
+    pub(super) async fn turn(&self, name: &str, deadline: Instant) -> Result<Turn<'_>, Error> {
+        let (turn, place) = self.enter(name);
+        let permit = tokio::time::timeout_at(deadline, turn.acquire_owned()).await;
+        match permit {
+            Ok(Ok(permit)) => Ok(Turn { _permit: permit, _place: place }),
+            // Never closed: only the deadline comes here.
+            _ => Err(ErrorKind::Held.into()),
+        }
+    }
+
+    fn enter(&self, name: &str) -> (Arc<Semaphore>, Place<'_>) {
+        let mut names = self.names.lock();
+        if let Some((name, waiting)) = names.get_key_value(name) {
+            let (name, turn) = (name.clone(), waiting.turn.clone());
+            if let Some(waiting) = names.get_mut(&name) {
+                waiting.callers += 1;
+            }
+            return (turn, Place { queue: self, name });
+        }
+        let (name, turn): (Arc<str>, _) = (name.into(), Arc::new(Semaphore::new(1)));
+        names.insert(name.clone(), Waiting { turn: turn.clone(), callers: 1 });
+        (turn, Place { queue: self, name })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut names = self.queue.names.lock();
+        if let Some(waiting) = names.get_mut(&self.name) {
+            waiting.callers -= 1;
+            if waiting.callers == 0 {
+                names.remove(&self.name);
+            }
+        }
+    }
+}
