@@ -12,6 +12,7 @@ mod guard;
 mod key;
 pub mod lock;
 mod near;
+pub mod notify;
 mod outcome;
 mod policy;
 #[cfg(feature = "redis")]

@@ -7,7 +7,7 @@
 //! - The system's part is a [`Hold`]. Its calls run on tasks, so a caller who goes away in the
 //!   middle leaves no half-used connection behind.
 
-use std::{fmt, future::Future, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use tokio::{
@@ -263,7 +263,7 @@ impl Grip {
 async fn detached<T: Send + 'static>(
     mut work: BoxFuture<'static, Result<T, Error>>,
 ) -> Result<T, Error> {
-    if let Poll::Ready(done) = futures::poll!(&mut work) {
+    if let Some(done) = (&mut work).now_or_never() {
         return done;
     }
     match tokio::spawn(work).await {

@@ -44,8 +44,12 @@ mod lease;
 mod many;
 mod memory;
 mod queue;
+#[cfg(feature = "redis")]
+mod redis;
 mod reentrant;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{Redis, RedisQuorum};
 pub use self::{
     any::AnyLock,
     lease::{Belief, Hold, Lease},

@@ -1,13 +1,15 @@
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use ::redis::{
     Client, Cmd, FromRedisValue, IntoConnectionInfo, RedisError, ScriptInvocation,
-    aio::{ConnectionManager, ConnectionManagerConfig, PubSub},
+    aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, PubSub},
     cluster::ClusterClientBuilder,
     cluster_async::ClusterConnection,
     io::tcp::TcpSettings,
+    sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
 };
 
+use super::sentinel::Sentinels;
 use crate::far::{Error, ErrorKind};
 
 /// A way to reach Redis. Clones share the connection.
@@ -35,6 +37,7 @@ pub struct Connection {
 enum Link {
     Single(ConnectionManager),
     Cluster(ClusterConnection),
+    Sentinel(Arc<Sentinels>),
     #[cfg(feature = "deadpool")]
     Pool(deadpool_redis::Pool),
 }
@@ -94,6 +97,27 @@ impl Connection {
         Ok(Self::new(Link::Cluster(connection), clients))
     }
 
+    /// Connects to the primary of the group `master` that these Sentinels name, and to the next one after
+    /// a failover.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub async fn open_sentinel<U: AsRef<str>>(
+        urls: impl IntoIterator<Item = U>,
+        master: &str,
+    ) -> Result<Self, Error> {
+        let clients =
+            urls.into_iter().map(|url| client(url.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        let infos = clients.iter().map(|client| client.get_connection_info().clone()).collect();
+        let node = SentinelNodeConnectionInfo::default().set_tcp_settings(tcp_settings());
+        let kind = SentinelServerType::Master;
+        let client = SentinelClient::build(infos, master.to_owned(), Some(node), kind);
+        let sentinels = Arc::new(Sentinels::new(client.map_err(typed)?, CONNECT_TIMEOUT));
+        within(CONNECT_TIMEOUT * 2, sentinels.connection()).await?;
+        Ok(Self::new(Link::Sentinel(sentinels), Vec::new()))
+    }
+
     /// Uses a pool that the service already has. A pool cannot subscribe: give the server's URL for
     /// messages with [`subscribe_at`](Self::subscribe_at), or waiters poll and near entries live
     /// shortly.
@@ -136,41 +160,74 @@ impl Connection {
         matches!(self.link, Link::Cluster(_))
     }
 
-    pub(crate) fn subscribers(&self) -> &[Client] {
-        &self.subscribe_at
+    pub(crate) fn can_subscribe(&self) -> bool {
+        !self.subscribe_at.is_empty() || matches!(self.link, Link::Sentinel(_))
+    }
+
+    /// A subscriber's own connection. Any node of a cluster hears every message; another one is tried
+    /// with each attempt.
+    pub(super) async fn subscription(&self, attempt: usize) -> Result<PubSub, Error> {
+        let client = match (&self.link, &self.subscribe_at[..]) {
+            (Link::Sentinel(sentinels), []) => sentinels.client().await.map_err(typed)?,
+            (_, []) => return Err(ErrorKind::Config.into()),
+            (_, clients) => clients[attempt % clients.len()].clone(),
+        };
+        within(CONNECT_TIMEOUT, client.get_async_pubsub()).await
     }
 
     pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
-        within(self.timeout, async {
-            match &self.link {
-                Link::Single(link) => command.query_async(&mut link.clone()).await,
-                Link::Cluster(link) => command.query_async(&mut link.clone()).await,
-                #[cfg(feature = "deadpool")]
-                Link::Pool(pool) => {
-                    Box::pin(async { command.query_async(&mut checked_out(pool).await?).await })
-                        .await
-                }
-            }
-        })
-        .await
+        self.send(Sent::Command(command)).await
     }
 
     pub(crate) async fn run<T: FromRedisValue>(
         &self,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, Error> {
-        within(self.timeout, async {
+        self.send(Sent::Script(script)).await
+    }
+
+    async fn send<T: FromRedisValue>(&self, sent: Sent<'_>) -> Result<T, Error> {
+        let sending = async {
             match &self.link {
-                Link::Single(link) => script.invoke_async(&mut link.clone()).await,
-                Link::Cluster(link) => script.invoke_async(&mut link.clone()).await,
+                Link::Single(link) => sent.over(&mut link.clone()).await,
+                Link::Cluster(link) => sent.over(&mut link.clone()).await,
+                Link::Sentinel(sentinels) => {
+                    Box::pin(async {
+                        let answer = sent.over(&mut sentinels.connection().await?).await;
+                        answer.inspect_err(|error| sentinels.note_error(error))
+                    })
+                    .await
+                }
                 #[cfg(feature = "deadpool")]
                 Link::Pool(pool) => {
-                    Box::pin(async { script.invoke_async(&mut checked_out(pool).await?).await })
-                        .await
+                    Box::pin(async { sent.over(&mut checked_out(pool).await?).await }).await
                 }
             }
-        })
-        .await
+        };
+        let answer = within(self.timeout, sending).await;
+        if let (Err(error), Link::Sentinel(sentinels)) = (&answer, &self.link)
+            && error.kind() == ErrorKind::Timeout
+        {
+            sentinels.note_timeout();
+        }
+        answer
+    }
+}
+
+enum Sent<'a> {
+    Command(&'a Cmd),
+    Script(&'a ScriptInvocation<'a>),
+}
+
+impl Sent<'_> {
+    async fn over<T: FromRedisValue>(
+        &self,
+        link: &mut (impl ConnectionLike + Send),
+    ) -> Result<T, RedisError> {
+        match self {
+            Self::Command(command) => command.query_async(link).await,
+            Self::Script(script) => script.invoke_async(link).await,
+        }
     }
 }
 
@@ -179,16 +236,12 @@ impl fmt::Debug for Connection {
         let link = match self.link {
             Link::Single(_) => "single",
             Link::Cluster(_) => "cluster",
+            Link::Sentinel(_) => "sentinel",
             #[cfg(feature = "deadpool")]
             Link::Pool(_) => "pool",
         };
         f.debug_struct("Connection").field("link", &link).field("timeout", &self.timeout).finish()
     }
-}
-
-/// A subscriber's own connection.
-pub(crate) async fn subscribe(client: &Client) -> Result<PubSub, Error> {
-    within(CONNECT_TIMEOUT, client.get_async_pubsub()).await
 }
 
 pub(crate) fn typed(error: RedisError) -> Error {
@@ -215,11 +268,16 @@ async fn within<T>(
 fn client(url: &str) -> Result<Client, Error> {
     let info = url.into_connection_info();
     let info = info.map_err(|error| Error::new(ErrorKind::Config, error))?;
+    let info = info.set_tcp_settings(tcp_settings());
+    Client::open(info).map_err(|error| Error::new(ErrorKind::Config, error))
+}
+
+fn tcp_settings() -> TcpSettings {
     let tcp = TcpSettings::default().set_nodelay(true);
     // A host that vanished without a word would otherwise be believed in for a quarter of an hour.
     #[cfg(target_os = "linux")]
     let tcp = tcp.set_user_timeout(CONNECT_TIMEOUT);
-    Client::open(info.set_tcp_settings(tcp)).map_err(|error| Error::new(ErrorKind::Config, error))
+    tcp
 }
 
 /// One quick attempt per failure: the defaults hold every command for 9.45 s when the server is gone.

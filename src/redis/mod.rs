@@ -1,6 +1,21 @@
-//! How to reach Redis: a single server by URL, a Cluster, or a pool that the service already has.
+//! How to reach Redis: a single server by URL, a Sentinel group, a Cluster, or a pool that the service
+//! already has.
 
 mod connection;
+mod namespace;
+mod sentinel;
+mod subscriber;
+
+use std::time::Duration;
 
 pub use self::connection::Connection;
-pub(crate) use self::connection::{subscribe, typed};
+pub(crate) use self::{
+    namespace::Namespace,
+    subscriber::{Listener, State, Subscriber},
+};
+
+/// At least one: Redis refuses an expiry of zero.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    // Far below 2^53, so that sums stay exact in Lua; three centuries are enough for any cache.
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).clamp(1, 10_000_000_000_000)
+}

@@ -22,21 +22,27 @@ use std::{
 
 use ::redis::{Cmd, Script, Value};
 use bytes::Bytes;
-use tokio::time::Instant;
 
 use self::{
     server_clock::ServerClock,
-    subscription::{Confirming, State, Subscription},
-    wire::{Header, Keys, Kind, Message, malformed},
+    wire::{Header, Kind, malformed},
 };
 use super::{
     Attempt, Commit, Error, ErrorKind, Far, Grant, Invalidated, Put, Record, Renewal, Token,
     Watcher,
 };
-use crate::{Clock, Entry, Version, codec::Codec, redis::Connection};
+use crate::{
+    Clock, Entry, Version,
+    codec::Codec,
+    notify::{
+        self, Notifier,
+        message::Message,
+        redis::{Confirming, reach},
+    },
+    redis::{Connection, Namespace, millis},
+};
 
 mod server_clock;
-mod subscription;
 mod wire;
 
 /// How long a waiter waits before it looks again while no messages arrive.
@@ -77,9 +83,8 @@ struct Inner<C> {
     clock: ServerClock,
     connection: Connection,
     codec: C,
-    keys: Keys,
-    channel: String,
-    subscription: Subscription,
+    keys: Namespace,
+    messages: notify::Redis,
 }
 
 impl<V, C: Codec<V>> Redis<V, C> {
@@ -98,17 +103,15 @@ impl<V, C: Codec<V>> Redis<V, C> {
     }
 
     fn with(connection: Connection, codec: C, namespace: &str) -> Self {
-        let keys = Keys::new(namespace);
-        let channel = keys.channel();
-        let subscription = Subscription::new(connection.clone(), channel.clone());
+        let keys = Namespace::new("cg", namespace);
+        let messages = notify::Redis::within(connection.clone(), &keys);
         Self {
             inner: Arc::new(Inner {
                 clock: ServerClock::new(Clock::system()),
                 connection,
                 codec,
                 keys,
-                channel,
-                subscription,
+                messages,
             }),
             value: PhantomData,
         }
@@ -128,11 +131,11 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
 
     async fn read(&self, name: &str) -> Result<Option<Arc<Entry<V>>>, Error> {
         let inner = &*self.inner;
-        inner.subscription.start();
+        inner.messages.start();
         if !inner.clock.is_known() {
             inner.ask_time().await?;
         }
-        let key = inner.keys.entry(name);
+        let key = inner.keys.key(name);
         let mut get = Cmd::with_capacity(2, 3 + key.len());
         get.arg("GET").arg(key);
         let bytes: Option<Vec<u8>> = inner.connection.query(&get).await?;
@@ -148,11 +151,14 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
         let inner = &*self.inner;
         // Before the look-up, which thereby is also the re-check: a message that is sent after it
         // will be heard.
-        let state = inner.subscription.ready(inner.connection.far_timeout() / 2).await;
+        let connected = inner.messages.ready().await;
         let mut unusable = "";
         loop {
-            let mut call = LOOK_UP_OR_LEASE.key(inner.keys.entry(name));
-            call.key(inner.keys.lease(name)).arg(token.as_bytes()).arg(millis(ttl)).arg(unusable);
+            let mut call = LOOK_UP_OR_LEASE.key(inner.keys.key(name));
+            call.key(inner.keys.key_with(name, ":l"))
+                .arg(token.as_bytes())
+                .arg(millis(ttl))
+                .arg(unusable);
             let answer: Vec<Value> = inner.connection.run(&call).await?;
             let mut answer = answer.into_iter();
             inner.clock.note(answer.next().and_then(integer).ok_or_else(malformed)?);
@@ -180,7 +186,6 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
                 Some(2) => {
                     let left = answer.next().and_then(integer).ok_or_else(malformed)?;
                     let rest = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-                    let connected = state == State::Connected;
                     Ok(Attempt::Held { remaining: if connected { rest } else { rest.min(POLL) } })
                 }
                 _ => Err(malformed()),
@@ -209,7 +214,7 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
     }
 
     async fn renew(&self, name: &str, token: Token, ttl: Duration) -> Result<Renewal, Error> {
-        let mut call = RENEW.key(self.inner.keys.lease(name));
+        let mut call = RENEW.key(self.inner.keys.key_with(name, ":l"));
         call.arg(token.as_bytes()).arg(millis(ttl));
         match self.inner.connection.run(&call).await? {
             1 => Ok(Renewal::Renewed),
@@ -218,8 +223,8 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
     }
 
     async fn release(&self, name: &str, token: Token) -> Result<(), Error> {
-        let mut call = RELEASE.key(self.inner.keys.lease(name));
-        call.arg(token.as_bytes()).arg(&self.inner.channel).arg(Message::released(name));
+        let mut call = RELEASE.key(self.inner.keys.key_with(name, ":l"));
+        call.arg(token.as_bytes()).arg(self.inner.messages.channel()).arg(Message::released(name));
         self.inner.connection.run::<()>(&call).await
     }
 
@@ -241,31 +246,22 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
         retention: Duration,
     ) -> Result<Invalidated, Error> {
         let inner = &*self.inner;
-        let state = inner.subscription.ready(inner.connection.far_timeout() / 2).await;
-        // A subscriber counts itself, and in a Cluster a publisher does not hear how many others
-        // there are: without that there is nothing to wait for.
-        let counted = state == State::Connected && !inner.connection.is_cluster();
-        let confirming = counted.then(|| inner.subscription.confirming());
+        inner.messages.ready().await;
+        let confirming = inner.messages.confirming();
         let reply_to = confirming.as_ref().map(Confirming::reply_to);
         let message = Message::invalidated(name, version, reply_to);
-        let mut call = INVALIDATE.key(inner.keys.entry(name));
-        call.key(inner.keys.lease(name))
+        let mut call = INVALIDATE.key(inner.keys.key(name));
+        call.key(inner.keys.key_with(name, ":l"))
             .arg(version.map(|version| version.to_bytes().to_vec()).unwrap_or_default())
             .arg(millis(retention))
-            .arg(&inner.channel)
+            .arg(inner.messages.channel())
             .arg(message);
-        let receivers: usize = inner.connection.run(&call).await?;
-        let deadline = Instant::now() + inner.connection.far_timeout();
-        Ok(match confirming {
-            Some(confirming) if receivers > 0 && confirming.by(receivers, deadline).await => {
-                Invalidated::Everywhere
-            }
-            _ => Invalidated::Unconfirmed,
-        })
+        let receivers = inner.connection.run(&call).await?;
+        Ok(reach(confirming, receivers, inner.connection.far_timeout()).await)
     }
 
     fn watch(&self, watcher: Weak<dyn Watcher>) {
-        self.inner.subscription.watch(watcher);
+        self.inner.messages.watch(watcher);
     }
 }
 
@@ -296,15 +292,15 @@ impl<C> Inner<C> {
             None => Kind::Absent,
         };
         let version = record.version.map(|version| version.to_bytes().to_vec());
-        let mut call = COMMIT.key(self.keys.entry(name));
-        call.key(self.keys.lease(name))
+        let mut call = COMMIT.key(self.keys.key(name));
+        call.key(self.keys.key_with(name, ":l"))
             .arg(token)
             .arg(kind.letter())
             .arg(version.unwrap_or_default())
             .arg(millis(record.ttl))
             .arg(millis(record.retention))
             .arg(payload)
-            .arg(&self.channel)
+            .arg(self.messages.channel())
             .arg(Message::tail(name, None));
         let answer: Vec<Value> = self.connection.run(&call).await?;
         let mut answer = answer.into_iter();
@@ -361,12 +357,6 @@ impl<C> Inner<C> {
         self.clock.note(seconds.saturating_mul(1000).saturating_add(micros / 1000));
         Ok(())
     }
-}
-
-/// At least one: Redis refuses an expiry of zero.
-fn millis(duration: Duration) -> u64 {
-    // Far below 2^53, so that sums stay exact in Lua; three centuries are enough for any cache.
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).clamp(1, 10_000_000_000_000)
 }
 
 fn integer(value: Value) -> Option<i64> {

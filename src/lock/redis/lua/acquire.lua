@@ -1,0 +1,30 @@
+-- KEYS lease, floor, queue, alive
+-- ARGV token, ttl ms, waiter ('' for one who does not wait), how long the waiter is believed in (ms)
+-- {1, fence} granted | {0, ms left of the lease, or until a dead first waiter is forgotten} held
+local lease = redis.call('GETRANGE', KEYS[1], 0, 23)
+local mine = string.sub(lease, 1, 16) == ARGV[1]
+if #lease == 24 and mine then
+  -- our own, from a call whose answer was lost
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  leave(ARGV[3])
+  return {1, string.format('%.0f', u64(lease, 17))}
+end
+local now = now_us()
+local first = #lease == 0 and head(now)
+if #lease == 0 and (not first or first == ARGV[3]) then
+  local fence, floor = now, redis.call('GETRANGE', KEYS[2], 0, 7)
+  if #floor == 8 and fence <= u64(floor, 1) then fence = u64(floor, 1) + 1 end
+  redis.call('SET', KEYS[1], ARGV[1] .. pack(fence), 'PX', ARGV[2])
+  redis.call('SET', KEYS[2], pack(fence), 'PX', FLOOR_MS)
+  leave(ARGV[3])
+  return {1, string.format('%.0f', fence)}
+end
+if ARGV[3] ~= '' then
+  local alive = tonumber(ARGV[4])
+  -- the first place is kept until it is used or its owner falls silent
+  redis.call('ZADD', KEYS[3], 'NX', now, ARGV[3])
+  redis.call('ZADD', KEYS[4], now / 1000 + alive, ARGV[3])
+  redis.call('PEXPIRE', KEYS[3], alive * 2)
+  redis.call('PEXPIRE', KEYS[4], alive * 2)
+end
+return {0, redis.call('PTTL', KEYS[1])}

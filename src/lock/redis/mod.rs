@@ -1,0 +1,318 @@
+//! Locks on Redis: one server's word, or that of most of several.
+//!
+//! A lease is a key with an expiry of its own, set by a script and deleted by another that compares
+//! the token. Waiters stand in a queue beside it:
+//!
+//! - Who finds the lock held enters the queue and is believed in for a while; each further look
+//!   renews that.
+//! - A release wakes the first one alone, through its process' own channel. While somebody is
+//!   first, nobody else is granted the lock.
+//! - A lost message, or a holder that died, is found by the next look: at the end of the lease, and
+//!   at least every [`LOOK_AGAIN`]. A first waiter that died is forgotten after [`BELIEVED`].
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use ::redis::Script;
+use parking_lot::Mutex;
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
+
+use super::{Attempt, Belief, Error, ErrorKind, Hold, Lease, Lock, Renewal, queue::Queue};
+use crate::{
+    far::{self, Token},
+    redis::{Connection, Listener, Namespace, State, Subscriber, millis},
+};
+
+mod quorum;
+
+pub use self::quorum::RedisQuorum;
+
+macro_rules! script {
+    ($file:literal) => {
+        LazyLock::new(|| Script::new(concat!(include_str!("lua/prelude.lua"), include_str!($file))))
+    };
+}
+static ACQUIRE: LazyLock<Script> = script!("lua/acquire.lua");
+static RENEW: LazyLock<Script> = script!("lua/renew.lua");
+static RELEASE: LazyLock<Script> = script!("lua/release.lua");
+
+/// How long a waiter waits for a message before it looks for itself.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// The same while no messages arrive.
+const POLL: Duration = Duration::from_millis(25);
+/// How long a waiter that does not look again keeps its place.
+const BELIEVED: Duration = Duration::from_secs(1);
+
+/// A lock on one Redis 6.2 or later, a Sentinel group, or a Cluster.
+///
+/// Promises exclusion as long as Redis keeps the lease: a holder that dies costs the others the ttl,
+/// and a growing fencing token from the server's clock. Processes are served in the order of asking; a
+/// release wakes one of them, by message. Does not promise exclusion over a failover that lost the
+/// lease (replication is asynchronous), nor on a Redis that evicts keys: where two holders would do
+/// harm, let the store check the fence.
+///
+/// Any number of locks shares the connection. Acquiring and releasing are one round trip each. Clones
+/// share connection and subscription.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use cattleguard::{lock::{self, Lock}, redis::Connection};
+/// use tokio::time::Instant;
+///
+/// let lock = lock::Redis::new(Connection::open("redis://127.0.0.1/").await?);
+/// let deadline = Instant::now() + Duration::from_secs(5);
+/// let lease = lock.acquire("nightly report", Duration::from_secs(2), deadline).await?;
+/// lease.run(async { /* … */ }).await?;
+/// lease.release().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Redis {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    server: Server,
+    ear: Arc<Ear>,
+    subscriber: Subscriber<Ear>,
+    queue: Queue,
+}
+
+impl Redis {
+    /// A lock over this connection, in the empty namespace.
+    pub fn new(connection: Connection) -> Self {
+        Self::with(connection, "")
+    }
+
+    /// Keeps the names apart from those of other uses. Default: the empty one.
+    pub fn namespace(self, namespace: &str) -> Self {
+        Self::with(self.inner.server.connection.clone(), namespace)
+    }
+
+    fn with(connection: Connection, namespace: &str) -> Self {
+        let ear = Arc::new(Ear { process: fastrand::u128(..), waiting: Mutex::default() });
+        let subscriber = Subscriber::new(connection.clone(), ear.clone());
+        let server = Server { connection, keys: Arc::new(Namespace::new("cgk", namespace)) };
+        let queue = Queue::default();
+        Self { inner: Arc::new(Inner { server, ear, subscriber, queue }) }
+    }
+}
+
+impl Lock for Redis {
+    async fn try_acquire(&self, name: &str, ttl: Duration) -> Result<Attempt, Error> {
+        let (server, token, begun) = (&self.inner.server, Token::random(), Instant::now());
+        Ok(match server.acquire(name, token, ttl, &[]).await? {
+            Answer::Granted(fence) => {
+                Attempt::Granted(server.lease(name, token, fence, ttl, begun))
+            }
+            Answer::Held(left) => Attempt::Held { remaining: left.unwrap_or(POLL) },
+        })
+    }
+
+    async fn acquire(&self, name: &str, ttl: Duration, deadline: Instant) -> Result<Lease, Error> {
+        let inner = &*self.inner;
+        // First the message, then the look: one that is sent after the look will be heard.
+        let connected = inner.subscriber.ready(inner.server.connection.far_timeout() / 2).await;
+        let _turn = inner.queue.turn(name, deadline).await?;
+        let waiting = Waiting::enter(inner, name);
+        let mut unheard = POLL;
+        loop {
+            let begun = Instant::now();
+            let asking = inner.server.acquire(name, waiting.token, ttl, &waiting.waiter);
+            let left = match tokio::time::timeout_at(deadline, asking).await {
+                Ok(Ok(Answer::Granted(fence))) => {
+                    let token = waiting.granted();
+                    return Ok(inner.server.lease(name, token, fence, ttl, begun));
+                }
+                Ok(Ok(Answer::Held(left))) => left,
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(ErrorKind::Held.into()),
+            };
+            let pause = if connected == State::Connected && inner.is_connected() {
+                LOOK_AGAIN
+            } else {
+                unheard = (unheard * 2).min(LOOK_AGAIN);
+                unheard / 2
+            };
+            // A little later than the lease's end, which then has come.
+            let ends = left.map_or(pause, |left| left + Duration::from_millis(1));
+            let pause = ends.min(pause).mul_f64(1.0 + fastrand::f64() / 10.0);
+            tokio::select! {
+                // A message that came since the look is kept for this.
+                () = waiting.bell.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep_until(deadline) => return Err(ErrorKind::Held.into()),
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn is_connected(&self) -> bool {
+        *self.subscriber.state() == State::Connected
+    }
+}
+
+/// A place in the queue, and whatever came of it, given up when dropped.
+struct Waiting<'a> {
+    inner: &'a Inner,
+    name: &'a str,
+    token: Token,
+    waiter: [u8; 32],
+    bell: Arc<Notify>,
+    granted: bool,
+}
+
+impl<'a> Waiting<'a> {
+    fn enter(inner: &'a Inner, name: &'a str) -> Self {
+        let (token, bell) = (Token::random(), Arc::new(Notify::new()));
+        let mut waiter = [0; 32];
+        waiter[..16].copy_from_slice(token.as_bytes());
+        waiter[16..].copy_from_slice(&inner.ear.process.to_be_bytes());
+        inner.ear.waiting.lock().insert(*token.as_bytes(), bell.clone());
+        Self { inner, name, token, waiter, bell, granted: false }
+    }
+
+    fn granted(mut self) -> Token {
+        self.granted = true;
+        self.token
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.inner.ear.waiting.lock().remove(self.token.as_bytes());
+        // Also when no answer came: the place or the lease may be ours without our knowing.
+        if !self.granted
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let (server, name) = (self.inner.server.clone(), self.name.to_owned());
+            let (token, waiter) = (self.token, self.waiter);
+            runtime.spawn(async move {
+                if let Err(error) = server.release(&name, token, &waiter).await {
+                    tracing::debug!(%error, "a place in the queue is given up by its end");
+                }
+            });
+        }
+    }
+}
+
+/// Hears which of this process' waiters is the next.
+struct Ear {
+    process: u128,
+    waiting: Mutex<HashMap<[u8; 16], Arc<Notify>>>,
+}
+
+impl Listener for Ear {
+    fn channels(&self) -> Vec<String> {
+        vec![format!("cg:lock:{:032x}", self.process)]
+    }
+
+    fn on_message(&self, _: &str, payload: &[u8]) {
+        let Ok(token) = <[u8; 16]>::try_from(payload) else { return };
+        if let Some(bell) = self.waiting.lock().get(&token) {
+            bell.notify_one();
+        }
+    }
+
+    fn on_disconnected(&self) {
+        self.waiting.lock().values().for_each(|bell| bell.notify_one());
+    }
+}
+
+enum Answer {
+    Granted(u64),
+    /// For how long still, where that is known: not of a free lock that another is the first to have.
+    Held(Option<Duration>),
+}
+
+/// One server's scripts.
+#[derive(Clone)]
+struct Server {
+    connection: Connection,
+    keys: Arc<Namespace>,
+}
+
+impl Server {
+    fn script<'a>(&self, script: &'a Script, name: &str) -> ::redis::ScriptInvocation<'a> {
+        let mut call = script.key(self.keys.key(name));
+        for suffix in [":f", ":q", ":w"] {
+            call.key(self.keys.key_with(name, suffix));
+        }
+        call
+    }
+
+    async fn acquire(
+        &self,
+        name: &str,
+        token: Token,
+        ttl: Duration,
+        waiter: &[u8],
+    ) -> Result<Answer, Error> {
+        let mut call = self.script(&ACQUIRE, name);
+        call.arg(token.as_bytes()).arg(millis(ttl)).arg(waiter).arg(millis(BELIEVED));
+        let (granted, number): (i64, i64) = self.connection.run(&call).await?;
+        Ok(match (granted, u64::try_from(number)) {
+            (1, Ok(fence)) => Answer::Granted(fence),
+            (_, left) => Answer::Held(left.ok().map(Duration::from_millis)),
+        })
+    }
+
+    /// Extends the lease, and raises its fence to this one at least.
+    async fn renew(
+        &self,
+        name: &str,
+        token: Token,
+        ttl: Duration,
+        fence: Option<u64>,
+    ) -> Result<Renewal, Error> {
+        let mut call = self.script(&RENEW, name);
+        call.arg(token.as_bytes()).arg(millis(ttl));
+        call.arg(fence.map(|fence| fence.to_string()).unwrap_or_default());
+        let renewed: i64 = self.connection.run(&call).await?;
+        Ok(if renewed == 1 { Renewal::Renewed } else { Renewal::Lost })
+    }
+
+    async fn release(&self, name: &str, token: Token, waiter: &[u8]) -> Result<(), Error> {
+        let mut call = self.script(&RELEASE, name);
+        call.arg(token.as_bytes()).arg(waiter);
+        Ok(self.connection.run(&call).await?)
+    }
+
+    fn lease(&self, name: &str, token: Token, fence: u64, ttl: Duration, begun: Instant) -> Lease {
+        let hold = Held { server: self.clone(), name: name.into(), token };
+        Lease::new(name, fence, ttl, Belief::until(begun + ttl), hold)
+    }
+}
+
+struct Held {
+    server: Server,
+    name: Arc<str>,
+    token: Token,
+}
+
+impl Hold for Held {
+    async fn renew(&mut self, ttl: Duration) -> Result<Renewal, Error> {
+        self.server.renew(&self.name, self.token, ttl, None).await
+    }
+
+    async fn release(self) -> Result<(), Error> {
+        self.server.release(&self.name, self.token, &[]).await
+    }
+}
+
+impl From<far::Error> for Error {
+    fn from(error: far::Error) -> Self {
+        let kind = match error.kind() {
+            far::ErrorKind::Config => ErrorKind::Config,
+            far::ErrorKind::Unreachable => ErrorKind::Unreachable,
+            far::ErrorKind::Timeout => ErrorKind::Timeout,
+            far::ErrorKind::Refused | far::ErrorKind::Codec => ErrorKind::Refused,
+        };
+        Self::new(kind, error)
+    }
+}
