@@ -1,0 +1,116 @@
+//! The contract of the locks, stamped over every implementer, on servers and in processes that this
+//! program starts and stops.
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, LazyLock},
+};
+
+use futures::{FutureExt, future::LocalBoxFuture};
+use libtest_mimic::{Arguments, Trial};
+use parking_lot::Mutex;
+
+#[path = "../servers/mod.rs"]
+mod servers;
+
+mod contract;
+mod kind;
+
+use kind::Kind;
+
+/// Servers start with the first test that needs them and stop with this value.
+#[derive(Default)]
+struct Servers {
+    redis: Mutex<Option<servers::Redis>>,
+    cluster: Mutex<Option<servers::RedisCluster>>,
+    quorum: Mutex<Option<[servers::Redis; 3]>>,
+}
+
+impl Servers {
+    fn kind(&self, name: &str) -> Kind {
+        let address = match name {
+            "memory" => String::new(),
+            "redis" | "redis-pool" => {
+                self.redis.lock().get_or_insert_with(|| start(servers::Redis::start())).url()
+            }
+            "redis-cluster" => {
+                let mut cluster = self.cluster.lock();
+                cluster
+                    .get_or_insert_with(|| start(servers::RedisCluster::start()))
+                    .urls()
+                    .join(",")
+            }
+            "redis-quorum" => {
+                let mut quorum = self.quorum.lock();
+                let three = || [0; 3].map(|_| start(servers::Redis::start()));
+                quorum.get_or_insert_with(three).each_ref().map(servers::Redis::url).join(",")
+            }
+            other => panic!("no such lock: {other}"),
+        };
+        Kind::new(name, &address)
+    }
+}
+
+fn start<T>(server: Result<T, String>) -> T {
+    server.unwrap_or_else(|error| panic!("{error}"))
+}
+
+static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+    LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime"));
+
+/// How often a release races a wait, by what a round costs.
+const KINDS: [(&str, u32); 5] = [
+    ("memory", 3000),
+    ("redis", 3000),
+    ("redis-pool", 300),
+    ("redis-cluster", 300),
+    ("redis-quorum", 100),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let servers = Arc::new(Servers::default());
+    let mut trials = Vec::new();
+
+    macro_rules! stamp {
+        ($($test:ident),* $(,)?) => {
+            for (kind, _) in KINDS {$(
+                let on = servers.clone();
+                trials.push(trial(&format!("{kind}::{}", stringify!($test)), move || {
+                    contract::$test(on.kind(kind)).boxed_local()
+                }));
+            )*}
+        };
+    }
+    stamp!(
+        one_holder_and_fences_grow,
+        an_attempt_at_a_held_name_is_told_so_at_once,
+        a_lease_ends_unless_renewed,
+        a_kept_lease_outlives_its_ttl,
+        work_keeps_its_lease_and_ends_with_it,
+        a_waiter_has_the_name_soon_after_its_release,
+        a_deadline_ends_the_wait,
+        a_cancelled_acquire_leaves_nothing_behind,
+        a_reentrant_owner_counts,
+        many_names_in_opposite_orders_do_not_deadlock,
+        errors_show_no_names,
+    );
+    for (kind, rounds) in KINDS {
+        let on = servers.clone();
+        trials.push(trial(&format!("{kind}::no_wake_up_is_lost"), move || {
+            contract::no_wake_up_is_lost(on.kind(kind), rounds).boxed_local()
+        }));
+    }
+
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // `exit` would skip destructors and leave the servers running.
+    drop(servers);
+    conclusion.exit_code()
+}
+
+fn trial(name: &str, test: impl FnOnce() -> LocalBoxFuture<'static, ()> + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        RUNTIME.block_on(test());
+        Ok(())
+    })
+}
