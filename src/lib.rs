@@ -17,6 +17,7 @@ mod outcome;
 mod policy;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod store;
 pub mod tower;
 mod version;
 

@@ -9,16 +9,15 @@ use std::{
     collections::HashMap,
     hash::BuildHasher,
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use moka::policy::EvictionPolicy;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     Attempt, Commit, Error, Event, Far, Grant, Invalidated, Put, Record, Renewal, Token, Watcher,
 };
-use crate::{Clock, Entry, Moment, Version, entry::Age};
+use crate::{Clock, Entry, Moment, Version, entry::Age, notify::Watchers, store::memory::Records};
 
 const SHARDS: usize = 64;
 
@@ -33,10 +32,10 @@ pub struct Memory<V> {
 
 struct Inner<V> {
     clock: Clock,
-    records: moka::sync::Cache<Arc<str>, Stored<V>>,
+    records: Records<V>,
     leases: Box<[Mutex<Leases>]>,
     hasher: std::hash::RandomState,
-    watchers: RwLock<Vec<Weak<dyn Watcher>>>,
+    watchers: Watchers,
 }
 
 #[derive(Default)]
@@ -55,19 +54,6 @@ struct Lease {
     until: Moment,
 }
 
-struct Stored<V> {
-    /// `None` for a tombstone.
-    entry: Option<Arc<Entry<V>>>,
-    version: Version,
-    retention: Duration,
-}
-
-impl<V> Clone for Stored<V> {
-    fn clone(&self) -> Self {
-        Self { entry: self.entry.clone(), ..*self }
-    }
-}
-
 impl<V: Send + Sync + 'static> Memory<V> {
     /// A store of at most 100,000 records on the system's clock.
     pub fn new() -> Self {
@@ -76,21 +62,14 @@ impl<V: Send + Sync + 'static> Memory<V> {
 
     /// A store of at most `capacity` records on `clock`.
     pub fn with(capacity: u64, clock: Clock) -> Self {
-        let records = moka::sync::Cache::builder()
-            .max_capacity(capacity)
-            // TinyLFU may refuse a new key to keep an old one, and a commit that is not kept
-            // means another load for every waiter.
-            .eviction_policy(EvictionPolicy::lru())
-            .expire_after(Retention)
-            .build();
         let leases = (0..SHARDS).map(|_| Mutex::default()).collect();
         Self {
             inner: Arc::new(Inner {
                 clock,
-                records,
+                records: Records::new(capacity),
                 leases,
                 hasher: std::hash::RandomState::new(),
-                watchers: RwLock::default(),
+                watchers: Watchers::default(),
             }),
         }
     }
@@ -157,15 +136,15 @@ impl<V: Send + Sync + 'static> Far<V> for Memory<V> {
         if leases.take(name, token, self.inner.clock.now()).is_none() {
             return Ok(Commit::Lost);
         }
-        match self.inner.write(name, record) {
+        match self.inner.records.write(name, record, 0) {
             Ok(entry) => {
                 drop(leases);
-                self.inner.tell(Event::Committed { name, version: entry.version() });
+                self.inner.watchers.tell(Event::Committed { name, version: entry.version() });
                 Ok(Commit::Stored(entry))
             }
             Err(minimum) => {
                 drop(leases);
-                self.inner.tell(Event::Released { name });
+                self.inner.watchers.tell(Event::Released { name });
                 Ok(Commit::Older { minimum })
             }
         }
@@ -186,18 +165,18 @@ impl<V: Send + Sync + 'static> Far<V> for Memory<V> {
     async fn release(&self, name: &str, token: Token) -> Result<(), Error> {
         let released = self.inner.shard(name).take(name, token, self.inner.clock.now());
         if released.is_some() {
-            self.inner.tell(Event::Released { name });
+            self.inner.watchers.tell(Event::Released { name });
         }
         Ok(())
     }
 
     async fn put(&self, name: &str, record: Record<V>) -> Result<Put<V>, Error> {
         let mut leases = self.inner.shard(name);
-        match self.inner.write(name, record) {
+        match self.inner.records.write(name, record, 0) {
             Ok(entry) => {
                 leases.live.remove(name);
                 drop(leases);
-                self.inner.tell(Event::Put { name, version: entry.version() });
+                self.inner.watchers.tell(Event::Put { name, version: entry.version() });
                 Ok(Put::Stored(entry))
             }
             Err(minimum) => Ok(Put::Older { minimum }),
@@ -212,25 +191,14 @@ impl<V: Send + Sync + 'static> Far<V> for Memory<V> {
     ) -> Result<Invalidated, Error> {
         let mut leases = self.inner.shard(name);
         leases.live.remove(name);
-        let stored = self.inner.records.get(name);
-        let known = stored.as_ref().map_or(Version::ZERO, |stored| stored.version);
-        let stays = stored.is_some_and(|stored| {
-            stored.entry.is_some() && version.is_some_and(|version| version <= stored.version)
-        });
-        if !stays {
-            let version = version.map_or(known, |version| version.max(known));
-            self.inner.records.insert(name.into(), Stored { entry: None, version, retention });
-        }
+        self.inner.records.invalidate(name, version, retention, 0);
         drop(leases);
-        self.inner.tell(Event::Invalidated { name, version });
+        self.inner.watchers.tell(Event::Invalidated { name, version });
         Ok(Invalidated::Everywhere)
     }
 
     fn watch(&self, watcher: Weak<dyn Watcher>) {
-        let mut watchers = self.inner.watchers.write();
-        watchers.retain(|watcher| watcher.strong_count() > 0);
-        watchers.push(watcher.clone());
-        drop(watchers);
+        self.inner.watchers.add(watcher.clone());
         if let Some(watcher) = watcher.upgrade() {
             watcher.on_event(Event::Connected);
         }
@@ -240,29 +208,6 @@ impl<V: Send + Sync + 'static> Far<V> for Memory<V> {
 impl<V: Send + Sync + 'static> Inner<V> {
     fn shard(&self, name: &str) -> MutexGuard<'_, Leases> {
         self.leases[self.hasher.hash_one(name) as usize % SHARDS].lock()
-    }
-
-    /// Writes unless a newer version is on record. The caller holds the name's shard lock.
-    fn write(&self, name: &str, record: Record<V>) -> Result<Arc<Entry<V>>, Version> {
-        let known = self.records.get(name).map_or(Version::ZERO, |stored| stored.version);
-        let Record { entry, version, retention, .. } = record;
-        let (entry, version) = match version {
-            Some(version) if version < known => return Err(known),
-            Some(version) => (entry, version),
-            None => (Arc::new(Entry::new(None, known, entry.fresh_until())), known),
-        };
-        let stored = Stored { entry: Some(entry.clone()), version, retention };
-        self.records.insert(name.into(), stored);
-        Ok(entry)
-    }
-
-    fn tell(&self, event: Event<'_>) {
-        // Strong pointers are taken first: dropping a guard's last one under the lock could run
-        // its destructor here.
-        let watchers: Vec<_> = self.watchers.read().iter().filter_map(Weak::upgrade).collect();
-        for watcher in watchers {
-            watcher.on_event(event);
-        }
     }
 }
 
@@ -290,30 +235,5 @@ impl Leases {
     fn take(&mut self, name: &str, token: Token, now: Moment) -> Option<Lease> {
         self.live(name, now).filter(|lease| lease.token == token)?;
         self.live.remove(name)
-    }
-}
-
-/// moka forgets a record after its retention; what is fresh is judged by the entry's own time, which
-/// follows the store's clock.
-struct Retention;
-
-impl<V> moka::Expiry<Arc<str>, Stored<V>> for Retention {
-    fn expire_after_create(
-        &self,
-        _: &Arc<str>,
-        stored: &Stored<V>,
-        _: Instant,
-    ) -> Option<Duration> {
-        Some(stored.retention)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &Arc<str>,
-        stored: &Stored<V>,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(stored.retention)
     }
 }

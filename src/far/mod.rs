@@ -172,6 +172,12 @@ impl Token {
         Self(bytes)
     }
 
+    /// The token of a load that a fencing token names.
+    #[cfg(feature = "redis")]
+    pub(crate) fn of_fence(fence: u64) -> Self {
+        Self(u128::from(fence).to_be_bytes())
+    }
+
     /// The token's bytes, as kept in shared stores.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0

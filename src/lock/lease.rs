@@ -116,8 +116,18 @@ impl Lease {
     /// [`ErrorKind::Lost`] if the lease is gone. Any other leaves it as it was: it holds until
     /// [`expires_at`](Self::expires_at).
     pub async fn renew(&self) -> Result<(), Error> {
+        self.renew_for(self.inner.grip.ttl).await
+    }
+
+    /// Extends the lease, or shortens it, to `ttl` from now. [`keep`](Self::keep) goes on with its first
+    /// ttl.
+    ///
+    /// # Cancel safety, errors
+    ///
+    /// As [`renew`](Self::renew).
+    pub async fn renew_for(&self, ttl: Duration) -> Result<(), Error> {
         let grip = self.inner.grip.clone();
-        detached(async move { grip.renew().await }.boxed()).await
+        detached(async move { grip.renew(ttl).await }.boxed()).await
     }
 
     /// Renews the lease in the background, at a third of its ttl, until it is lost, released or dropped.
@@ -212,15 +222,15 @@ impl Drop for Inner {
 }
 
 impl Grip {
-    async fn renew(&self) -> Result<(), Error> {
+    async fn renew(&self, ttl: Duration) -> Result<(), Error> {
         let mut hold = self.hold.lock().await;
         let (Some(hold), false) = (hold.as_mut(), self.belief.is_over()) else {
             self.belief.end();
             return Err(ErrorKind::Lost.into());
         };
         // Taken before the system is asked, whose own time begins later.
-        let until = Instant::now() + self.ttl;
-        match hold.renew(self.ttl).await? {
+        let until = Instant::now() + ttl;
+        match hold.renew(ttl).await? {
             Renewal::Renewed if self.belief.extend(until) => Ok(()),
             // An answer that came too late to be believed is a lost lease, too.
             _ => {
@@ -240,7 +250,7 @@ impl Grip {
                 () = &mut over => return,
                 () = tokio::time::sleep(pause) => {}
             }
-            pause = match self.renew().await {
+            pause = match self.renew(self.ttl).await {
                 Ok(()) => self.ttl / 3,
                 Err(error) if error.kind() == ErrorKind::Lost => return,
                 Err(error) => {
@@ -330,7 +340,7 @@ impl Belief {
         self.0.send_if_modified(|state| {
             extended = !state.ended && state.until > Instant::now();
             if extended {
-                state.until = state.until.max(until);
+                state.until = until;
             }
             extended
         });

@@ -8,18 +8,18 @@ use crate::{
     far::{Error, ErrorKind},
 };
 
-pub(super) const HEADER: usize = 34;
+pub(crate) const HEADER: usize = 34;
 const FORMAT: u8 = 1;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Value,
     Absent,
     Tombstone,
 }
 
 impl Kind {
-    pub(super) fn letter(self) -> &'static str {
+    pub(crate) fn letter(self) -> &'static str {
         match self {
             Self::Value => "V",
             Self::Absent => "N",
@@ -28,16 +28,16 @@ impl Kind {
     }
 }
 
-pub(super) struct Header {
-    pub(super) kind: Kind,
-    pub(super) version: Version,
+pub(crate) struct Header {
+    pub(crate) kind: Kind,
+    pub(crate) version: Version,
     /// Milliseconds of the server's clock.
-    pub(super) fresh_until: u64,
+    pub(crate) fresh_until: u64,
 }
 
 impl Header {
     /// The header and the payload; `None` for bytes that no release of ours wrote.
-    pub(super) fn split(mut bytes: Bytes) -> Option<(Self, Bytes)> {
+    pub(crate) fn split(mut bytes: Bytes) -> Option<(Self, Bytes)> {
         if bytes.len() < HEADER || bytes[0] != FORMAT {
             return None;
         }
@@ -54,11 +54,11 @@ impl Header {
     }
 }
 
-pub(super) fn version(bytes: &[u8]) -> Option<Version> {
+pub(crate) fn version(bytes: &[u8]) -> Option<Version> {
     Some(Version::from_bytes(bytes.try_into().ok()?))
 }
 
-pub(super) fn malformed() -> Error {
+pub(crate) fn malformed() -> Error {
     Error::new(ErrorKind::Refused, "an answer of a script has an unknown form")
 }
 

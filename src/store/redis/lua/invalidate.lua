@@ -1,13 +1,11 @@
--- KEYS entry, lease   ARGV version ('' for any), retention ms, channel, message
+-- KEYS entry, lease   ARGV version ('' for any), retention ms, channel ('' for no message), message
 -- how many subscribers heard the message
 local h = header(redis.call('GETRANGE', KEYS[1], 0, HEADER - 1))
 local lease = redis.call('GETRANGE', KEYS[2], 0, 23)
 -- The first write is a DEL: with its memory full Redis refuses a script at its first write that
 -- needs memory, but lets one finish that began with a DEL.
 redis.call('DEL', KEYS[2])
-local floor = now_us()
-if #lease == 24 then floor = math.max(floor, u64(lease, 17) + 1) end
-if h then floor = math.max(floor, u64(h, 19) + 1) end
+local floor = floor_after(h, lease, true)
 local version, stays = ARGV[1], false
 if h then
   local known = string.sub(h, 3, 18)
@@ -21,8 +19,8 @@ elseif version == '' then
   version = string.rep('\0', 16)
 end
 if stays then
-  redis.call('SETRANGE', KEYS[1], 18, pack(floor))
+  redis.call('SETRANGE', KEYS[1], 18, floor)
 else
-  redis.call('SET', KEYS[1], '\1T' .. version .. pack(floor) .. string.rep('\0', 8), 'PX', ARGV[2])
+  redis.call('SET', KEYS[1], '\1T' .. version .. floor .. string.rep('\0', 8), 'PX', ARGV[2])
 end
-return redis.call('PUBLISH', ARGV[3], ARGV[4])
+return ARGV[3] ~= '' and redis.call('PUBLISH', ARGV[3], ARGV[4]) or 0

@@ -1,6 +1,6 @@
 -- KEYS entry, lease
 -- ARGV token ('' for a put), kind, version ('' takes over the one on record), ttl ms, retention ms, payload,
---      channel, tail of the message
+--      channel ('' for no message), tail of the message
 -- {1, version} stored | {0} lease lost | {-1, version on record} older | {-2, reason} the server refused the write
 local put = ARGV[1] == ''
 local lease = redis.call('GETRANGE', KEYS[2], 0, 23)
@@ -15,18 +15,18 @@ if h and compare(version, string.sub(h, 3, 18)) < 0 then
   reply = {-1, string.sub(h, 3, 18)}
 else
   local now = now_us()
-  local floor = now
-  if #lease == 24 then floor = math.max(floor, u64(lease, 17)) end
-  if h then floor = math.max(floor, u64(h, 19)) end
+  local floor = floor_after(h, lease, put)
   local fresh = math.floor(now / 1000) + tonumber(ARGV[4])
-  local bytes = '\1' .. ARGV[2] .. version .. pack(floor) .. pack(fresh) .. ARGV[6]
+  local bytes = '\1' .. ARGV[2] .. version .. floor .. pack(fresh) .. ARGV[6]
   -- pcall: out of memory must still end the lease
   local set = redis.pcall('SET', KEYS[1], bytes, 'PX', ARGV[5])
   if type(set) == 'table' and set.err then reply = {-2, set.err} else reply = {1, version} end
 end
 local stored = reply[1] == 1
 if mine or (stored and #lease > 0) then redis.call('DEL', KEYS[2]) end
-if stored then
+if ARGV[7] == '' then
+  return reply
+elseif stored then
   redis.call('PUBLISH', ARGV[7], (put and 'P' or 'C') .. version .. ARGV[8])
 elseif mine then
   redis.call('PUBLISH', ARGV[7], 'R' .. version .. ARGV[8])
