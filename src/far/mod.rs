@@ -45,13 +45,14 @@ use crate::{Clock, Entry, Version};
 
 mod erased;
 mod memory;
+mod paired;
 #[cfg(feature = "redis")]
 mod redis;
 
 pub(crate) use self::erased::Erased;
-pub use self::memory::Memory;
 #[cfg(feature = "redis")]
 pub use self::redis::Redis;
+pub use self::{memory::Memory, paired::Paired};
 
 /// A store that processes share and that grants leases. See the [module](self) for the contract.
 ///

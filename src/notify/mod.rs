@@ -40,6 +40,9 @@ pub trait Notifier: Send + Sync + 'static {
     /// until the first [`Event::Connected`].
     fn watch(&self, watcher: Weak<dyn Watcher>);
 
+    /// Begins to listen, if it does not yet. Called with every read, inside a tokio runtime.
+    fn start(&self) {}
+
     /// Whether an event that is published after this answer will be heard here. Waits a little while
     /// the first connection is under way.
     fn ready(&self) -> impl Future<Output = bool> + Send;

@@ -93,11 +93,6 @@ impl Redis {
         &self.inner.ear.channel
     }
 
-    /// Starts to subscribe, with the first use, which is inside a runtime.
-    pub(crate) fn start(&self) {
-        self.inner.subscriber.start();
-    }
-
     /// Begins to count confirmations, where they can be counted. Call it before the message is sent.
     pub(crate) fn confirming(&self) -> Option<Confirming<'_>> {
         // A subscriber counts itself, and in a Cluster a publisher does not hear how many others
@@ -129,6 +124,10 @@ impl Notifier for Redis {
         {
             watcher.on_event(Event::Connected);
         }
+    }
+
+    fn start(&self) {
+        self.inner.subscriber.start();
     }
 
     async fn ready(&self) -> bool {

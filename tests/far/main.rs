@@ -10,8 +10,12 @@ use std::{
 use cattleguard::{
     Clock, Entry, Guard, Loaded, Outcome, Version,
     codec::{Json, Raw},
-    far::{Attempt, Commit, ErrorKind, Far, Invalidated, Memory, Put, Record, Redis, Token},
+    far::{
+        Attempt, Commit, ErrorKind, Far, Invalidated, Memory, Paired, Put, Record, Redis, Token,
+    },
+    lock, notify,
     redis::Connection,
+    store,
 };
 use futures::{FutureExt, future::LocalBoxFuture};
 use libtest_mimic::{Arguments, Trial};
@@ -60,6 +64,23 @@ fn main() -> ExitCode {
         ($($test:ident),* $(,)?) => {$(
             trials.push(trial(concat!("memory::", stringify!($test)), || {
                 contract::$test(Memory::<String>::with(1000, Clock::system())).boxed_local()
+            }));
+            trials.push(trial(concat!("paired::", stringify!($test)), || {
+                let store = store::Memory::with(1000, Clock::system());
+                let far = Paired::new(store, lock::Memory::new(), notify::Memory::new());
+                contract::$test(far).boxed_local()
+            }));
+            let on = servers.clone();
+            trials.push(trial(concat!("redis_paired::", stringify!($test)), move || {
+                let url = on.redis();
+                async move {
+                    let redis = open(&url).await;
+                    let store = store::Redis::<String, Json>::new(redis.clone(), Json);
+                    let notifier = notify::Redis::new(redis.clone());
+                    let far = Paired::new(store, lock::Redis::new(redis), notifier);
+                    contract::$test(far).await
+                }
+                .boxed_local()
             }));
             let on = servers.clone();
             trials.push(trial(concat!("redis::", stringify!($test)), move || {
