@@ -1,0 +1,169 @@
+//! Which locks there are, the systems they live in, and how each is opened.
+
+use std::time::Duration;
+
+use cattleguard::lock::{self, AnyLock};
+use serde::{Deserialize, Serialize};
+
+use crate::{Failure, Stop, args::Args, chain, servers, shop};
+
+/// A lock by the system that grants it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Kind {
+    Memory,
+    Redis,
+    Postgres,
+    PostgresRow,
+    Mysql,
+    MysqlRow,
+    Zookeeper,
+}
+
+impl Kind {
+    pub const ALL: [Self; 7] = [
+        Self::Memory,
+        Self::Redis,
+        Self::Postgres,
+        Self::PostgresRow,
+        Self::Mysql,
+        Self::MysqlRow,
+        Self::Zookeeper,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Redis => "redis",
+            Self::Postgres => "postgres",
+            Self::PostgresRow => "postgres-row",
+            Self::Mysql => "mysql",
+            Self::MysqlRow => "mysql-row",
+            Self::Zookeeper => "zookeeper",
+        }
+    }
+
+    /// The argument that says where its system is.
+    fn option(self) -> Option<&'static str> {
+        match self {
+            Self::Memory => None,
+            Self::Redis => Some("--redis-url"),
+            Self::Postgres | Self::PostgresRow => Some("--database-url"),
+            Self::Mysql | Self::MysqlRow => Some("--mysql-url"),
+            Self::Zookeeper => Some("--zookeeper-address"),
+        }
+    }
+
+    /// The lock itself. Called once in every process.
+    pub async fn open(self, at: &Addresses) -> Result<AnyLock, Failure> {
+        // An address is there for each lock that `Systems::start` went through.
+        let _ = at;
+        match self {
+            Self::Memory => Ok(AnyLock::new(lock::Memory::new())),
+            // TO FILL IN, here, in `Systems::prepare` and in `Systems::start`.
+            Self::Redis => Err(NOT_YET.into()),
+            Self::Postgres => Err(NOT_YET.into()),
+            Self::PostgresRow => Err(NOT_YET.into()),
+            Self::Mysql => Err(NOT_YET.into()),
+            Self::MysqlRow => Err(NOT_YET.into()),
+            Self::Zookeeper => Err(NOT_YET.into()),
+        }
+    }
+}
+
+const NOT_YET: &str = "not in this version of the library";
+
+/// Why a lock cannot be tried.
+pub enum Unusable {
+    /// Its server cannot be started: most often it is not installed.
+    NoServer(String),
+    /// The server is there, and the lock cannot be opened.
+    NoLock(String),
+}
+
+/// Where the systems are. Empty: not needed.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct Addresses {
+    /// The shop's database, with the schema of this run in front: what a lock creates there goes
+    /// with the schema.
+    pub database: String,
+    pub redis: Option<String>,
+    pub mysql: Option<String>,
+    pub zookeeper: Option<String>,
+}
+
+const OPEN: Duration = Duration::from_secs(10);
+
+/// The systems of a run. Private ones stop when this is dropped.
+pub struct Systems {
+    pub addresses: Addresses,
+    redis: Option<servers::Redis>,
+    _postgres: Option<servers::Postgres>,
+}
+
+impl Systems {
+    /// The shop's database and nothing else, yet.
+    pub async fn with_shop(args: &Args, schema: &str) -> Result<Self, Stop> {
+        let (url, postgres) = match &args.database_url {
+            Some(url) => (url.clone(), None),
+            None => {
+                let postgres = started(servers::Postgres::start).await.map_err(Stop::BadInput)?;
+                (postgres.url(), Some(postgres))
+            }
+        };
+        shop::create(&url, schema).await.map_err(|error| {
+            Stop::BadInput(format!("cannot use the database of --database-url: {}", chain(&error)))
+        })?;
+        let addresses = Addresses {
+            database: shop::within_schema(&url, schema),
+            redis: args.redis_url.clone(),
+            mysql: args.mysql_url.clone(),
+            zookeeper: args.zookeeper_address.clone(),
+        };
+        Ok(Self { addresses, redis: None, _postgres: postgres })
+    }
+
+    /// Starts what the lock needs and opens it once, so that a wrong address or a missing program
+    /// is known before anything is measured.
+    pub async fn prepare(&mut self, kind: Kind) -> Result<(), Unusable> {
+        // TO FILL IN: goes when `Kind::open` knows them all.
+        if kind != Kind::Memory {
+            return Err(Unusable::NoServer(NOT_YET.to_owned()));
+        }
+        self.start(kind).await.map_err(Unusable::NoServer)?;
+        let opening = tokio::time::timeout(OPEN, kind.open(&self.addresses));
+        let why = match opening.await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => chain(&*error),
+            Err(_) => format!("no answer within {OPEN:?}"),
+        };
+        Err(Unusable::NoLock(match kind.option() {
+            Some(option) => format!("{why}; {option} says where it is"),
+            None => why,
+        }))
+    }
+
+    async fn start(&mut self, kind: Kind) -> Result<(), String> {
+        match kind {
+            Kind::Redis if self.addresses.redis.is_none() => {
+                let redis = started(servers::Redis::start).await?;
+                self.addresses.redis = Some(redis.url());
+                self.redis = Some(redis);
+            }
+            // TO FILL IN: `servers::MariaDb` for both mysql locks, `servers::Zookeeper`; each with a
+            // field above that keeps it alive.
+            Kind::Mysql | Kind::MysqlRow if self.addresses.mysql.is_none() => {}
+            Kind::Zookeeper if self.addresses.zookeeper.is_none() => {}
+            // In the process, or in the shop's own database, or somewhere that was given.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Starting blocks for a second or more. On a thread of its own, so that Ctrl-C is heard meanwhile;
+/// the server is then stopped as soon as it is there, because nobody takes it.
+async fn started<S: Send + 'static>(
+    start: impl FnOnce() -> Result<S, String> + Send + 'static,
+) -> Result<S, String> {
+    tokio::task::spawn_blocking(start).await.map_err(|error| error.to_string())?
+}

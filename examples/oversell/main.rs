@@ -1,0 +1,230 @@
+//! Selling what is not there: many buyers, one product, and what keeps the shop honest.
+//!
+//! Buyers in several processes read the stock, decide, and write it back, on a real PostgreSQL.
+//! Without a lock the shop sells more than it has; under any [`cattleguard::lock`] it does not; and
+//! for this one problem the database alone would do, which is shown, too. Two stories follow: what
+//! a lock saves (one e-mail and not two), and what it cannot promise without its fencing token.
+//!
+//! ```text
+//! cargo run --release --example oversell                      # every lock; servers from PATH
+//! cargo run --release --example oversell -- --lock redis,postgres-row
+//! cargo run --release --example oversell -- --lock memory --database-url postgres://me@localhost/test
+//! ```
+//!
+//! Locks whose server is not installed are left out, unless they are named with `--lock`.
+//! Exits with 1 if a lock let the shop oversell, or if the shop without a lock did not.
+
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
+
+use crate::{
+    args::Args,
+    buyer::Setup,
+    fleet::Fleet,
+    lock::{Kind, Systems, Unusable},
+    shop::{Method, Shop},
+    table::{Row, Told},
+};
+
+mod args;
+mod buyer;
+mod fleet;
+mod lock;
+#[path = "../../tests/servers/mod.rs"]
+mod servers;
+mod shop;
+mod stories;
+mod table;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why there are no results.
+enum Stop {
+    /// The arguments or the servers they name cannot be used.
+    BadInput(String),
+    Failed(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+fn main() -> ExitCode {
+    let args = match args::parse() {
+        Ok(args) => args,
+        Err(line) => return bad_input(&line),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    if args.worker {
+        // Ctrl-C reaches every process of the terminal; a worker ends when its input does.
+        runtime.spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
+        return match runtime.block_on(buyer::live()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&*error),
+        };
+    }
+    // Not the process' number: in containers that share a database, all are number 1.
+    let schema = format!("oversell_{:08x}", fastrand::u32(..));
+    let ended = runtime.block_on(async {
+        let ended = tokio::select! {
+            // In this order: Ctrl-C stops the private servers, too, and their last words would
+            // hide that somebody pressed it.
+            biased;
+            () = interrupted() => None,
+            ended = run(&args, &schema) => Some(ended),
+        };
+        // Everything that `run` held is dropped by now: processes and private servers are gone. A
+        // database that is not ours is left as it was.
+        if let Some(url) = &args.database_url {
+            shop::remove(url, &schema).await;
+        }
+        ended
+    });
+    match ended {
+        Some(Ok(problems)) if problems.is_empty() => ExitCode::SUCCESS,
+        Some(Ok(problems)) => {
+            problems.iter().for_each(|problem| eprintln!("oversell: {problem}"));
+            ExitCode::FAILURE
+        }
+        Some(Err(Stop::BadInput(line))) => bad_input(&line),
+        Some(Err(Stop::Failed(error))) => failed(&*error),
+        None => ExitCode::from(130),
+    }
+}
+
+fn bad_input(line: &str) -> ExitCode {
+    eprintln!("oversell: {line}");
+    ExitCode::from(2)
+}
+
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("oversell: {}", chain(error));
+    ExitCode::FAILURE
+}
+
+/// An error and its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_line = inner.to_string();
+        if !line.contains(&inner_line) {
+            line += &format!(": {inner_line}");
+        }
+        cause = inner.source();
+    }
+    line.replace('\n', " ")
+}
+
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}
+
+/// All methods and both stories. What went otherwise than it must.
+async fn run(args: &Args, schema: &str) -> Result<Vec<String>, Stop> {
+    let mut systems = Systems::with_shop(args, schema).await?;
+    let mut kinds = Vec::new();
+    let mut left_out = Vec::new();
+    for &kind in &args.lock.kinds {
+        match systems.prepare(kind).await {
+            Ok(()) => kinds.push(kind),
+            // Who asks for all means: all that this machine has a server for.
+            Err(Unusable::NoServer(why)) if args.lock.all => left_out.push((kind, why)),
+            Err(Unusable::NoServer(why) | Unusable::NoLock(why)) => {
+                return Err(Stop::BadInput(format!("the {} lock: {why}", kind.name())));
+            }
+        }
+    }
+    let shop = Shop::open(&systems.addresses.database, 1).await?;
+
+    // Not `println!`, whose panic at a closed pipe would leave the schema behind.
+    let mut out = std::io::stdout();
+    writeln!(out, "{}", table::opening(args))?;
+    let mut methods = vec![Method::Unlocked];
+    methods.extend(kinds.iter().map(|&kind| Method::Locked(kind)));
+    methods.extend([Method::ForUpdate, Method::Atomic]);
+    let mut rows = Vec::new();
+    for method in methods {
+        say(&format!("{} …", method.name()));
+        rows.push(sell(args, &systems, &shop, schema, method).await?);
+    }
+    let mut told = vec![Told::mail(None, stories::mail(&systems, &shop, schema, None).await?)];
+    for &kind in &kinds {
+        say(&format!("the stories under the {} lock …", kind.name()));
+        told.push(Told::mail(
+            Some(kind),
+            stories::mail(&systems, &shop, schema, Some(kind)).await?,
+        ));
+        told.push(Told::late(kind, stories::late_write(&systems, &shop, schema, kind).await?));
+    }
+    say("");
+
+    writeln!(out, "{}\n{}", table::table(&rows), table::stories(&told))?;
+    for (kind, why) in left_out {
+        writeln!(out, "Left out: the {} lock: {why}", kind.name())?;
+    }
+    let of_rows = rows.iter().filter_map(|row| row.problem(args.stock));
+    Ok(of_rows.chain(told.iter().filter_map(Told::problem)).collect())
+}
+
+/// What happens now, on one line that the next one replaces.
+fn say(line: &str) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{line}");
+    }
+}
+
+/// How long a buyer decides, at first.
+const DECIDE_MS: u64 = 5;
+
+/// All buyers with one method, by a fleet of its own.
+async fn sell(
+    args: &Args,
+    systems: &Systems,
+    shop: &Shop,
+    schema: &str,
+    method: Method,
+) -> Result<Row, Stop> {
+    // The in-process lock knows only its own process.
+    let processes = match method {
+        Method::Locked(Kind::Memory) => 1,
+        _ => args.processes,
+    };
+    let buyers = args.processes * args.buyers / processes;
+    let setup =
+        Setup::new(systems, schema, method.kind(), buyers, (64 / processes).clamp(1, buyers));
+    let mut fleet = Fleet::start(&setup, processes).await?;
+    let mut decide_ms = DECIDE_MS;
+    loop {
+        shop.restock(args.stock).await?;
+        let (seconds, answers) = fleet.buy(method, args.wants(), decide_ms).await?;
+        let row =
+            Row::new(method, (processes, buyers), shop.books(args.stock).await?, seconds, answers);
+        // On a machine so busy that nobody met anybody, longer decisions make them meet. Only
+        // here: a lock that let two buyers in is not asked again.
+        if method == Method::Unlocked && row.books.oversold() == 0 && decide_ms < 400 {
+            decide_ms *= 3;
+            continue;
+        }
+        return Ok(row);
+    }
+}
