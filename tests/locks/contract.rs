@@ -41,18 +41,6 @@ pub async fn granted(lock: &AnyLock, name: &str, ttl: Duration) -> Option<Lease>
     }
 }
 
-/// Polls until `done`.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(mut done: impl FnMut() -> F) -> T {
-    let deadline = soon();
-    loop {
-        if let Some(done) = done().await {
-            return done;
-        }
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}");
-        sleep(Duration::from_millis(5)).await;
-    }
-}
-
 async fn open(kind: &Kind) -> AnyLock {
     kind.open().await.expect("a lock")
 }

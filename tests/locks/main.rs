@@ -15,6 +15,8 @@ mod servers;
 
 mod contract;
 mod kind;
+mod processes;
+mod worker;
 
 use kind::Kind;
 
@@ -68,21 +70,33 @@ const KINDS: [(&str, u32); 5] = [
 ];
 
 fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1).peekable();
+    if words.next_if_eq("worker").is_some() {
+        RUNTIME.block_on(worker::run(words));
+        return ExitCode::SUCCESS;
+    }
     let arguments = Arguments::from_args();
     let servers = Arc::new(Servers::default());
     let mut trials = Vec::new();
 
     macro_rules! stamp {
-        ($($test:ident),* $(,)?) => {
-            for (kind, _) in KINDS {$(
+        ($kinds:expr, $from:ident: $($test:ident),* $(,)?) => {
+            for (kind, _) in $kinds {$(
                 let on = servers.clone();
                 trials.push(trial(&format!("{kind}::{}", stringify!($test)), move || {
-                    contract::$test(on.kind(kind)).boxed_local()
+                    $from::$test(on.kind(kind)).boxed_local()
                 }));
             )*}
         };
     }
     stamp!(
+        KINDS.into_iter().filter(|(kind, _)| *kind != "memory"), processes:
+        one_holder_among_eight_processes,
+        a_killed_holder_costs_its_ttl,
+        a_frozen_holder_is_overtaken_and_knows,
+    );
+    stamp!(
+        KINDS, contract:
         one_holder_and_fences_grow,
         an_attempt_at_a_held_name_is_told_so_at_once,
         a_lease_ends_unless_renewed,
