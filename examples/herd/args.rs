@@ -21,6 +21,10 @@ pub struct Args {
     /// The shared store: `memory`, `redis` (starts a private one) or a `redis://` URL
     #[arg(long, default_value = "memory")]
     pub far: FarArg,
+    /// The lock that elects who loads, with `--far redis`: `redis` itself, or `postgres`, `postgres-row`,
+    /// `mysql`, `mysql-row` or `zookeeper` (starts a private one; `KIND@ADDRESS` uses yours)
+    #[arg(long, default_value = "redis")]
+    pub lock: LockArg,
     /// The database: `sqlite`, `postgres` (starts a private one) or a `postgres://` URL
     #[arg(long, default_value = "sqlite")]
     pub origin: OriginArg,
@@ -146,6 +150,37 @@ impl FromStr for FarArg {
             "redis" => Ok(Self::PrivateRedis),
             url if url.starts_with("redis://") => Ok(Self::Redis(url.to_owned())),
             _ => Err("expected memory, redis or redis://host:port".to_owned()),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum LockArg {
+    OfRedis,
+    Private(&'static str),
+    At(&'static str, String),
+}
+
+impl LockArg {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::OfRedis => "redis",
+            Self::Private(kind) | Self::At(kind, _) => kind,
+        }
+    }
+}
+
+impl FromStr for LockArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const KINDS: [&str; 5] = ["postgres", "postgres-row", "mysql", "mysql-row", "zookeeper"];
+        let (name, address) = text.split_once('@').map_or((text, None), |(n, a)| (n, Some(a)));
+        match (KINDS.into_iter().find(|kind| *kind == name), address) {
+            (Some(kind), None) => Ok(Self::Private(kind)),
+            (Some(kind), Some(address)) => Ok(Self::At(kind, address.to_owned())),
+            (None, None) if text == "redis" => Ok(Self::OfRedis),
+            _ => Err(format!("expected redis, {}, or one of them with @ADDRESS", KINDS.join(", "))),
         }
     }
 }

@@ -41,10 +41,10 @@ impl Fleet {
                     members.into_iter().map(|member| Worker::open(settings, far, origin, member));
                 Ok(Self::Inside(futures::future::try_join_all(workers).await?))
             }
-            Far::Redis(redis) => {
+            Far::Redis(shared) => {
                 let setups = members.into_iter().map(|member| Setup {
                     settings: settings.clone(),
-                    redis: redis.clone(),
+                    shared: shared.clone(),
                     origin: origin.clone(),
                     member,
                 });

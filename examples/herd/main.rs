@@ -3,23 +3,26 @@
 //! ```text
 //! cargo run --release --example herd                        # no server needed
 //! cargo run --release --example herd -- --far redis         # real processes, private Redis
+//! cargo run --release --example herd -- --far redis --lock zookeeper
 //! cargo run --release --example herd -- --far redis --origin postgres \
 //!     --phenomenon invalidate --report report.html
 //! ```
 
 use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
+use cattleguard::lock::Lock as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    args::{Args, FarArg, OriginArg, Strategy},
+    args::{Args, FarArg, LockArg, OriginArg, Strategy},
     commands::Statistics,
     fleet::Fleet,
+    kind::{Kind, Running},
     measure::Round,
     origin::Address,
     phenomenon::{Plan, Point},
     store::Store,
-    strategy::{Failure, Far, Settings},
+    strategy::{Failure, Far, Settings, Shared},
     table::{Outcome, Place},
     worker::Member,
 };
@@ -27,6 +30,8 @@ use crate::{
 mod args;
 mod commands;
 mod fleet;
+#[path = "../../tests/locks/kind.rs"]
+mod kind;
 mod measure;
 mod origin;
 mod phenomenon;
@@ -130,6 +135,7 @@ struct Ground {
     far: Far,
     statistics: Option<Statistics>,
     origin: Address,
+    _lock: Option<Running>,
     _redis: Option<servers::Redis>,
     _postgres: Option<servers::Postgres>,
     _folder: tempfile::TempDir,
@@ -147,6 +153,17 @@ impl Ground {
             (_, Some(redis)) => Some(redis.url()),
             _ => None,
         };
+        let lock = match &args.lock {
+            LockArg::OfRedis => None,
+            _ if url.is_none() => {
+                return Err(Stop::BadInput("--lock goes with --far redis".to_owned()));
+            }
+            LockArg::Private(name) => Some(Kind::start(name).map_err(Stop::BadInput)?),
+            LockArg::At(name, address) => Some((Kind::new(name, address), Box::new(()) as Running)),
+        };
+        if let Some((kind, _)) = &lock {
+            try_out(kind).await?;
+        }
         let (far, statistics) = match url {
             None => {
                 let tier = cattleguard::far::Memory::new();
@@ -159,7 +176,8 @@ impl Ground {
                     Ok(Err(error)) => return Err(unreachable_far(&chain(&*error))),
                     Err(_) => return Err(unreachable_far("no answer within 5 s")),
                 };
-                (Far::Redis(url), Some(statistics))
+                let lock = lock.as_ref().map(|(kind, _)| kind.clone());
+                (Far::Redis(Shared { redis: url, lock }), Some(statistics))
             }
         };
         let postgres = match args.origin {
@@ -178,7 +196,16 @@ impl Ground {
         origin.fill(rows).await.map_err(|error| {
             Stop::BadInput(format!("cannot use the database of --origin: {}", chain(&error)))
         })?;
-        Ok(Self { far, statistics, origin, _redis: redis, _postgres: postgres, _folder: folder })
+        let _lock = lock.map(|(_, running)| running);
+        Ok(Self {
+            far,
+            statistics,
+            origin,
+            _lock,
+            _redis: redis,
+            _postgres: postgres,
+            _folder: folder,
+        })
     }
 
     fn far_name(&self) -> &'static str {
@@ -187,6 +214,23 @@ impl Ground {
             Far::Redis(_) => "redis",
         }
     }
+}
+
+/// A wrong address is told before anything is measured.
+async fn try_out(kind: &Kind) -> Result<(), Stop> {
+    let opening = async {
+        let lock = kind.open().await?;
+        let attempt = lock.try_acquire("herd", Duration::from_secs(1)).await?;
+        drop(attempt);
+        Ok::<(), cattleguard::lock::Error>(())
+    };
+    let why = match tokio::time::timeout(Duration::from_secs(10), opening).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => chain(&error),
+        Err(_) => "no answer within 10 s".to_owned(),
+    };
+    let name = kind.name();
+    Err(Stop::BadInput(format!("cannot use the lock of --lock: {why}; `--lock {name}` starts one")))
 }
 
 fn unreachable_far(why: &str) -> Stop {
@@ -206,8 +250,12 @@ async fn run(args: &Args) -> Result<(), Stop> {
     };
     let plan = Plan::of(args, keys);
     let mut ground = Ground::prepare(args, plan.keys.max(64)).await?;
-    let place =
-        Place { far: ground.far_name(), origin: ground.origin.name(), load_ms: args.load_ms };
+    let place = Place {
+        far: ground.far_name(),
+        lock: args.lock.name(),
+        origin: ground.origin.name(),
+        load_ms: args.load_ms,
+    };
     let outcomes = run_all(args, &plan, place, &mut ground).await;
     if matches!(args.origin, OriginArg::Postgres(_)) {
         ground.origin.clear().await;
@@ -219,6 +267,9 @@ async fn run(args: &Args) -> Result<(), Stop> {
             .write_all(table::page(&plan, place, &outcomes, command_line()).render().as_bytes())?;
     }
     if !args.json {
+        if !matches!(args.lock, LockArg::OfRedis) {
+            println!("The lock of cattleguard: {}.", place.lock);
+        }
         println!("{}: {}", plan.phenomenon.name(), plan.story);
         println!(
             "Shared store: {}, database: {}. Medians of {} rounds.",
@@ -303,9 +354,9 @@ async fn run_point(
             round + 1,
             args.rounds
         ));
-        let before = sent(&mut ground.statistics, point.strategy).await?;
+        let before = sent(&mut ground.statistics, args, point.strategy).await?;
         let (begin, reports) = fleet.round(round, plan.work.clone()).await?;
-        let after = sent(&mut ground.statistics, point.strategy).await?;
+        let after = sent(&mut ground.statistics, args, point.strategy).await?;
         let commands = after.zip(before).map(|(after, before)| after.saturating_sub(before));
         rounds.push(Round::of(begin, reports, commands));
         bar.inc(1);
@@ -315,10 +366,12 @@ async fn run_point(
 
 async fn sent(
     statistics: &mut Option<Statistics>,
+    args: &Args,
     strategy: Strategy,
 ) -> Result<Option<u64>, Stop> {
+    let paired = !matches!(args.lock, LockArg::OfRedis);
     match statistics {
-        Some(statistics) => Ok(Some(statistics.sent(strategy).await?)),
+        Some(statistics) => Ok(Some(statistics.sent(strategy, paired).await?)),
         None => Ok(None),
     }
 }

@@ -6,7 +6,9 @@ use cattleguard::{
     Guard, Loaded, Policy,
     codec::Json,
     far::{self, Memory},
+    notify,
     redis::Connection,
+    store,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     args::Strategy,
+    kind::Kind,
     origin::{Origin, Product},
     store::Store,
 };
@@ -27,7 +30,14 @@ const LOCK_TTL: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub enum Far {
     Memory { store: Store, tier: Memory<Product> },
-    Redis(String),
+    Redis(Shared),
+}
+
+/// A Redis, and for `cattleguard` the lock in front of it, if it is not Redis' own.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Shared {
+    pub redis: String,
+    pub lock: Option<Kind>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,7 +50,7 @@ pub struct Settings {
 /// One process's cache.
 #[derive(Clone)]
 pub struct Cache {
-    kind: Kind,
+    kind: How,
     origin: Origin,
     namespace: String,
     ttl: Duration,
@@ -49,7 +59,7 @@ pub struct Cache {
 type Flights = Arc<Mutex<HashMap<String, Arc<OnceCell<Product>>>>>;
 
 #[derive(Clone)]
-enum Kind {
+enum How {
     None,
     CacheAside(Store),
     Local(Store, Flights),
@@ -62,21 +72,33 @@ impl Cache {
         let ttl = Duration::from_millis(settings.ttl_ms);
         let store = async || match far {
             Far::Memory { store, .. } => Ok(store.clone()),
-            Far::Redis(url) => Store::redis(url).await,
+            Far::Redis(shared) => Store::redis(&shared.redis).await,
         };
         let kind = match settings.strategy {
-            Strategy::None => Kind::None,
-            Strategy::CacheAside => Kind::CacheAside(store().await?),
-            Strategy::Local => Kind::Local(store().await?, Flights::default()),
-            Strategy::LockPoll => Kind::LockPoll(store().await?),
+            Strategy::None => How::None,
+            Strategy::CacheAside => How::CacheAside(store().await?),
+            Strategy::Local => How::Local(store().await?, Flights::default()),
+            Strategy::LockPoll => How::LockPoll(store().await?),
             Strategy::Cattleguard => {
                 // The defaults, but the ttl to the millisecond, as the others have it.
                 let builder = Guard::builder().policy(Policy::default().ttl(ttl).jitter(0.0));
-                Kind::Cattleguard(match far {
+                How::Cattleguard(match far {
                     Far::Memory { tier, .. } => builder.far(tier.clone()).build(),
-                    Far::Redis(url) => {
-                        let redis = far::Redis::new(Connection::open(url).await?, Json);
-                        builder.far(redis.namespace(&settings.namespace)).build()
+                    Far::Redis(shared) => {
+                        let (redis, within) =
+                            (Connection::open(&shared.redis).await?, &*settings.namespace);
+                        match &shared.lock {
+                            None => {
+                                builder.far(far::Redis::new(redis, Json).namespace(within)).build()
+                            }
+                            Some(lock) => {
+                                let store =
+                                    store::Redis::new(redis.clone(), Json).namespace(within);
+                                let messages = notify::Redis::new(redis).namespace(within);
+                                let far = far::Paired::new(store, lock.open().await?, messages);
+                                builder.far(far).build()
+                            }
+                        }
                     }
                 })
             }
@@ -89,11 +111,11 @@ impl Cache {
     pub async fn get(&self, round: u32, id: u32) -> Result<u64, Failure> {
         let key = self.key(round, id);
         Ok(match &self.kind {
-            Kind::None => self.origin.load(id).await?.version,
-            Kind::CacheAside(store) => self.through(store, &key, id).await?.version,
-            Kind::Local(store, flights) => self.flown(store, flights, &key, id).await?.version,
-            Kind::LockPoll(store) => self.locked(store, &key, id).await?.version,
-            Kind::Cattleguard(guard) => {
+            How::None => self.origin.load(id).await?.version,
+            How::CacheAside(store) => self.through(store, &key, id).await?.version,
+            How::Local(store, flights) => self.flown(store, flights, &key, id).await?.version,
+            How::LockPoll(store) => self.locked(store, &key, id).await?.version,
+            How::Cattleguard(guard) => {
                 let origin = self.origin.clone();
                 let load = move || {
                     let origin = origin.clone();
@@ -112,11 +134,11 @@ impl Cache {
     pub async fn invalidate(&self, round: u32, id: u32, version: u64) -> Result<(), Failure> {
         let key = self.key(round, id);
         match &self.kind {
-            Kind::None => {}
-            Kind::CacheAside(store) | Kind::Local(store, _) | Kind::LockPoll(store) => {
+            How::None => {}
+            How::CacheAside(store) | How::Local(store, _) | How::LockPoll(store) => {
                 store.delete(&key).await?;
             }
-            Kind::Cattleguard(guard) => {
+            How::Cattleguard(guard) => {
                 guard.invalidate_at(&key, version).await?;
             }
         }

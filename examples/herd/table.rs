@@ -15,6 +15,7 @@ pub struct Row {
     pub phenomenon: &'static str,
     pub strategy: &'static str,
     pub far: &'static str,
+    pub lock: &'static str,
     pub origin: &'static str,
     pub processes: u32,
     pub callers: u32,
@@ -44,6 +45,7 @@ pub struct Outcome {
 #[derive(Clone, Copy)]
 pub struct Place {
     pub far: &'static str,
+    pub lock: &'static str,
     pub origin: &'static str,
     pub load_ms: u64,
 }
@@ -59,6 +61,7 @@ impl Outcome {
             phenomenon: plan.phenomenon.name(),
             strategy: point.strategy.name(),
             far: place.far,
+            lock: place.lock,
             origin: place.origin,
             processes: point.processes,
             callers: point.callers,

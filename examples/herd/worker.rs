@@ -17,15 +17,15 @@ use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::Sub
 use crate::{
     measure::{Answer, Micros, Report, now},
     origin::{Address, Origin},
-    strategy::{Cache, Failure, Far, Settings},
+    strategy::{Cache, Failure, Far, Settings, Shared},
     trace,
 };
 
 /// What a process is told when it starts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Setup {
     pub settings: Settings,
-    pub redis: String,
+    pub shared: Shared,
     pub origin: Address,
     pub member: Member,
 }
@@ -226,7 +226,7 @@ pub async fn live() -> Result<(), Failure> {
     });
     let Some(setup) = inbox.recv().await else { return Ok(()) };
     let setup: Setup = serde_json::from_str(&setup)?;
-    let far = Far::Redis(setup.redis);
+    let far = Far::Redis(setup.shared);
     let worker = Worker::open(&setup.settings, &far, &setup.origin, setup.member).await?;
     say(&Report::default())?;
     while let Some(order) = inbox.recv().await {

@@ -1,17 +1,47 @@
 //! Which lock, and where: in one word, so that a worker process can be told.
+#![allow(dead_code, unreachable_pub, reason = "each includer uses a part")]
 
-use std::time::Duration;
+use std::{any::Any, time::Duration};
 
 use cattleguard::{
     lock::{self, AnyLock, Error},
     redis::Connection,
 };
+use serde::{Deserialize, Serialize};
+
+use crate::servers;
 
 /// `kind@address`.
-#[derive(Clone)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Kind(pub String);
 
+/// The servers of a lock, which stop when it is dropped.
+pub type Running = Box<dyn Any + Send + Sync>;
+
 impl Kind {
+    /// Starts the servers that a lock of this kind needs.
+    pub fn start(name: &str) -> Result<(Self, Running), String> {
+        let (address, running): (String, Running) = match name {
+            "memory" => (String::new(), Box::new(())),
+            "redis" | "redis-pool" => {
+                let redis = servers::Redis::start()?;
+                (redis.url(), Box::new(redis))
+            }
+            "redis-cluster" => {
+                let cluster = servers::RedisCluster::start()?;
+                (cluster.urls().join(","), Box::new(cluster))
+            }
+            "redis-quorum" => {
+                let three = (0..3).map(|_| servers::Redis::start());
+                let three = three.collect::<Result<Vec<_>, _>>()?;
+                let urls: Vec<_> = three.iter().map(servers::Redis::url).collect();
+                (urls.join(","), Box::new(three))
+            }
+            other => return Err(format!("there is no lock named {other}")),
+        };
+        Ok((Self::new(name, &address), running))
+    }
+
     pub fn new(kind: &str, address: &str) -> Self {
         Self(format!("{kind}@{address}"))
     }
@@ -22,17 +52,6 @@ impl Kind {
 
     pub fn address(&self) -> &str {
         self.0.split_once('@').expect("made by `new`").1
-    }
-
-    /// What the system adds to the ttl before a dead holder's lock is free.
-    pub fn adds(&self) -> Duration {
-        match self.name() {
-            // The session's timeout instead of the ttl, and the server looks now and then.
-            "zookeeper" => Duration::from_millis(2500),
-            // Whole seconds, and at least one.
-            "mysql-session" => Duration::from_secs(1),
-            _ => Duration::ZERO,
-        }
     }
 
     /// A lock as another process would open it: nothing is shared with other locks of this kind, except

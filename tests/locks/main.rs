@@ -18,43 +18,35 @@ mod kind;
 mod processes;
 mod worker;
 
-use kind::Kind;
+use kind::{Kind, Running};
 
 /// Servers start with the first test that needs them and stop with this value.
 #[derive(Default)]
 struct Servers {
-    redis: Mutex<Option<servers::Redis>>,
-    cluster: Mutex<Option<servers::RedisCluster>>,
-    quorum: Mutex<Option<[servers::Redis; 3]>>,
+    started: Mutex<Vec<(Kind, Running)>>,
 }
 
 impl Servers {
     fn kind(&self, name: &str) -> Kind {
-        let address = match name {
-            "memory" => String::new(),
-            "redis" | "redis-pool" => {
-                self.redis.lock().get_or_insert_with(|| start(servers::Redis::start())).url()
-            }
-            "redis-cluster" => {
-                let mut cluster = self.cluster.lock();
-                cluster
-                    .get_or_insert_with(|| start(servers::RedisCluster::start()))
-                    .urls()
-                    .join(",")
-            }
-            "redis-quorum" => {
-                let mut quorum = self.quorum.lock();
-                let three = || [0; 3].map(|_| start(servers::Redis::start()));
-                quorum.get_or_insert_with(three).each_ref().map(servers::Redis::url).join(",")
-            }
-            other => panic!("no such lock: {other}"),
+        let mut started = self.started.lock();
+        if let Some((kind, _)) = started.iter().find(|(kind, _)| kind.name() == name) {
+            return kind.clone();
+        }
+        // Kinds of one system share its server.
+        let shared = match name {
+            "redis-pool" => "redis",
+            "postgres-row" => "postgres",
+            "mysql-row" => "mysql",
+            _ => "",
         };
-        Kind::new(name, &address)
+        let address = started.iter().find(|(kind, _)| kind.name() == shared);
+        let (kind, running) = match address {
+            Some((kind, _)) => (Kind::new(name, kind.address()), Box::new(()) as Running),
+            None => Kind::start(name).unwrap_or_else(|error| panic!("{error}")),
+        };
+        started.push((kind.clone(), running));
+        kind
     }
-}
-
-fn start<T>(server: Result<T, String>) -> T {
-    server.unwrap_or_else(|error| panic!("{error}"))
 }
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
