@@ -15,9 +15,12 @@ mod near;
 pub mod notify;
 mod outcome;
 mod policy;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
-pub mod store;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod sql;
 pub mod tower;
 mod version;
 

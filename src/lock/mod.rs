@@ -43,13 +43,17 @@ mod any;
 mod lease;
 mod many;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod queue;
 #[cfg(feature = "redis")]
 mod redis;
 mod reentrant;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod session;
 
-#[cfg(feature = "redis")]
-pub use self::redis::{Redis, RedisQuorum};
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresSession;
 pub use self::{
     any::AnyLock,
     lease::{Belief, Hold, Lease},

@@ -1,0 +1,36 @@
+//! Locks on PostgreSQL.
+
+use std::time::Duration;
+
+use sqlx::Postgres;
+
+use crate::sql::{Failure, Link};
+
+mod session;
+
+pub use self::session::PostgresSession;
+
+/// Fencing tokens of all names: one sequence, so that they grow whatever becomes of a name's row.
+const CREATE_SEQUENCE: &str = "CREATE SEQUENCE IF NOT EXISTS cattleguard_fence";
+
+/// What a statement says when the sequence or table is not there.
+const MISSING: &[&str] = &["42P01"];
+
+/// Made on first use only: most users of a database may not create, and then it is there.
+async fn create_sequence(link: &mut Link<Postgres>) -> Result<(), Failure> {
+    match link.execute(sqlx::query(CREATE_SEQUENCE)).await {
+        Ok(_) => Ok(()),
+        // Another was faster: the two of them met in the catalogue.
+        Err(failure) if failure.is(&["23505", "42P07", "42710"]) => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Milliseconds for a server's setting, where zero would mean "never".
+fn millis(duration: Duration) -> Result<String, Failure> {
+    let millis = duration.as_nanos().div_ceil(1_000_000).max(1);
+    match i32::try_from(millis) {
+        Ok(millis) => Ok(millis.to_string()),
+        Err(_) => Err(Failure::ttl()),
+    }
+}

@@ -1,0 +1,129 @@
+//! Locks that belong to a database session, over both servers: the lease holds one connection, and
+//! ends with it.
+//!
+//! The server ends a session that was idle for the ttl, so a frozen holder's lock is freed. Its clock
+//! begins at its answer, ours before we asked: a lease is never believed for longer than it lasts.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Attempt, Belief, Error, ErrorKind, Hold, Lease, Renewal, queue::Queue};
+use crate::sql::{Connections, Failure, Link, Server};
+
+/// The statements.
+pub(super) trait Locks: Server {
+    /// The lock, waited for until then in the server's queue, or not at all. In the same round trip the
+    /// session's end after `ttl` and the fencing token; `None` if others hold the lock.
+    fn lock(
+        link: &mut Link<Self>,
+        name: &str,
+        ttl: Duration,
+        wait: Option<Instant>,
+    ) -> impl Future<Output = Result<Option<u64>, Failure>> + Send;
+
+    /// Makes the session younger.
+    fn renew(link: &mut Link<Self>) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Frees the lock, and lets the session be idle in the pool.
+    fn unlock(
+        link: &mut Link<Self>,
+        name: &str,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+pub(super) struct Sessions<DB: Server> {
+    connections: Connections<DB>,
+    queue: Arc<Queue>,
+}
+
+/// How long past the deadline to expect the server's word that it has passed, before the connection is
+/// given up. A new one costs more.
+pub(super) const LAST_WORD: Duration = Duration::from_millis(50);
+/// When nothing tells how long the holder will be.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+impl<DB: Locks> Sessions<DB> {
+    pub(super) fn new(connections: Connections<DB>) -> Self {
+        Self { connections, queue: Arc::default() }
+    }
+
+    pub(super) async fn try_acquire(&self, name: &str, ttl: Duration) -> Result<Attempt, Error> {
+        Ok(match self.lock(name, ttl, None).await? {
+            Some(lease) => Attempt::Granted(lease),
+            None => Attempt::Held { remaining: LOOK_AGAIN.min(ttl) },
+        })
+    }
+
+    pub(super) async fn acquire(
+        &self,
+        name: &str,
+        ttl: Duration,
+        deadline: Instant,
+    ) -> Result<Lease, Error> {
+        let _turn = self.queue.turn(name, deadline).await?;
+        self.lock(name, ttl, Some(deadline)).await?.ok_or_else(|| ErrorKind::Held.into())
+    }
+
+    async fn lock(
+        &self,
+        name: &str,
+        ttl: Duration,
+        wait: Option<Instant>,
+    ) -> Result<Option<Lease>, Error> {
+        let until = wait.unwrap_or_else(|| Instant::now() + self.connections.timeout());
+        let mut link = self.connections.link(until).await?;
+        let mut asked = Instant::now();
+        let granted = match DB::lock(&mut link, name, ttl, wait).await {
+            Err(failure) if link.had_died(&failure) => {
+                link = self.connections.new_link(until).await?;
+                asked = Instant::now();
+                DB::lock(&mut link, name, ttl, wait).await?
+            }
+            answer => answer?,
+        };
+        let Some(fence) = granted else { return Ok(None) };
+        // After a wait nobody here knows when the server's clock began: the answer may have lain in
+        // the socket while this process was stopped.
+        if asked.elapsed() > ttl / 16 {
+            asked = Instant::now();
+            DB::renew(&mut link).await?;
+        }
+        let belief = Belief::until(asked + ttl);
+        Ok(Some(Lease::new(name, fence, ttl, belief, Held { link, name: name.into() })))
+    }
+}
+
+impl<DB: Server> Clone for Sessions<DB> {
+    fn clone(&self) -> Self {
+        Self { connections: self.connections.clone(), queue: self.queue.clone() }
+    }
+}
+
+struct Held<DB: Server> {
+    link: Link<DB>,
+    name: Box<str>,
+}
+
+impl<DB: Locks> Hold for Held<DB> {
+    async fn renew(&mut self, _: Duration) -> Result<Renewal, Error> {
+        Ok(match DB::renew(&mut self.link).await {
+            Ok(()) => Renewal::Renewed,
+            // Also when there was no answer in time: the connection cannot be used any further, and
+            // the lock with it.
+            Err(failure) => {
+                tracing::debug!(%failure, "the session of a lease broke");
+                self.link.close();
+                Renewal::Lost
+            }
+        })
+    }
+
+    async fn release(mut self) -> Result<(), Error> {
+        match DB::unlock(&mut self.link, &self.name).await {
+            // The lock went with the connection.
+            Err(failure) if failure.kind() == ErrorKind::Unreachable => Ok(()),
+            answer => Ok(answer?),
+        }
+    }
+}

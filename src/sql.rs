@@ -1,0 +1,345 @@
+//! Database connections for locks, over both drivers.
+//!
+//! Not sqlx's own pool: it asks the server whether a connection lives when it is taken and when it is
+//! given back, and a lock is two statements. Here nothing is asked. A connection goes back only after
+//! an answer to its last statement, and is closed otherwise, so no statement of a caller who went away
+//! is ever still running on it. One that died in the pool is noticed by the next statement, which is
+//! then repeated on a new one.
+
+use std::{borrow::Cow, error, fmt, io, time::Duration};
+
+use deadpool::managed::{
+    self, Metrics, Object, Pool, PoolConfig, PoolError, QueueMode, RecycleResult, Timeouts,
+};
+use sqlx::{
+    ConnectOptions as _, Connection as _, Database, Execute, Executor, error::DatabaseError,
+};
+use tokio::time::{Instant, timeout_at};
+
+use crate::lock::{Error, ErrorKind};
+
+type Options<DB> = <<DB as Database>::Connection as sqlx::Connection>::Options;
+
+/// What differs between the servers.
+pub(crate) trait Server: Database<Connection: for<'c> Runs<'c, Self>> {
+    /// Makes a new connection fit for locks.
+    fn set_up(
+        connection: &mut Self::Connection,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// The server's code for an error. Never its words: they quote names.
+    fn code(error: &dyn DatabaseError) -> Cow<'_, str>;
+
+    /// What an error of this code means.
+    fn kind(code: &str) -> ErrorKind;
+}
+
+/// A connection that statements can be run on by reference; spelled out as a trait because the bound
+/// is about the reference.
+pub(crate) trait Runs<'c, DB: Database> {
+    type Executor: Executor<'c, Database = DB>;
+
+    fn executor(&'c mut self) -> Self::Executor;
+}
+
+impl<'c, DB: Database, C: 'c> Runs<'c, DB> for C
+where
+    &'c mut C: Executor<'c, Database = DB>,
+{
+    type Executor = &'c mut C;
+
+    fn executor(&'c mut self) -> &'c mut C {
+        self
+    }
+}
+
+/// A bounded set of connections, made when they are needed.
+pub(crate) struct Connections<DB: Server> {
+    options: Options<DB>,
+    max: usize,
+    timeout: Duration,
+    pool: Pool<Manager<DB>>,
+}
+
+const MAX: usize = 32;
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+impl<DB: Server> Connections<DB> {
+    pub(crate) fn new(options: Options<DB>) -> Self {
+        // A statement that waits for a lock is slow by design.
+        let options = options.disable_statement_logging();
+        Self { pool: pool(options.clone(), MAX), options, max: MAX, timeout: TIMEOUT }
+    }
+
+    pub(crate) fn max(mut self, max: usize) -> Self {
+        self.max = max.max(1);
+        self.pool = pool(self.options.clone(), self.max);
+        self
+    }
+
+    pub(crate) fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// A connection, as soon as one is free.
+    pub(crate) async fn link(&self, until: Instant) -> Result<Link<DB>, Failure> {
+        let timeouts = Timeouts { wait: None, create: Some(self.timeout), recycle: None };
+        let object = match timeout_at(until, self.pool.timeout_get(&timeouts)).await {
+            Ok(Ok(object)) => object,
+            Ok(Err(PoolError::Backend(failure))) => return Err(failure),
+            Ok(Err(_)) | Err(_) => return Err(Failure::Timeout),
+        };
+        let reused = Object::metrics(&object).recycle_count > 0;
+        Ok(Link { object: Some(object), timeout: self.timeout, idle: true, reused })
+    }
+
+    /// Instead of a connection that had died in the pool: the others there are as old.
+    pub(crate) async fn new_link(&self, until: Instant) -> Result<Link<DB>, Failure> {
+        drop(self.pool.retain(|_, _| false));
+        self.link(until).await
+    }
+}
+
+impl<DB: Server> Clone for Connections<DB> {
+    fn clone(&self) -> Self {
+        let (options, pool) = (self.options.clone(), self.pool.clone());
+        Self { options, max: self.max, timeout: self.timeout, pool }
+    }
+}
+
+impl<DB: Server> fmt::Debug for Connections<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut connections = f.debug_struct("Connections");
+        connections.field("max", &self.max).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+fn pool<DB: Server>(options: Options<DB>, max: usize) -> Pool<Manager<DB>> {
+    // The youngest first: it is the least likely to have died.
+    let config = PoolConfig { queue_mode: QueueMode::Lifo, ..PoolConfig::new(max) };
+    let pool = Pool::builder(Manager { options }).config(config).runtime(deadpool::Runtime::Tokio1);
+    pool.build().expect("a pool with a runtime can be built")
+}
+
+/// A connection that is in use. Goes back when it is dropped, if it is fit for the next caller.
+pub(crate) struct Link<DB: Server> {
+    /// `None` once closed.
+    object: Option<Object<Manager<DB>>>,
+    timeout: Duration,
+    /// The last statement was answered.
+    idle: bool,
+    /// It comes from the pool, where it may have died.
+    reused: bool,
+}
+
+/// A connection, and whether a session lock has made its settings.
+pub(crate) struct Session<DB: Database> {
+    connection: DB::Connection,
+    set_up: bool,
+}
+
+impl<DB: Server> Link<DB> {
+    /// The row that a statement answers with, within the statement timeout.
+    pub(crate) async fn row<'q>(
+        &mut self,
+        statement: impl Execute<'q, DB> + 'q,
+    ) -> Result<Option<DB::Row>, Failure> {
+        self.row_until(statement, Instant::now() + self.timeout).await
+    }
+
+    /// The row that a statement answers with, which waits on the server's side.
+    pub(crate) async fn row_until<'q>(
+        &mut self,
+        statement: impl Execute<'q, DB> + 'q,
+        until: Instant,
+    ) -> Result<Option<DB::Row>, Failure> {
+        let connection = self.begin()?;
+        let answer = timeout_at(until, connection.executor().fetch_optional(statement)).await;
+        self.end(answer)
+    }
+
+    /// Runs a statement that answers with a count.
+    pub(crate) async fn execute<'q>(
+        &mut self,
+        statement: impl Execute<'q, DB> + 'q,
+    ) -> Result<DB::QueryResult, Failure> {
+        let until = Instant::now() + self.timeout;
+        let connection = self.begin()?;
+        let answer = timeout_at(until, connection.executor().execute(statement)).await;
+        self.end(answer)
+    }
+
+    /// Asks the server for no more than an answer, which makes its session younger.
+    pub(crate) async fn ping(&mut self) -> Result<(), Failure> {
+        let until = Instant::now() + self.timeout;
+        let answer = timeout_at(until, self.begin()?.ping()).await;
+        self.end(answer)
+    }
+
+    /// Whether this is the connection's first call of this function.
+    pub(crate) fn is_new(&mut self) -> bool {
+        self.object.as_mut().is_some_and(|session| !std::mem::replace(&mut session.set_up, true))
+    }
+
+    /// Whether a failure says no more than that the connection was old.
+    pub(crate) fn had_died(&self, failure: &Failure) -> bool {
+        self.reused && failure.kind() == ErrorKind::Unreachable
+    }
+
+    /// Ends the server's session, now.
+    pub(crate) fn close(&mut self) {
+        // Not given back to the pool: dropping the connection closes the socket.
+        drop(self.object.take().map(Object::take));
+    }
+
+    fn begin(&mut self) -> Result<&mut DB::Connection, Failure> {
+        // Not before the answer: this call may be dropped.
+        if !std::mem::replace(&mut self.idle, false) {
+            self.close();
+        }
+        match &mut self.object {
+            Some(session) => Ok(&mut session.connection),
+            None => Err(Failure::Closed),
+        }
+    }
+
+    fn end<T, E>(&mut self, answer: Result<Result<T, sqlx::Error>, E>) -> Result<T, Failure> {
+        let answer = match answer {
+            Ok(answer) => answer.map_err(Failure::of::<DB>),
+            Err(_) => Err(Failure::Timeout),
+        };
+        self.idle = match &answer {
+            Ok(_) => true,
+            // Refused is an answer.
+            Err(Failure::Server { kind, .. }) => *kind != ErrorKind::Unreachable,
+            Err(_) => false,
+        };
+        answer
+    }
+}
+
+impl<DB: Server> Drop for Link<DB> {
+    fn drop(&mut self) {
+        if !self.idle {
+            self.close();
+        }
+    }
+}
+
+struct Manager<DB: Server> {
+    options: Options<DB>,
+}
+
+impl<DB: Server> managed::Manager for Manager<DB> {
+    type Type = Session<DB>;
+    type Error = Failure;
+
+    async fn create(&self) -> Result<Session<DB>, Failure> {
+        let mut connection = self.options.connect().await.map_err(Failure::of::<DB>)?;
+        DB::set_up(&mut connection).await.map_err(Failure::of::<DB>)?;
+        Ok(Session { connection, set_up: false })
+    }
+
+    async fn recycle(&self, _: &mut Session<DB>, _: &Metrics) -> RecycleResult<Failure> {
+        Ok(())
+    }
+}
+
+/// Why a statement has no answer that can be used. Shows no names, no address and no password.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// No answer in time, or no connection was free.
+    Timeout,
+    /// The connection was given up earlier.
+    Closed,
+    /// The connection cannot be made, or broke.
+    Broken(io::Error),
+    /// The server's answer is an error.
+    Server {
+        code: String,
+        kind: ErrorKind,
+    },
+    Driver {
+        why: &'static str,
+        kind: ErrorKind,
+    },
+}
+
+impl Failure {
+    pub(crate) fn of<DB: Server>(error: sqlx::Error) -> Self {
+        use sqlx::Error as Sql;
+        match error {
+            Sql::Io(error) => Self::Broken(error),
+            Sql::Database(error) => {
+                let code = DB::code(&*error).into_owned();
+                Self::Server { kind: DB::kind(&code), code }
+            }
+            Sql::Configuration(_) => Self::config(),
+            Sql::Tls(_) => Self::Driver { why: "no TLS connection", kind: ErrorKind::Unreachable },
+            Sql::Protocol(_) => {
+                Self::Driver { why: "an answer broke the protocol", kind: ErrorKind::Unreachable }
+            }
+            _ => Self::Driver { why: "an answer of another shape", kind: ErrorKind::Refused },
+        }
+    }
+
+    pub(crate) fn config() -> Self {
+        Self::Driver { why: "the URL cannot be used", kind: ErrorKind::Config }
+    }
+
+    pub(crate) fn ttl() -> Self {
+        Self::Driver { why: "the ttl is too long", kind: ErrorKind::Config }
+    }
+
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Timeout => ErrorKind::Timeout,
+            Self::Closed | Self::Broken(_) => ErrorKind::Unreachable,
+            Self::Server { kind, .. } | Self::Driver { kind, .. } => *kind,
+        }
+    }
+
+    /// Whether this is the server's answer of one of these codes.
+    pub(crate) fn is(&self, codes: &[&str]) -> bool {
+        matches!(self, Self::Server { code, .. } if codes.contains(&code.as_str()))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("no answer, or no free connection, in time"),
+            Self::Closed => f.write_str("the connection was closed"),
+            Self::Broken(_) => f.write_str("the connection failed"),
+            Self::Server { code, .. } => write!(f, "the server answered with error {code}"),
+            Self::Driver { why, .. } => f.write_str(why),
+        }
+    }
+}
+
+impl error::Error for Failure {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Broken(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    /// For what is no answer of the server: a column of another type.
+    fn from(_: sqlx::Error) -> Self {
+        Self::Driver { why: "an answer of another shape", kind: ErrorKind::Refused }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::new(failure.kind(), failure)
+    }
+}
