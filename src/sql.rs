@@ -181,7 +181,7 @@ impl<DB: Server> Link<DB> {
         self.end(answer)
     }
 
-    /// Whether this is the connection's first call of this function.
+    /// Whether nobody has asked yet, of this connection.
     pub(crate) fn is_new(&mut self) -> bool {
         self.object.as_mut().is_some_and(|session| !std::mem::replace(&mut session.set_up, true))
     }

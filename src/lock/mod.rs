@@ -43,6 +43,8 @@ mod any;
 mod lease;
 mod many;
 mod memory;
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod queue;
@@ -52,6 +54,8 @@ mod reentrant;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod session;
 
+#[cfg(feature = "mysql")]
+pub use self::mysql::MysqlSession;
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresSession;
 pub use self::{

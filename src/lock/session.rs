@@ -13,6 +13,9 @@ use crate::sql::{Connections, Failure, Link, Server};
 
 /// The statements.
 pub(super) trait Locks: Server {
+    /// Makes a connection's settings those of a session that is held for long.
+    fn set_up(link: &mut Link<Self>) -> impl Future<Output = Result<(), Failure>> + Send;
+
     /// The lock, waited for until then in the server's queue, or not at all. In the same round trip the
     /// session's end after `ttl` and the fencing token; `None` if others hold the lock.
     fn lock(
@@ -74,14 +77,14 @@ impl<DB: Locks> Sessions<DB> {
         let until = wait.unwrap_or_else(|| Instant::now() + self.connections.timeout());
         let mut link = self.connections.link(until).await?;
         let mut asked = Instant::now();
-        let granted = match DB::lock(&mut link, name, ttl, wait).await {
-            Err(failure) if link.had_died(&failure) => {
-                link = self.connections.new_link(until).await?;
-                asked = Instant::now();
-                DB::lock(&mut link, name, ttl, wait).await?
-            }
-            answer => answer?,
-        };
+        let mut answer = lock_on(&mut link, name, ttl, wait).await;
+        if answer.as_ref().is_err_and(|failure| link.had_died(failure)) {
+            link = self.connections.new_link(until).await?;
+            asked = Instant::now();
+            answer = lock_on(&mut link, name, ttl, wait).await;
+        }
+        // The lock may have been granted before what failed: no such session goes back to the pool.
+        let granted = answer.inspect_err(|_| link.close())?;
         let Some(fence) = granted else { return Ok(None) };
         // After a wait nobody here knows when the server's clock began: the answer may have lain in
         // the socket while this process was stopped.
@@ -98,6 +101,18 @@ impl<DB: Server> Clone for Sessions<DB> {
     fn clone(&self) -> Self {
         Self { connections: self.connections.clone(), queue: self.queue.clone() }
     }
+}
+
+async fn lock_on<DB: Locks>(
+    link: &mut Link<DB>,
+    name: &str,
+    ttl: Duration,
+    wait: Option<Instant>,
+) -> Result<Option<u64>, Failure> {
+    if link.is_new() {
+        DB::set_up(link).await?;
+    }
+    DB::lock(link, name, ttl, wait).await
 }
 
 struct Held<DB: Server> {

@@ -104,15 +104,22 @@ const NOTICE_CLOSED: &str = "SELECT set_config('client_connection_check_interval
 const MAX_WAIT: Duration = Duration::from_millis(i32::MAX as u64);
 
 impl Locks for Postgres {
+    async fn set_up(link: &mut Link<Self>) -> Result<(), Failure> {
+        link.execute(sqlx::query(SET_UP)).await?;
+        match link.row(sqlx::query(NOTICE_CLOSED)).await {
+            Err(failure @ Failure::Server { .. }) if failure.kind() != ErrorKind::Unreachable => {
+                Ok(())
+            }
+            answer => answer.map(drop),
+        }
+    }
+
     async fn lock(
         link: &mut Link<Self>,
         name: &str,
         ttl: Duration,
         wait: Option<Instant>,
     ) -> Result<Option<u64>, Failure> {
-        if link.is_new() {
-            set_up(link).await?;
-        }
         match lock(link, name, ttl, wait).await {
             Err(failure) if failure.is(MISSING) => {
                 create_sequence(link).await?;
@@ -129,14 +136,6 @@ impl Locks for Postgres {
     async fn unlock(link: &mut Link<Self>, name: &str) -> Result<(), Failure> {
         link.row(sqlx::query(UNLOCK).bind(name)).await?;
         Ok(())
-    }
-}
-
-async fn set_up(link: &mut Link<Postgres>) -> Result<(), Failure> {
-    link.execute(sqlx::query(SET_UP)).await?;
-    match link.row(sqlx::query(NOTICE_CLOSED)).await {
-        Err(failure @ Failure::Server { .. }) if failure.kind() != ErrorKind::Unreachable => Ok(()),
-        answer => answer.map(drop),
     }
 }
 

@@ -1,0 +1,5 @@
+//! Locks on MariaDB or MySQL.
+
+mod session;
+
+pub use self::session::MysqlSession;

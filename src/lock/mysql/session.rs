@@ -1,0 +1,157 @@
+use std::{fmt::Write, time::Duration};
+
+use sqlx::{MySql, Row};
+use tokio::time::Instant;
+
+use crate::{
+    lock::{
+        Attempt, Error, Lease, Lock,
+        session::{LAST_WORD, Locks, Sessions},
+    },
+    mysql::Connections,
+    sql::{Failure, Link},
+};
+
+/// A lock on MariaDB or MySQL that belongs to a session: `GET_LOCK`. The quickest, and fair.
+///
+/// - *Order*: waiters are served in the order of asking, by the server's queue.
+/// - *Crash*: the name is free as soon as the server sees the connection closed, at once when a process
+///   is killed. A holder that is frozen or cut off is ended by the server after its ttl, rounded up to
+///   seconds (`wait_timeout`).
+/// - *Loss*: if the connection is cut (the server restarts, an administrator kills it), the server
+///   frees the name at once, and the holder learns it from its next renewal: with [`Lease::keep`] within
+///   a third of the ttl. The fencing token tells the two apart. A renewal that is not answered within
+///   the timeout ends the lease, too.
+/// - *Connections*: one for each lease and one for each name that is waited for, of
+///   [`Connections::max`].
+/// - *Proxies*: none that shares a server's session between clients (ProxySQL's multiplexing, MaxScale's
+///   read/write split): the lock belongs to the session.
+/// - *Names*: the lock is on 160 bits of the name's SHA-256, on the whole server. Replicas and the
+///   other nodes of a Galera cluster know nothing of it: all must ask the same node.
+/// - *Fencing tokens* are the server's `UUID_SHORT()`: they grow over its restarts, but another server
+///   that takes its place counts from its own `server_id`.
+///
+/// ```no_run
+/// # async fn report() -> Result<(), cattleguard::lock::Error> {
+/// use std::time::Duration;
+/// use cattleguard::{lock::{Lock, MysqlSession}, mysql::Connections};
+/// use tokio::time::Instant;
+///
+/// let lock = MysqlSession::new(Connections::open("mysql://127.0.0.1/database")?);
+/// let deadline = Instant::now() + Duration::from_secs(10);
+/// let lease = lock.acquire("report", Duration::from_secs(30), deadline).await?;
+/// lease.run(async { /* write the report */ }).await?;
+/// lease.release().await?;
+/// # Ok(()) }
+/// ```
+///
+/// # Cancel safety
+///
+/// A dropped call closes its connection. The server looks for that once a second in a waiting
+/// session; if the lock was granted meanwhile, it is freed at once.
+///
+/// # Errors
+///
+/// [`ErrorKind::Config`](crate::lock::ErrorKind::Config) for a ttl over a year;
+/// [`Timeout`](crate::lock::ErrorKind::Timeout) also when no connection is free.
+#[derive(Clone)]
+pub struct MysqlSession(Sessions<MySql>);
+
+impl MysqlSession {
+    /// A lock over these connections.
+    pub fn new(connections: Connections) -> Self {
+        Self(Sessions::new(connections.0))
+    }
+}
+
+impl Lock for MysqlSession {
+    async fn try_acquire(&self, name: &str, ttl: Duration) -> Result<Attempt, Error> {
+        self.0.try_acquire(name, ttl).await
+    }
+
+    async fn acquire(&self, name: &str, ttl: Duration, deadline: Instant) -> Result<Lease, Error> {
+        self.0.acquire(name, ttl, deadline).await
+    }
+}
+
+/// The longest `wait_timeout`, and of a wait.
+const YEAR: u64 = 31_536_000;
+
+impl Locks for MySql {
+    async fn set_up(_: &mut Link<Self>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn lock(
+        link: &mut Link<Self>,
+        name: &str,
+        ttl: Duration,
+        wait: Option<Instant>,
+    ) -> Result<Option<u64>, Failure> {
+        let seconds = seconds(ttl).max(1);
+        if seconds > YEAR {
+            return Err(Failure::ttl());
+        }
+        let (rest, until) = match wait {
+            None => (Duration::ZERO, None),
+            Some(deadline) => {
+                let rest = deadline.saturating_duration_since(Instant::now());
+                (rest.min(Duration::from_secs(YEAR)), Some(deadline + LAST_WORD))
+            }
+        };
+        // MySQL knows whole seconds only, and would round half a second down to no wait at all. There
+        // the end of the wait is ours.
+        let wait = format!(
+            "IF(VERSION() LIKE '%MariaDB%', {:.6}, {})",
+            rest.as_secs_f64(),
+            self::seconds(rest)
+        );
+        let name = lock_name(name);
+        // Three statements in one packet: a setting is no part of a SELECT, and prepared statements
+        // come one by one. A session that was refused keeps its settings.
+        let statement = format!(
+            "SET @cattleguard = GET_LOCK({name}, {wait}); \
+             SET SESSION wait_timeout = IF(@cattleguard = 1, {seconds}, @@GLOBAL.wait_timeout); \
+             SELECT IF(@cattleguard = 1, UUID_SHORT(), NULL)"
+        );
+        let statement = sqlx::raw_sql(&statement);
+        let answer = match until {
+            None => link.row(statement).await,
+            Some(until) => link.row_until(statement, until).await,
+        };
+        match answer {
+            Ok(Some(row)) => Ok(row.try_get(0)?),
+            Ok(None) => Ok(None),
+            Err(Failure::Timeout) if until.is_some() => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn renew(link: &mut Link<Self>) -> Result<(), Failure> {
+        link.ping().await
+    }
+
+    async fn unlock(link: &mut Link<Self>, name: &str) -> Result<(), Failure> {
+        let name = lock_name(name);
+        let statement =
+            format!("DO RELEASE_LOCK({name}); SET SESSION wait_timeout = @@GLOBAL.wait_timeout");
+        link.execute(sqlx::raw_sql(&statement)).await?;
+        Ok(())
+    }
+}
+
+/// The expression for the lock's name: at most 64 characters, of which the server ignores the case.
+fn lock_name(name: &str) -> String {
+    let mut expression = String::with_capacity(44 + 2 * name.len());
+    expression.push_str("CONCAT('cg:', LEFT(SHA2(x'");
+    for byte in name.bytes() {
+        // In hexadecimal, because this is not prepared: no name can end the literal.
+        let _ = write!(expression, "{byte:02x}");
+    }
+    expression.push_str("', 256), 40))");
+    expression
+}
+
+fn seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
