@@ -14,7 +14,7 @@ use crate::sql::{Connections, Failure, Link, Server};
 /// The statements.
 pub(super) trait Locks: Server {
     /// Makes a connection's settings those of a session that is held for long.
-    fn set_up(link: &mut Link<Self>) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn begin(link: &mut Link<Self>) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// The lock, waited for until then in the server's queue, or not at all. In the same round trip the
     /// session's end after `ttl` and the fencing token; `None` if others hold the lock.
@@ -110,7 +110,7 @@ async fn lock_on<DB: Locks>(
     wait: Option<Instant>,
 ) -> Result<Option<u64>, Failure> {
     if link.is_new() {
-        DB::set_up(link).await?;
+        DB::begin(link).await?;
     }
     DB::lock(link, name, ttl, wait).await
 }

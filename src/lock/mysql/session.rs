@@ -78,7 +78,7 @@ impl Lock for MysqlSession {
 const YEAR: u64 = 31_536_000;
 
 impl Locks for MySql {
-    async fn set_up(_: &mut Link<Self>) -> Result<(), Failure> {
+    async fn begin(_: &mut Link<Self>) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -122,6 +122,7 @@ impl Locks for MySql {
         match answer {
             Ok(Some(row)) => Ok(row.try_get(0)?),
             Ok(None) => Ok(None),
+            // The deadline, on MySQL.
             Err(Failure::Timeout) if until.is_some() => Ok(None),
             Err(failure) => Err(failure),
         }

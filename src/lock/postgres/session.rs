@@ -104,7 +104,7 @@ const NOTICE_CLOSED: &str = "SELECT set_config('client_connection_check_interval
 const MAX_WAIT: Duration = Duration::from_millis(i32::MAX as u64);
 
 impl Locks for Postgres {
-    async fn set_up(link: &mut Link<Self>) -> Result<(), Failure> {
+    async fn begin(link: &mut Link<Self>) -> Result<(), Failure> {
         link.execute(sqlx::query(SET_UP)).await?;
         match link.row(sqlx::query(NOTICE_CLOSED)).await {
             Err(failure @ Failure::Server { .. }) if failure.kind() != ErrorKind::Unreachable => {
@@ -161,8 +161,6 @@ async fn lock(
         }
         Ok(None) => Ok(None),
         Err(failure) if failure.is(&["55P03"]) => Ok(None),
-        // The server did not end the wait: it is the deadline all the same.
-        Err(Failure::Timeout) if wait.is_some() => Ok(None),
         Err(failure) => Err(failure),
     }
 }
