@@ -23,6 +23,7 @@ pub mod postgres;
 pub mod redis;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod sql;
+pub mod store;
 pub mod tower;
 mod version;
 

@@ -58,6 +58,8 @@ mod session;
 pub use self::mysql::MysqlSession;
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresSession;
+#[cfg(feature = "redis")]
+pub use self::redis::{Redis, RedisQuorum};
 pub use self::{
     any::AnyLock,
     lease::{Belief, Hold, Lease},
