@@ -26,6 +26,8 @@ mod sql;
 pub mod store;
 pub mod tower;
 mod version;
+#[cfg(feature = "zookeeper")]
+pub mod zookeeper;
 
 pub use self::{
     clock::{Clock, Moment},

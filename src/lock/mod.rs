@@ -53,6 +53,8 @@ mod redis;
 mod reentrant;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod session;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;
 
 #[cfg(feature = "mysql")]
 pub use self::mysql::MysqlSession;
@@ -60,6 +62,8 @@ pub use self::mysql::MysqlSession;
 pub use self::postgres::PostgresSession;
 #[cfg(feature = "redis")]
 pub use self::redis::{Redis, RedisQuorum};
+#[cfg(feature = "zookeeper")]
+pub use self::zookeeper::Zookeeper;
 pub use self::{
     any::AnyLock,
     lease::{Belief, Hold, Lease},

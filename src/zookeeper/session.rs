@@ -1,0 +1,184 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::Instant};
+use zookeeper_client as zk;
+
+use super::Link;
+use crate::lock::{Error, ErrorKind};
+
+/// A way to reach ZooKeeper 3.5 or later. Clones share the session.
+///
+/// Requests of all callers travel together over one connection to one server of the ensemble, and on
+/// to another server when it breaks. When the session has expired, the next request begins a new one.
+/// With the last clone, lease and lock that use it, the session is closed.
+///
+/// At the level `debug` the client below, `zookeeper_client`, logs the paths of nodes, and with them
+/// names.
+///
+/// ```no_run
+/// # async fn connect() -> Result<(), cattleguard::lock::Error> {
+/// use std::time::Duration;
+/// use cattleguard::zookeeper::Session;
+///
+/// let session = Session::open("10.0.0.1:2181,10.0.0.2:2181,10.0.0.3:2181").await?;
+/// let nimble = Session::open_lazy("127.0.0.1:2181")?.session_timeout(Duration::from_secs(2));
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Session {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    addresses: String,
+    connector: zk::Connector,
+    timeout: Duration,
+    /// The attempt under way, or the last one: all who come meanwhile wait for it together, and it
+    /// goes on when they leave. Otherwise impatient callers would never see a slow connection through.
+    opening: Mutex<Option<Opening>>,
+}
+
+type Opening = watch::Receiver<Option<Result<Arc<Link>, zk::Error>>>;
+
+/// The shortest that a server with its own default `tickTime` of 2 s grants.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
+
+impl Session {
+    /// Connects to an ensemble by its addresses, `host:port,host:port`, with `/path` at the end for a
+    /// root other than `/`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] for addresses that cannot be used; [`ErrorKind::Unreachable`] or
+    /// [`ErrorKind::Timeout`] when no server begins a session within twice the session timeout.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn open(addresses: &str) -> Result<Self, Error> {
+        let session = Self::open_lazy(addresses)?;
+        session.link().await?;
+        Ok(session)
+    }
+
+    /// Like [`open`](Self::open), but connects with the first request: for services that must start
+    /// while ZooKeeper is down.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] for addresses that are empty.
+    pub fn open_lazy(addresses: &str) -> Result<Self, Error> {
+        Self::from_connector(addresses, zk::Client::connector())
+    }
+
+    /// Like [`open_lazy`](Self::open_lazy), with a connector of one's own: for an ensemble that wants
+    /// credentials or TLS. The session timeout is set [here](Self::session_timeout), not there.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open_lazy`](Self::open_lazy).
+    pub fn from_connector(addresses: &str, connector: zk::Connector) -> Result<Self, Error> {
+        if addresses.is_empty() {
+            return Err(ErrorKind::Config.into());
+        }
+        Ok(Self::new(addresses.into(), connector, SESSION_TIMEOUT))
+    }
+
+    /// How long the ensemble keeps the session, and all its locks, of a process that it does not hear;
+    /// and how long one call may take. Default 4 s. The servers bring it within 2 and 20 of their
+    /// `tickTime`. Shorten it, and the servers' `tickTime`, for locks that are free soon after a crash;
+    /// lengthen it where pauses of the process or of the network end leases too often.
+    ///
+    /// Begins a session apart from that of earlier clones, with the first request.
+    pub fn session_timeout(self, timeout: Duration) -> Self {
+        Self::new(self.inner.addresses.clone(), self.inner.connector.clone(), timeout)
+    }
+
+    fn new(addresses: String, connector: zk::Connector, timeout: Duration) -> Self {
+        // Eagerly: an ensemble of which no server listens is told at once, not after the timeout.
+        let connector = connector.with_session_timeout(timeout).with_fail_eagerly();
+        Self { inner: Arc::new(Inner { addresses, connector, timeout, opening: Mutex::default() }) }
+    }
+
+    /// How long one call may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.inner.timeout
+    }
+
+    /// Whether there is a session, and a connection right now.
+    pub(crate) fn is_connected(&self) -> bool {
+        let opening = self.inner.opening.lock();
+        let opened = opening.as_ref().map(|opening| opening.borrow());
+        opened.is_some_and(|opened| matches!(&*opened, Some(Ok(link)) if link.is_connected()))
+    }
+
+    /// The session, which is begun if there is none.
+    pub(crate) async fn link(&self) -> Result<Arc<Link>, Error> {
+        let mut opening = self.opening();
+        match opening.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(Ok(link))) => Ok(link.clone()),
+            Ok(Some(Err(error))) => Err(typed(error.clone())),
+            // The runtime of whoever asked first is gone; the next call tries again.
+            Ok(None) | Err(_) => Err(ErrorKind::Unreachable.into()),
+        }
+    }
+
+    fn opening(&self) -> Opening {
+        let mut slot = self.inner.opening.lock();
+        if let Some(opening) = slot.as_ref().filter(|opening| is_of_use(opening)) {
+            return opening.clone();
+        }
+        let (opened, opening) = watch::channel(None);
+        let inner = self.inner.clone();
+        tokio::spawn(async move { opened.send_replace(Some(inner.connect().await)) });
+        *slot = Some(opening.clone());
+        opening
+    }
+}
+
+fn is_of_use(opening: &Opening) -> bool {
+    match &*opening.borrow() {
+        Some(Ok(link)) => !link.is_over(),
+        Some(Err(_)) => false,
+        None => opening.has_changed().is_ok(),
+    }
+}
+
+impl Inner {
+    async fn connect(&self) -> Result<Arc<Link>, zk::Error> {
+        let asked = Instant::now();
+        let connecting = self.connector.clone().connect(&self.addresses);
+        match tokio::time::timeout(2 * self.timeout, connecting).await {
+            Ok(client) => Ok(Link::new(client?, asked)),
+            Err(_) => Err(zk::Error::Timeout),
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("connected", &self.is_connected())
+            .field("timeout", &self.inner.timeout)
+            .finish()
+    }
+}
+
+pub(crate) fn typed(error: zk::Error) -> Error {
+    use zk::Error as Zk;
+    let kind = match &error {
+        Zk::BadArguments(_) => ErrorKind::Config,
+        // What we ask for is created on the way: only the root of the addresses can be missing.
+        Zk::NoNode => ErrorKind::Config,
+        Zk::NoHosts | Zk::ConnectionLoss | Zk::SessionExpired | Zk::SessionMoved => {
+            ErrorKind::Unreachable
+        }
+        Zk::ClientClosed | Zk::Custom(_) => ErrorKind::Unreachable,
+        Zk::Timeout => ErrorKind::Timeout,
+        // Its text can hold a path, and with it a name.
+        Zk::UnexpectedError(_) => return ErrorKind::Refused.into(),
+        _ => ErrorKind::Refused,
+    };
+    Error::new(kind, error)
+}
