@@ -86,7 +86,7 @@ impl Lease {
 
     /// Until when the lease holds if it is not renewed.
     pub fn expires_at(&self) -> Instant {
-        self.inner.grip.belief.0.borrow().until
+        self.inner.grip.belief.0.borrow().end()
     }
 
     /// Whether the lease can no longer be believed.
@@ -291,13 +291,37 @@ pub struct Belief(Arc<watch::Sender<State>>);
 #[derive(Clone, Copy)]
 struct State {
     until: Instant,
+    /// Until when the session that it depends on can be believed.
+    bound: Option<Instant>,
     ended: bool,
+}
+
+impl State {
+    fn end(&self) -> Instant {
+        self.bound.map_or(self.until, |bound| bound.min(self.until))
+    }
+
+    fn is_over(&self) -> bool {
+        self.ended || self.end() <= Instant::now()
+    }
 }
 
 impl Belief {
     /// A lease that holds until then: the moment before the system was asked, and the ttl.
     pub fn until(until: Instant) -> Self {
-        Self(Arc::new(watch::Sender::new(State { until, ended: false })))
+        Self(Arc::new(watch::Sender::new(State { until, bound: None, ended: false })))
+    }
+
+    /// For a lease that depends on a session: it can be believed until then at most, whatever its ttl. To
+    /// be called again whenever the session was heard of.
+    pub fn bound(&self, until: Instant) {
+        self.0.send_if_modified(|state| {
+            // One that was over has been lost, whether somebody saw it or not.
+            let over = state.is_over();
+            state.ended |= over;
+            state.bound = Some(until);
+            true
+        });
     }
 
     /// The lease can no longer be believed. For good.
@@ -318,7 +342,7 @@ impl Belief {
                 tokio::select! {
                     // Never an error: `belief` is a sender.
                     _ = changes.changed() => {}
-                    () = tokio::time::sleep_until(state.until) => {
+                    () = tokio::time::sleep_until(state.end()) => {
                         if belief.is_over() {
                             return belief.end();
                         }
@@ -330,15 +354,14 @@ impl Belief {
 
     /// Whether the lease can no longer be believed.
     pub fn is_over(&self) -> bool {
-        let state = self.0.borrow();
-        state.ended || state.until <= Instant::now()
+        self.0.borrow().is_over()
     }
 
     /// Whether the lease was still believed, and holds until then now.
     fn extend(&self, until: Instant) -> bool {
         let mut extended = false;
         self.0.send_if_modified(|state| {
-            extended = !state.ended && state.until > Instant::now();
+            extended = !state.is_over();
             if extended {
                 state.until = until;
             }

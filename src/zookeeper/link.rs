@@ -24,7 +24,7 @@ use tokio::{runtime::Handle, sync::watch, time::Instant};
 use zookeeper_client as zk;
 
 use super::typed;
-use crate::lock::{Error, ErrorKind};
+use crate::lock::{Belief, Error, ErrorKind};
 
 pub(crate) struct Link {
     client: zk::Client,
@@ -73,18 +73,25 @@ impl Link {
         self.client.state().is_terminated()
     }
 
-    /// Ends when the session is over or in doubt.
-    pub(crate) fn doubt(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+    /// Tells a lease for how long the session can be believed, again and again. Ends with the session.
+    pub(crate) fn vouch(
+        &self,
+        belief: Belief,
+    ) -> impl Future<Output = ()> + Send + 'static + use<> {
         let mut pulses = self.pulse.subscribe();
         let patience = self.timeout() * 2 / 3;
+        // Once here: the first bound must be there before somebody believes the lease.
+        let mut pulse = *pulses.borrow_and_update();
+        if let Pulse::Heard(at) = pulse {
+            belief.bound(at + patience);
+        }
         async move {
-            loop {
-                let Pulse::Heard(at) = *pulses.borrow_and_update() else { return };
-                tokio::select! {
-                    biased;
-                    changed = pulses.changed() => if changed.is_err() { return },
-                    () = tokio::time::sleep_until(at + patience) => return,
+            while let Pulse::Heard(at) = pulse {
+                belief.bound(at + patience);
+                if pulses.changed().await.is_err() {
+                    return;
                 }
+                pulse = *pulses.borrow_and_update();
             }
         }
     }

@@ -1,4 +1,9 @@
-use std::{future::pending, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::{Future, pending},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::Mutex;
 use zookeeper_client as zk;
@@ -23,7 +28,9 @@ impl Grasp {
         let (link, path) = (claim.link().clone(), Arc::from(claim.path()));
         let grasp = Self { link, path, claim: Arc::new(Mutex::new(Some(claim))) };
         let (link, path, claim) = (grasp.link.clone(), grasp.path.clone(), grasp.claim.clone());
-        grasp.link.runtime().spawn(async move { guard(&link, &path, &belief, &claim).await });
+        let session = link.vouch(belief.clone());
+        let guarding = async move { guard(&link, &path, session, &belief, &claim).await };
+        grasp.link.runtime().spawn(guarding);
         grasp
     }
 }
@@ -46,12 +53,18 @@ impl Hold for Grasp {
 
 /// Ends the belief when the node or the session is gone or in doubt; and deletes the node at the end of
 /// the belief, which a holder who does not renew it would otherwise keep.
-async fn guard(link: &Link, path: &str, belief: &Belief, claim: &Mutex<Option<Claim>>) {
+async fn guard(
+    link: &Link,
+    path: &str,
+    session: impl Future<Output = ()>,
+    belief: &Belief,
+    claim: &Mutex<Option<Claim>>,
+) {
     // Dropped last: a watch that is dropped before it was triggered costs a request to remove it.
     let mut gone = pin!(gone(link, path));
     tokio::select! {
         () = belief.over() => {}
-        () = link.doubt() => {}
+        () = session => {}
         () = &mut gone => {}
     }
     belief.end();
@@ -67,7 +80,7 @@ async fn gone(link: &Link, path: &str) {
             Ok((None, _)) => return,
             Ok((Some(_), watcher)) => drop(watcher.changed().await),
             Err(zk::Error::ConnectionLoss) => {}
-            // The session's end is told by its `doubt`.
+            // The session's end is told by its `vouch`.
             Err(_) => pending().await,
         }
     }

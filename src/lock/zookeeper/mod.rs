@@ -34,9 +34,7 @@ use crate::zookeeper::{Link, Session, typed};
 /// 2/3 of the session timeout. The locks of a process that crashes, is cut off or stands still are free
 /// a session timeout after it was last heard, whatever their ttl. The ttl is kept by the holder: at
 /// [`Lease::expires_at`] of a lease that is not renewed its process deletes the node, which takes one
-/// request. Does *not* promise that a process that stood still for longer than the session timeout, and
-/// less than the ttl, knows with its first instruction: [`Lease::lost`] ends as soon as its runtime
-/// runs again. And it is slow: every grant and every release is a write that a majority of the ensemble
+/// request. It is slow: every grant and every release is a write that a majority of the ensemble
 /// puts on disk.
 ///
 /// - A lease is lost when its session is, or has not been heard of for 2/3 of its timeout (the ensemble
