@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 mod servers;
 
 mod contract;
+mod stores;
 
 type Tier = Redis<String, Json>;
 
@@ -119,6 +120,27 @@ fn main() -> ExitCode {
         leases_expire_unless_renewed,
         every_watcher_hears_what_happened,
         a_dropped_call_leaves_a_consistent_store,
+    );
+    macro_rules! stamp_stores {
+        ($($test:ident),* $(,)?) => {$(
+            trials.push(trial(concat!("memory_store::", stringify!($test)), || {
+                let store = store::Memory::with(1000, Clock::system());
+                stores::$test(store).boxed_local()
+            }));
+            let on = servers.clone();
+            trials.push(trial(concat!("redis_store::", stringify!($test)), move || {
+                let url = on.redis();
+                async move {
+                    stores::$test(store::Redis::<String, Json>::new(open(&url).await, Json)).await
+                }
+                .boxed_local()
+            }));
+        )*};
+    }
+    stamp_stores!(
+        a_stale_fencing_token_is_refused,
+        only_the_open_load_writes,
+        a_load_that_begins_again_is_the_same,
     );
     trials.extend([
         trial("redis::a_frozen_or_dead_server_ends_every_call_in_time", || {

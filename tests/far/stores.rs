@@ -1,0 +1,104 @@
+//! The clauses of `cattleguard::store` that the contract of the far tier cannot see through a lock.
+
+use std::{sync::Arc, time::Duration};
+
+use cattleguard::{
+    Entry, Version,
+    far::{Commit, Put, Record, Renewal},
+    store::{Begin, Store},
+};
+
+use crate::contract::{LONG, fresh_name};
+
+fn record(store: &impl Store<String>, value: &str, version: u64, ttl: Duration) -> Record<String> {
+    let until = store.clock().now().after(ttl);
+    let entry = Arc::new(Entry::new(Some(value.to_owned()), Version::new(version), until));
+    Record { entry, version: Some(Version::new(version)), ttl, retention: LONG }
+}
+
+fn stale(store: &impl Store<String>, value: &str, version: u64) -> Record<String> {
+    record(store, value, version, Duration::from_millis(1))
+}
+
+async fn begun(store: &impl Store<String>, name: &str, fence: u64) -> bool {
+    // What was written stale is stale a moment later.
+    loop {
+        match store.begin(name, fence).await.expect("an answer") {
+            Begin::Begun { .. } => return true,
+            Begin::Fenced => return false,
+            Begin::Hit(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    }
+}
+
+/// Clauses 1 and 4.
+pub async fn a_stale_fencing_token_is_refused(store: impl Store<String>) {
+    for fence in [2, 1 << 32, (1 << 53) + 1, 1 << 63, u64::MAX - 1] {
+        // While another load is open.
+        let name = fresh_name();
+        assert!(begun(&store, &name, fence).await);
+        assert!(!begun(&store, &name, fence - 1).await, "{fence}");
+        let late = store.commit(&name, fence - 1, stale(&store, "late", 9)).await;
+        assert!(matches!(late, Ok(Commit::Lost)), "{late:?}");
+        // When it has written.
+        let stored = store.commit(&name, fence, stale(&store, "current", 5)).await;
+        assert!(matches!(stored, Ok(Commit::Stored(_))), "{stored:?}");
+        assert!(!begun(&store, &name, fence - 1).await, "{fence}");
+        let late = store.commit(&name, fence - 1, stale(&store, "late", 9)).await;
+        assert!(matches!(late, Ok(Commit::Lost)), "{late:?}");
+        // When it was revoked, by an invalidation or by a put.
+        assert!(begun(&store, &name, fence).await);
+        store.invalidate(&name, None, LONG).await.expect("an invalidation");
+        assert!(!begun(&store, &name, fence - 1).await, "{fence}");
+        assert!(!begun(&store, &name, fence).await, "the load that was revoked: {fence}");
+        assert!(begun(&store, &name, fence + 1).await, "the next one: {fence}");
+        let put = store.put(&name, stale(&store, "put", 6)).await;
+        assert!(matches!(put, Ok(Put::Stored(_))), "{put:?}");
+        assert!(!begun(&store, &name, fence).await, "{fence}");
+    }
+}
+
+/// Clauses 2 and 5.
+pub async fn only_the_open_load_writes(store: impl Store<String>) {
+    let name = fresh_name();
+    let refused = store.commit(&name, 1, record(&store, "never begun", 1, LONG)).await;
+    assert!(matches!(refused, Ok(Commit::Lost)), "{refused:?}");
+    for revoke in ["invalidate", "put", "overtake", "end"] {
+        let name = fresh_name();
+        assert!(begun(&store, &name, 7).await);
+        assert_eq!(store.check(&name, 7).await.expect("an answer"), Renewal::Renewed);
+        match revoke {
+            "invalidate" => store.invalidate(&name, None, LONG).await.expect("an answer"),
+            "put" => drop(store.put(&name, stale(&store, "put", 1)).await.expect("an answer")),
+            "overtake" => assert!(begun(&store, &name, 8).await),
+            _ => store.end(&name, 7).await.expect("an answer"),
+        }
+        assert_eq!(store.check(&name, 7).await.expect("an answer"), Renewal::Lost, "{revoke}");
+        let refused = store.commit(&name, 7, record(&store, "late", 9, LONG)).await;
+        assert!(matches!(refused, Ok(Commit::Lost)), "{revoke}: {refused:?}");
+        store.end(&name, 7).await.expect("an answer");
+        if revoke == "overtake" {
+            let stored = store.commit(&name, 8, record(&store, "next", 1, LONG)).await;
+            assert!(matches!(stored, Ok(Commit::Stored(_))), "{stored:?}");
+        }
+    }
+}
+
+/// Clauses 6 and 7.
+pub async fn a_load_that_begins_again_is_the_same(store: impl Store<String>) {
+    let name = fresh_name();
+    store.invalidate(&name, Some(Version::new(4)), LONG).await.expect("an invalidation");
+    for _ in 0..2 {
+        let begin = store.begin(&name, 3).await.expect("an answer");
+        assert!(matches!(begin, Begin::Begun { minimum } if minimum == Version::new(4)));
+    }
+    let older = store.commit(&name, 3, record(&store, "older", 3, LONG)).await;
+    assert!(matches!(older, Ok(Commit::Older { minimum }) if minimum == Version::new(4)));
+    assert!(begun(&store, &name, 3).await);
+    let stored = store.commit(&name, 3, record(&store, "fresh", 4, LONG)).await;
+    assert!(matches!(stored, Ok(Commit::Stored(_))), "{stored:?}");
+    let hit = store.begin(&name, 4).await.expect("an answer");
+    assert!(
+        matches!(hit, Begin::Hit(entry) if entry.value().is_some_and(|value| value == "fresh"))
+    );
+}
