@@ -64,6 +64,10 @@ pub(crate) struct Connections<DB: Server> {
 const MAX: usize = 32;
 const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long past the deadline to expect the server's word that it has passed, before the connection is
+/// given up. A new one costs more.
+pub(crate) const LAST_WORD: Duration = Duration::from_millis(50);
+
 impl<DB: Server> Connections<DB> {
     pub(crate) fn new(options: Options<DB>) -> Self {
         // A statement that waits for a lock is slow by design.
@@ -80,6 +84,10 @@ impl<DB: Server> Connections<DB> {
     pub(crate) fn within(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
+    }
+
+    pub(crate) fn options(&self) -> &Options<DB> {
+        &self.options
     }
 
     pub(crate) fn timeout(&self) -> Duration {
@@ -186,9 +194,11 @@ impl<DB: Server> Link<DB> {
         self.object.as_mut().is_some_and(|session| !std::mem::replace(&mut session.set_up, true))
     }
 
-    /// Whether a failure says no more than that the connection was old.
-    pub(crate) fn had_died(&self, failure: &Failure) -> bool {
-        self.reused && failure.kind() == ErrorKind::Unreachable
+    /// Whether an answer says no more than that the connection had died in the pool. Then the statement
+    /// is for a [new one](Connections::new_link).
+    pub(crate) fn had_died<T>(&self, answer: &Result<T, Failure>) -> bool {
+        let unreachable = |failure: &Failure| failure.kind() == ErrorKind::Unreachable;
+        self.reused && answer.as_ref().is_err_and(unreachable)
     }
 
     /// Ends the server's session, now.

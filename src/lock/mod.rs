@@ -52,6 +52,8 @@ mod queue;
 mod redis;
 mod reentrant;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
+mod row;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod session;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
@@ -59,11 +61,7 @@ mod zookeeper;
 #[cfg(feature = "mysql")]
 pub use self::mysql::MysqlSession;
 #[cfg(feature = "postgres")]
-pub use self::postgres::PostgresSession;
-#[cfg(feature = "redis")]
-pub use self::redis::{Redis, RedisQuorum};
-#[cfg(feature = "zookeeper")]
-pub use self::zookeeper::Zookeeper;
+pub use self::postgres::{PostgresRow, PostgresSession};
 pub use self::{
     any::AnyLock,
     lease::{Belief, Hold, Lease},

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{Attempt, Belief, Error, ErrorKind, Hold, Lease, Renewal, queue::Queue};
-use crate::sql::{Connections, Failure, Link, Server};
+use crate::sql::{Connections, Failure, LAST_WORD, Link, Server};
 
 /// The statements.
 pub(super) trait Locks: Server {
@@ -40,9 +40,6 @@ pub(super) struct Sessions<DB: Server> {
     queue: Arc<Queue>,
 }
 
-/// How long past the deadline to expect the server's word that it has passed, before the connection is
-/// given up. A new one costs more.
-pub(super) const LAST_WORD: Duration = Duration::from_millis(50);
 /// When nothing tells how long the holder will be.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -74,11 +71,14 @@ impl<DB: Locks> Sessions<DB> {
         ttl: Duration,
         wait: Option<Instant>,
     ) -> Result<Option<Lease>, Error> {
-        let until = wait.unwrap_or_else(|| Instant::now() + self.connections.timeout());
+        let until = match wait {
+            Some(deadline) => deadline + LAST_WORD,
+            None => Instant::now() + self.connections.timeout(),
+        };
         let mut link = self.connections.link(until).await?;
         let mut asked = Instant::now();
         let mut answer = lock_on(&mut link, name, ttl, wait).await;
-        if answer.as_ref().is_err_and(|failure| link.had_died(failure)) {
+        if link.had_died(&answer) {
             link = self.connections.new_link(until).await?;
             asked = Instant::now();
             answer = lock_on(&mut link, name, ttl, wait).await;

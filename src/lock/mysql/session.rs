@@ -6,10 +6,10 @@ use tokio::time::Instant;
 use crate::{
     lock::{
         Attempt, Error, Lease, Lock,
-        session::{LAST_WORD, Locks, Sessions},
+        session::{Locks, Sessions},
     },
     mysql::Connections,
-    sql::{Failure, Link},
+    sql::{Failure, LAST_WORD, Link},
 };
 
 /// A lock on MariaDB or MySQL that belongs to a session: `GET_LOCK`. The quickest, and fair.

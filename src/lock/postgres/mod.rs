@@ -6,9 +6,11 @@ use sqlx::Postgres;
 
 use crate::sql::{Failure, Link};
 
+mod listener;
+mod row;
 mod session;
 
-pub use self::session::PostgresSession;
+pub use self::{row::PostgresRow, session::PostgresSession};
 
 /// Fencing tokens of all names: one sequence, so that they grow whatever becomes of a name's row.
 const CREATE_SEQUENCE: &str = "CREATE SEQUENCE IF NOT EXISTS cattleguard_fence";
@@ -18,11 +20,14 @@ const MISSING: &[&str] = &["42P01"];
 
 /// Made on first use only: most users of a database may not create, and then it is there.
 async fn create_sequence(link: &mut Link<Postgres>) -> Result<(), Failure> {
-    match link.execute(sqlx::query(CREATE_SEQUENCE)).await {
-        Ok(_) => Ok(()),
-        // Another was faster: the two of them met in the catalogue.
+    already_there(link.execute(sqlx::query(CREATE_SEQUENCE)).await.map(drop))
+}
+
+/// `IF NOT EXISTS` looks before it writes: two at once meet in the catalogue.
+fn already_there(created: Result<(), Failure>) -> Result<(), Failure> {
+    match created {
         Err(failure) if failure.is(&["23505", "42P07", "42710"]) => Ok(()),
-        Err(failure) => Err(failure),
+        created => created,
     }
 }
 

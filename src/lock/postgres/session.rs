@@ -7,10 +7,10 @@ use super::{MISSING, create_sequence, millis};
 use crate::{
     lock::{
         Attempt, Error, ErrorKind, Lease, Lock,
-        session::{LAST_WORD, Locks, Sessions},
+        session::{Locks, Sessions},
     },
     postgres::Connections,
-    sql::{Failure, Link},
+    sql::{Failure, LAST_WORD, Link},
 };
 
 /// A lock on PostgreSQL (14 or later) that belongs to a session: an advisory lock. The quickest, and
