@@ -62,6 +62,10 @@ mod zookeeper;
 pub use self::mysql::MysqlSession;
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresRow, PostgresSession};
+#[cfg(feature = "redis")]
+pub use self::redis::{Redis, RedisQuorum};
+#[cfg(feature = "zookeeper")]
+pub use self::zookeeper::Zookeeper;
 pub use self::{
     any::AnyLock,
     lease::{Belief, Hold, Lease},
