@@ -1,0 +1,137 @@
+//! Redis, alone and as a cluster.
+
+use std::fs;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::process::{Process, READY_WITHIN, ask, folder, poll};
+
+/// One Redis server without persistence.
+pub struct Redis {
+    process: Process, // dropped before its folder
+    config: Option<String>,
+    args: Vec<String>,
+    dir: TempDir,
+}
+
+impl Redis {
+    pub fn start() -> Result<Self, String> {
+        Self::start_with(&[])
+    }
+
+    /// `args` come after the default options and override them; `--port` must stay.
+    pub fn start_with(args: &[&str]) -> Result<Self, String> {
+        Self::launch(None, args.iter().map(ToString::to_string).collect(), None)
+    }
+
+    /// For what has no option: the server reads `config` from a file, and may rewrite that.
+    pub(super) fn start_from(config: String, args: &[&str]) -> Result<Self, String> {
+        Self::launch(Some(config), args.iter().map(ToString::to_string).collect(), None)
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.process.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.process.port
+    }
+
+    /// 0 once killed.
+    pub fn pid(&self) -> u32 {
+        self.process.pid
+    }
+
+    /// SIGKILL, then wait; a second call does nothing.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Same port, new folder: the data is gone, and a cluster node forgets its cluster.
+    pub fn restart(&mut self) -> Result<(), String> {
+        self.kill();
+        *self = Self::launch(self.config.clone(), self.args.clone(), Some(self.process.port))?;
+        Ok(())
+    }
+
+    pub fn freeze(&self) {
+        self.process.freeze();
+    }
+
+    pub fn thaw(&self) {
+        self.process.thaw();
+    }
+
+    fn launch(
+        config: Option<String>,
+        args: Vec<String>,
+        port: Option<u16>,
+    ) -> Result<Self, String> {
+        let dir = folder()?;
+        let file = dir.path().join("redis.conf");
+        if let Some(config) = &config {
+            fs::write(&file, config).map_err(|e| format!("cannot write {file:?}: {e}"))?;
+        }
+        let command = |port| {
+            let options = format!("--port {port} --bind 127.0.0.1 --appendonly no --daemonize no");
+            let mut command = Command::new("redis-server");
+            command.args(config.as_ref().map(|_| &file));
+            command.args(options.split(' ')).args(["--save", ""]);
+            command.arg("--dir").arg(dir.path()).args(&args);
+            Ok(command)
+        };
+        // The pid tells it from a stranger that took the port first; one with a password is up too.
+        let ready = |process: &Process| {
+            let reply = ask_redis(process.port, "PING\r\nINFO server");
+            let own = reply.contains(&format!("process_id:{}\r", process.pid));
+            reply.starts_with("+PONG") && own || reply.starts_with("-NOAUTH")
+        };
+        let process = Process::serve(command, port, &dir.path().join("log"), ready)?;
+        Ok(Self { process, config, args, dir })
+    }
+}
+
+/// Three primaries (the first three nodes) with one replica each.
+pub struct RedisCluster {
+    pub nodes: Vec<Redis>,
+}
+
+impl RedisCluster {
+    /// Returns once every node sees all slots served and every replica follows its primary.
+    pub fn start() -> Result<Self, String> {
+        // Without the last option a replica waits 5 s before it copies its primary.
+        let options = "--cluster-enabled yes --cluster-config-file nodes.conf \
+            --cluster-node-timeout 1000 --repl-diskless-sync-delay 0";
+        let options: Vec<&str> = options.split(' ').collect();
+        let nodes = (0..6).map(|_| Redis::start_with(&options));
+        let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
+        let mut create = Command::new("redis-cli");
+        create.args(["--cluster", "create", "--cluster-yes"]);
+        create.args(["--cluster-replicas", "1"]);
+        let address = |node: &Redis| format!("127.0.0.1:{}", node.port());
+        create.args(nodes.iter().map(address));
+        Process::run(create, &nodes[0].dir.path().join("create.log"))?;
+
+        let joined = |node: &Redis| {
+            let reply = ask_redis(node.port(), "CLUSTER INFO\r\nINFO replication");
+            let has = |line: &str| reply.contains(&format!("{line}\r"));
+            let knows_all = has("cluster_slots_ok:16384") && has("cluster_known_nodes:6");
+            let linked = has("connected_slaves:1") || has("master_link_status:up");
+            has("cluster_state:ok") && knows_all && linked
+        };
+        poll(READY_WITHIN, || nodes.iter().all(joined).then_some(()))
+            .ok_or("the Redis cluster was not ready in time; retry on a less busy machine")?;
+        Ok(Self { nodes })
+    }
+
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(Redis::url).collect()
+    }
+}
+
+/// The replies to inline commands, none from a server that is down. QUIT makes the server close, so
+/// the end needs no parsing; a sentinel does not know it, and closes at the end of our side.
+pub fn ask_redis(port: u16, commands: &str) -> String {
+    ask(port, &format!("{commands}\r\nQUIT\r\n")).unwrap_or_default()
+}
