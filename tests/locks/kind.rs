@@ -5,7 +5,9 @@ use std::{any::Any, time::Duration};
 
 use cattleguard::{
     lock::{self, AnyLock, Error},
+    mysql, postgres,
     redis::Connection,
+    zookeeper,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +39,26 @@ impl Kind {
                 let urls: Vec<_> = three.iter().map(servers::Redis::url).collect();
                 (urls.join(","), Box::new(three))
             }
+            "redis-sentinel" => {
+                let group = servers::RedisSentinel::start()?;
+                (group.sentinel_urls().join(","), Box::new(group))
+            }
+            "postgres" | "postgres-row" => {
+                let postgres = servers::Postgres::start()?;
+                (postgres.url(), Box::new(postgres))
+            }
+            "mysql" | "mysql-row" => {
+                let mariadb = servers::MariaDb::start()?;
+                (mariadb.url(), Box::new(mariadb))
+            }
+            "zookeeper" => {
+                let zookeeper = servers::Zookeeper::start()?;
+                (zookeeper.address(), Box::new(zookeeper))
+            }
+            "zookeeper-3" => {
+                let ensemble = servers::Zookeeper::start_ensemble()?;
+                (ensemble.addresses(), Box::new(ensemble))
+            }
             other => return Err(format!("there is no lock named {other}")),
         };
         Ok((Self::new(name, &address), running))
@@ -62,6 +84,10 @@ impl Kind {
             Ok::<_, Error>(Connection::open(url).await?.timeout(Duration::from_secs(2)))
         };
         let address = self.address();
+        // Of two cores, which the servers share.
+        let patient = Duration::from_secs(5);
+        let postgres = |url| Ok::<_, Error>(postgres::Connections::open(url)?.timeout(patient));
+        let mysql = |url| Ok::<_, Error>(mysql::Connections::open(url)?.timeout(patient));
         Ok(match self.name() {
             "memory" => {
                 static ONE: std::sync::LazyLock<lock::Memory> =
@@ -91,6 +117,19 @@ impl Kind {
                     servers.push(connection.timeout(Duration::from_millis(200)));
                 }
                 AnyLock::new(lock::RedisQuorum::new(servers)?)
+            }
+            "postgres" => AnyLock::new(lock::PostgresSession::new(postgres(address)?)),
+            "postgres-row" => {
+                let lock = lock::PostgresRow::new(postgres(address)?);
+                lock.create_table().await?;
+                AnyLock::new(lock)
+            }
+            "mysql" => AnyLock::new(lock::MysqlSession::new(mysql(address)?)),
+            "zookeeper" | "zookeeper-3" => {
+                // Short, so that tests of its end are; the default is 4 s.
+                let session = zookeeper::Session::open_lazy(address)?;
+                let session = session.session_timeout(Duration::from_secs(2));
+                AnyLock::new(lock::Zookeeper::new(session))
             }
             other => panic!("no such lock: {other}"),
         })

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 mod servers;
 
 mod contract;
+mod faults;
 mod kind;
 mod processes;
 mod worker;
@@ -53,12 +54,17 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime"));
 
 /// How often a release races a wait, by what a round costs.
-const KINDS: [(&str, u32); 5] = [
+const KINDS: [(&str, u32); 10] = [
     ("memory", 3000),
     ("redis", 3000),
     ("redis-pool", 300),
     ("redis-cluster", 300),
+    ("redis-sentinel", 100),
     ("redis-quorum", 100),
+    ("postgres", 3000),
+    ("postgres-row", 3000),
+    ("mysql", 3000),
+    ("zookeeper", 3000),
 ];
 
 fn main() -> ExitCode {
@@ -107,6 +113,22 @@ fn main() -> ExitCode {
             contract::no_wake_up_is_lost(on.kind(kind), rounds).boxed_local()
         }));
     }
+
+    macro_rules! faults {
+        ($($test:ident),* $(,)?) => {$(
+            trials.push(trial(concat!("faults::", stringify!($test)), || {
+                faults::$test().boxed_local()
+            }));
+        )*};
+    }
+    faults!(
+        a_cut_connection_loses_the_lease,
+        a_session_ended_by_the_server_frees_its_locks,
+        an_ensemble_goes_on_without_one_node,
+        a_failover_leads_to_the_new_primary,
+        a_quorum_needs_most_of_its_servers,
+        a_frozen_server_ends_every_call_in_time,
+    );
 
     let conclusion = libtest_mimic::run(&arguments, trials);
     // `exit` would skip destructors and leave the servers running.

@@ -1,0 +1,187 @@
+//! Servers that die, freeze and are cut off, each with its own.
+
+use std::time::Duration;
+
+use cattleguard::{
+    lock::{AnyLock, ErrorKind, Lease, Lock},
+    redis::Connection,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{
+    contract::{PATIENCE, TTL, fresh_name, granted, soon},
+    kind::Kind,
+    servers::{MariaDb, Postgres, Proxy, Redis, RedisSentinel, Zookeeper},
+};
+
+/// The ttl of a lease that is kept, and shall be lost.
+const KEPT: Duration = Duration::from_millis(900);
+
+async fn open(kind: &str, address: &str) -> AnyLock {
+    Kind::new(kind, address).open().await.expect("a lock")
+}
+
+async fn kept(lock: &AnyLock) -> Lease {
+    let lease = granted(lock, &fresh_name(), KEPT).await.expect("a free name");
+    lease.keep();
+    assert!(timeout(KEPT * 2, lease.lost()).await.is_err(), "kept while all is well");
+    lease
+}
+
+async fn lost_within(lease: &Lease, limit: Duration) {
+    let begin = Instant::now();
+    timeout(PATIENCE, lease.lost()).await.expect("lost");
+    assert!(begin.elapsed() < limit, "{:?}", begin.elapsed());
+}
+
+fn url(scheme_and_user: &str, port: u16, path: &str) -> String {
+    format!("{scheme_and_user}127.0.0.1:{port}/{path}")
+}
+
+/// Clause 6, and clause 9 behind a dead server. One address per system.
+pub async fn a_cut_connection_loses_the_lease() {
+    let (redis, postgres) =
+        (Redis::start().expect("a Redis"), Postgres::start().expect("a server"));
+    let (mariadb, zookeeper) =
+        (MariaDb::start().expect("a server"), Zookeeper::start().expect("a server"));
+    let systems = [
+        ("redis", redis.port(), "redis://", ""),
+        ("postgres", postgres.port(), "postgres://postgres@", "postgres"),
+        ("postgres-row", postgres.port(), "postgres://postgres@", "postgres"),
+        ("mysql", mariadb.port(), "mysql://root@", "test"),
+        ("zookeeper", zookeeper.port(), "", ""),
+    ];
+    for (kind, port, scheme, path) in systems {
+        for fault in ["cut", "stalled"] {
+            let proxy = Proxy::start(port).expect("a proxy");
+            let way = url(scheme, proxy.port(), path);
+            let lock = open(kind, way.trim_end_matches('/')).await;
+            let lease = kept(&lock).await;
+            match fault {
+                "cut" => proxy.cut(),
+                _ => proxy.stall(),
+            }
+            // Its end, and what a busy machine adds; ZooKeeper's session timeout is longer.
+            lost_within(&lease, KEPT + Duration::from_millis(1500)).await;
+            let begin = Instant::now();
+            let error =
+                lock.try_acquire(&fresh_name(), TTL).await.expect_err("no way to the server");
+            let kinds = [ErrorKind::Unreachable, ErrorKind::Timeout];
+            assert!(kinds.contains(&error.kind()), "{kind}, {fault}: {error:?}");
+            assert!(begin.elapsed() < Duration::from_secs(8), "{kind}, {fault}");
+            // The way is free again, and the lock with it.
+            proxy.resume();
+            let deadline = soon();
+            loop {
+                match lock.acquire(lease.name(), TTL, deadline).await {
+                    Ok(_) => break,
+                    Err(error) => assert!(Instant::now() < deadline, "{kind}, {fault}: {error:?}"),
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// Clauses 6 and 8: the administrator ends the session.
+pub async fn a_session_ended_by_the_server_frees_its_locks() {
+    let postgres = Postgres::start().expect("a server");
+    let (lock, other) =
+        (open("postgres", &postgres.url()).await, open("postgres", &postgres.url()).await);
+    let lease = kept(&lock).await;
+    let mut admin = <sqlx::PgConnection as sqlx::Connection>::connect(&postgres.url())
+        .await
+        .expect("a connection");
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory'";
+    sqlx::query(end).execute(&mut admin).await.expect("an answer");
+    let begin = Instant::now();
+    let next = other.acquire(lease.name(), TTL, soon()).await.expect("freed at once");
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    lost_within(&lease, KEPT).await;
+    assert!(next.fence() > lease.fence());
+}
+
+/// A majority of an ensemble goes on, and so do its leases.
+pub async fn an_ensemble_goes_on_without_one_node() {
+    let mut ensemble = Zookeeper::start_ensemble().expect("an ensemble");
+    let (lock, other) = (
+        open("zookeeper-3", &ensemble.addresses()).await,
+        open("zookeeper-3", &ensemble.addresses()).await,
+    );
+    let name = fresh_name();
+    let lease = granted(&lock, &name, TTL).await.expect("a free name");
+    // The leader, which is the worst.
+    let leader = ensemble.nodes.iter().position(|node| node.mode().as_deref() == Some("leader"));
+    ensemble.nodes[leader.expect("a leader")].kill();
+    let begin = Instant::now();
+    let next = loop {
+        match other.try_acquire(&fresh_name(), TTL).await {
+            Ok(_) => break begin.elapsed(),
+            Err(error) => assert!(begin.elapsed() < PATIENCE, "{error:?}"),
+        }
+    };
+    assert!(next < Duration::from_secs(10), "{next:?}");
+    // Either way nobody else was let in meanwhile while it was believed.
+    if lease.is_lost() {
+        let next = other.acquire(&name, TTL, soon()).await.expect("the lock");
+        assert!(next.fence() > lease.fence());
+    } else {
+        assert!(granted(&other, &name, TTL).await.is_none());
+        lease.release().await.expect("a release");
+        let _ = granted(&other, &name, TTL).await.expect("free");
+    }
+}
+
+/// What Sentinel promises: the lock can be had again, at the new primary.
+pub async fn a_failover_leads_to_the_new_primary() {
+    let mut group = RedisSentinel::start().expect("a group");
+    let lock = open("redis-sentinel", &group.sentinel_urls().join(",")).await;
+    let lease = kept(&lock).await;
+    group.primary.kill();
+    let begin = Instant::now();
+    let deadline = begin + PATIENCE;
+    loop {
+        match lock.acquire(&fresh_name(), TTL, deadline).await {
+            Ok(_) => break,
+            Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    // Kept or lost, but not forgotten: a renewal at the new primary tells.
+    match lease.renew().await {
+        Ok(()) => assert!(!lease.is_lost()),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Lost, "{error:?}"),
+    }
+}
+
+/// A majority of servers goes on without one, and stops without two.
+pub async fn a_quorum_needs_most_of_its_servers() {
+    let mut servers: Vec<Redis> = (0..3).map(|_| Redis::start().expect("a Redis")).collect();
+    let urls: Vec<_> = servers.iter().map(Redis::url).collect();
+    let (lock, other) =
+        (open("redis-quorum", &urls.join(",")).await, open("redis-quorum", &urls.join(",")).await);
+    servers[0].kill();
+    let lease = kept(&lock).await;
+    assert!(granted(&other, lease.name(), TTL).await.is_none());
+    servers[1].kill();
+    lost_within(&lease, KEPT + Duration::from_secs(1)).await;
+    let error = other.try_acquire(lease.name(), TTL).await.expect_err("a minority");
+    let kinds = [ErrorKind::Unreachable, ErrorKind::Timeout];
+    assert!(kinds.contains(&error.kind()), "{error:?}");
+}
+
+/// Clauses 6 and 9: a server that stands still.
+pub async fn a_frozen_server_ends_every_call_in_time() {
+    let redis = Redis::start().expect("a Redis");
+    let link = Connection::open(&redis.url()).await.expect("a connection");
+    let lock = AnyLock::new(cattleguard::lock::Redis::new(link));
+    let lease = kept(&lock).await;
+    redis.freeze();
+    let begin = Instant::now();
+    let late = lock.try_acquire(&fresh_name(), TTL).await.expect_err("no answer");
+    assert_eq!(late.kind(), ErrorKind::Timeout, "{late:?}");
+    assert!(begin.elapsed() < Duration::from_secs(1), "the far timeout is 50 ms");
+    lost_within(&lease, KEPT + Duration::from_millis(500)).await;
+    redis.thaw();
+}
