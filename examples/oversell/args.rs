@@ -14,7 +14,7 @@ use crate::lock::Kind;
 #[derive(Parser, Clone, Debug)]
 #[command(name = "oversell", version)]
 pub struct Args {
-    /// Which locks: `all` that have a server here, `none`, or some of memory, redis, postgres,
+    /// Which locks: `all`, `none`, or some of memory, redis, postgres,
     /// postgres-row, mysql, mysql-row and zookeeper, separated by commas
     #[arg(long, default_value = "all")]
     pub lock: Locks,
@@ -56,8 +56,6 @@ impl Args {
 #[derive(Clone, Debug)]
 pub struct Locks {
     pub kinds: Vec<Kind>,
-    /// Not named one by one: those that cannot be had are left out.
-    pub all: bool,
 }
 
 impl FromStr for Locks {
@@ -65,8 +63,8 @@ impl FromStr for Locks {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "all" => return Ok(Self { kinds: Kind::ALL.to_vec(), all: true }),
-            "none" => return Ok(Self { kinds: Vec::new(), all: false }),
+            "all" => return Ok(Self { kinds: Kind::ALL.to_vec() }),
+            "none" => return Ok(Self { kinds: Vec::new() }),
             _ => {}
         }
         let mut kinds = Vec::new();
@@ -79,7 +77,7 @@ impl FromStr for Locks {
                 kinds.push(kind);
             }
         }
-        Ok(Self { kinds, all: false })
+        Ok(Self { kinds })
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use cattleguard::lock::{self, AnyLock};
+use cattleguard::lock::{self, AnyLock, Lock};
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, Stop, args::Args, chain, servers, shop};
+use crate::{Stop, args::Args, chain, kind, servers, shop};
 
 /// A lock by the system that grants it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -54,30 +54,17 @@ impl Kind {
     }
 
     /// The lock itself. Called once in every process.
-    pub async fn open(self, at: &Addresses) -> Result<AnyLock, Failure> {
+    pub async fn open(self, at: &Addresses) -> Result<AnyLock, lock::Error> {
+        let address = match self {
+            Self::Memory => Some(String::new()),
+            Self::Redis => at.redis.clone(),
+            Self::Postgres | Self::PostgresRow => Some(at.database.clone()),
+            Self::Mysql | Self::MysqlRow => at.mysql.clone(),
+            Self::Zookeeper => at.zookeeper.clone(),
+        };
         // An address is there for each lock that `Systems::start` went through.
-        let _ = at;
-        match self {
-            Self::Memory => Ok(AnyLock::new(lock::Memory::new())),
-            // TO FILL IN, here, in `Systems::prepare` and in `Systems::start`.
-            Self::Redis => Err(NOT_YET.into()),
-            Self::Postgres => Err(NOT_YET.into()),
-            Self::PostgresRow => Err(NOT_YET.into()),
-            Self::Mysql => Err(NOT_YET.into()),
-            Self::MysqlRow => Err(NOT_YET.into()),
-            Self::Zookeeper => Err(NOT_YET.into()),
-        }
+        kind::Kind::new(self.name(), &address.unwrap_or_default()).open().await
     }
-}
-
-const NOT_YET: &str = "not in this version of the library";
-
-/// Why a lock cannot be tried.
-pub enum Unusable {
-    /// Its server cannot be started: most often it is not installed.
-    NoServer(String),
-    /// The server is there, and the lock cannot be opened.
-    NoLock(String),
 }
 
 /// Where the systems are. Empty: not needed.
@@ -97,6 +84,8 @@ const OPEN: Duration = Duration::from_secs(10);
 pub struct Systems {
     pub addresses: Addresses,
     redis: Option<servers::Redis>,
+    mariadb: Option<servers::MariaDb>,
+    zookeeper: Option<servers::Zookeeper>,
     _postgres: Option<servers::Postgres>,
 }
 
@@ -119,27 +108,28 @@ impl Systems {
             mysql: args.mysql_url.clone(),
             zookeeper: args.zookeeper_address.clone(),
         };
-        Ok(Self { addresses, redis: None, _postgres: postgres })
+        let (redis, mariadb, zookeeper) = (None, None, None);
+        Ok(Self { addresses, redis, mariadb, zookeeper, _postgres: postgres })
     }
 
     /// Starts what the lock needs and opens it once, so that a wrong address or a missing program
     /// is known before anything is measured.
-    pub async fn prepare(&mut self, kind: Kind) -> Result<(), Unusable> {
-        // TO FILL IN: goes when `Kind::open` knows them all.
-        if kind != Kind::Memory {
-            return Err(Unusable::NoServer(NOT_YET.to_owned()));
-        }
-        self.start(kind).await.map_err(Unusable::NoServer)?;
-        let opening = tokio::time::timeout(OPEN, kind.open(&self.addresses));
-        let why = match opening.await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => chain(&*error),
+    pub async fn prepare(&mut self, kind: Kind) -> Result<(), String> {
+        self.start(kind).await?;
+        // Opening alone may reach nobody yet.
+        let trying = async {
+            let lock = kind.open(&self.addresses).await?;
+            lock.try_acquire("a first try", OPEN).await.map(drop)
+        };
+        let why = match tokio::time::timeout(OPEN, trying).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => chain(&error),
             Err(_) => format!("no answer within {OPEN:?}"),
         };
-        Err(Unusable::NoLock(match kind.option() {
+        Err(match kind.option() {
             Some(option) => format!("{why}; {option} says where it is"),
             None => why,
-        }))
+        })
     }
 
     async fn start(&mut self, kind: Kind) -> Result<(), String> {
@@ -149,10 +139,16 @@ impl Systems {
                 self.addresses.redis = Some(redis.url());
                 self.redis = Some(redis);
             }
-            // TO FILL IN: `servers::MariaDb` for both mysql locks, `servers::Zookeeper`; each with a
-            // field above that keeps it alive.
-            Kind::Mysql | Kind::MysqlRow if self.addresses.mysql.is_none() => {}
-            Kind::Zookeeper if self.addresses.zookeeper.is_none() => {}
+            Kind::Mysql | Kind::MysqlRow if self.addresses.mysql.is_none() => {
+                let mariadb = started(servers::MariaDb::start).await?;
+                self.addresses.mysql = Some(mariadb.url());
+                self.mariadb = Some(mariadb);
+            }
+            Kind::Zookeeper if self.addresses.zookeeper.is_none() => {
+                let zookeeper = started(servers::Zookeeper::start).await?;
+                self.addresses.zookeeper = Some(zookeeper.address());
+                self.zookeeper = Some(zookeeper);
+            }
             // In the process, or in the shop's own database, or somewhere that was given.
             _ => {}
         }

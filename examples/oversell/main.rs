@@ -23,7 +23,7 @@ use crate::{
     args::Args,
     buyer::Setup,
     fleet::Fleet,
-    lock::{Kind, Systems, Unusable},
+    lock::{Kind, Systems},
     shop::{Method, Shop},
     table::{Row, Told},
 };
@@ -31,6 +31,8 @@ use crate::{
 mod args;
 mod buyer;
 mod fleet;
+#[path = "../../tests/locks/kind.rs"]
+mod kind;
 mod lock;
 #[path = "../../tests/servers/mod.rs"]
 mod servers;
@@ -142,17 +144,10 @@ async fn interrupted() {
 /// All methods and both stories. What went otherwise than it must.
 async fn run(args: &Args, schema: &str) -> Result<Vec<String>, Stop> {
     let mut systems = Systems::with_shop(args, schema).await?;
-    let mut kinds = Vec::new();
-    let mut left_out = Vec::new();
-    for &kind in &args.lock.kinds {
-        match systems.prepare(kind).await {
-            Ok(()) => kinds.push(kind),
-            // Who asks for all means: all that this machine has a server for.
-            Err(Unusable::NoServer(why)) if args.lock.all => left_out.push((kind, why)),
-            Err(Unusable::NoServer(why) | Unusable::NoLock(why)) => {
-                return Err(Stop::BadInput(format!("the {} lock: {why}", kind.name())));
-            }
-        }
+    let kinds = &args.lock.kinds;
+    for &kind in kinds {
+        let ready = systems.prepare(kind).await;
+        ready.map_err(|why| Stop::BadInput(format!("the {} lock: {why}", kind.name())))?;
     }
     let shop = Shop::open(&systems.addresses.database, 1).await?;
 
@@ -168,7 +163,7 @@ async fn run(args: &Args, schema: &str) -> Result<Vec<String>, Stop> {
         rows.push(sell(args, &systems, &shop, schema, method).await?);
     }
     let mut told = vec![Told::mail(None, stories::mail(&systems, &shop, schema, None).await?)];
-    for &kind in &kinds {
+    for &kind in kinds {
         say(&format!("the stories under the {} lock …", kind.name()));
         told.push(Told::mail(
             Some(kind),
@@ -179,9 +174,6 @@ async fn run(args: &Args, schema: &str) -> Result<Vec<String>, Stop> {
     say("");
 
     writeln!(out, "{}\n{}", table::table(&rows), table::stories(&told))?;
-    for (kind, why) in left_out {
-        writeln!(out, "Left out: the {} lock: {why}", kind.name())?;
-    }
     let of_rows = rows.iter().filter_map(|row| row.problem(args.stock));
     Ok(of_rows.chain(told.iter().filter_map(Told::problem)).collect())
 }
