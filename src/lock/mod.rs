@@ -11,6 +11,23 @@
 //!
 //! [1]: https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html
 //!
+//! # Which one
+//!
+//! | | exclusive | freed when its holder dies or is cut off | highly available | served in order | a waiter is woken by | one turn, to Redis |
+//! |---|---|---|---|---|---|---|
+//! | [`Memory`] | in this process | with the process; ttl | – | yes | the release | – |
+//! | `Redis` | until a failover loses the lease | ttl | Sentinel, Cluster, with that loss | yes, among processes | a message to the next alone | 1 |
+//! | `RedisQuorum` | while most servers keep their data | ttl | most of the servers | no | looking again, 5 to 100 ms | 0.4 |
+//! | `PostgresSession` | until a failover | at once when the server sees it; ttl when frozen | by the database's failover | yes | the server | 0.9 |
+//! | `PostgresRow` | yes, with synchronous replication | ttl | by the database's failover | no | `NOTIFY` | 0.3 |
+//! | `MysqlSession` | until a failover | at once when the server sees it; ttl, in whole seconds, when frozen | by the database's failover | yes | the server | 1.5 |
+//! | `MysqlRow` | yes, with synchronous replication | ttl | by the database's failover | no | looking again, 5 to 100 ms | 0.4 |
+//! | `Zookeeper` | yes | session timeout | most of an ensemble | yes | a watch on the one before | 0.15 |
+//!
+//! None is reentrant by itself; [`Reentrant`] makes each of them so, and [`acquire_many`] takes several names
+//! without deadlocks. The last column is the `locks` bench on one machine: see the README. All but
+//! [`Memory`] are behind a feature.
+//!
 //! # The contract
 //!
 //! Every implementer MUST:
