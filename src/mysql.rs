@@ -42,7 +42,7 @@ impl Connections {
         match url.parse() {
             Ok(options) => Ok(Self::with(options)),
             // Without the cause, which may quote the URL.
-            Err(_) => Err(Failure::config().into()),
+            Err(_) => Err(Failure::config("the URL cannot be used").into()),
         }
     }
 

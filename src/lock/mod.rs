@@ -76,7 +76,7 @@ mod session;
 mod zookeeper;
 
 #[cfg(feature = "mysql")]
-pub use self::mysql::MysqlSession;
+pub use self::mysql::{MysqlRow, MysqlSession};
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresRow, PostgresSession};
 #[cfg(feature = "redis")]

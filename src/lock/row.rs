@@ -109,6 +109,7 @@ impl<R: Rows> RowLocks<R> {
         &self.inner.connections
     }
 
+    #[cfg(feature = "postgres")] // Transactions wait in it, too.
     pub(super) fn queue(&self) -> &Queue {
         &self.inner.queue
     }
@@ -130,9 +131,8 @@ impl<R: Rows> RowLocks<R> {
             if let Some(wait) = &mut wait {
                 wait.mark();
             }
-            let until = deadline + LAST_WORD;
-            let attempt = self.inner.attempt(name, token, ttl, until);
-            let remaining = match timeout_at(until, attempt).await {
+            let attempt = self.inner.attempt(name, token, ttl, deadline);
+            let remaining = match timeout_at(deadline + LAST_WORD, attempt).await {
                 Ok(Ok(Attempt::Granted(lease))) => return Ok(lease),
                 Ok(Ok(Attempt::Held { remaining })) => remaining,
                 Ok(Err(error)) => return Err(error),

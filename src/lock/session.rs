@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{Attempt, Belief, Error, ErrorKind, Hold, Lease, Renewal, queue::Queue};
-use crate::sql::{Connections, Failure, LAST_WORD, Link, Server};
+use crate::sql::{Connections, Failure, Link, Server};
 
 /// The statements.
 pub(super) trait Locks: Server {
@@ -71,10 +71,7 @@ impl<DB: Locks> Sessions<DB> {
         ttl: Duration,
         wait: Option<Instant>,
     ) -> Result<Option<Lease>, Error> {
-        let until = match wait {
-            Some(deadline) => deadline + LAST_WORD,
-            None => Instant::now() + self.connections.timeout(),
-        };
+        let until = wait.unwrap_or_else(|| Instant::now() + self.connections.timeout());
         let mut link = self.connections.link(until).await?;
         let mut asked = Instant::now();
         let mut answer = lock_on(&mut link, name, ttl, wait).await;
@@ -90,7 +87,7 @@ impl<DB: Locks> Sessions<DB> {
         // the socket while this process was stopped.
         if asked.elapsed() > ttl / 16 {
             asked = Instant::now();
-            DB::renew(&mut link).await?;
+            DB::renew(&mut link).await.inspect_err(|_| link.close())?;
         }
         let belief = Belief::until(asked + ttl);
         Ok(Some(Lease::new(name, fence, ttl, belief, Held { link, name: name.into() })))

@@ -1,5 +1,6 @@
 //! Locks on MariaDB or MySQL.
 
+mod row;
 mod session;
 
-pub use self::session::MysqlSession;
+pub use self::{row::MysqlRow, session::MysqlSession};

@@ -90,7 +90,7 @@ impl Locks for MySql {
     ) -> Result<Option<u64>, Failure> {
         let seconds = seconds(ttl).max(1);
         if seconds > YEAR {
-            return Err(Failure::ttl());
+            return Err(Failure::config("the ttl is too long"));
         }
         let (rest, until) = match wait {
             None => (Duration::ZERO, None),

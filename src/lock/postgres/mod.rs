@@ -9,6 +9,7 @@ use crate::sql::{Failure, Link};
 mod listener;
 mod row;
 mod session;
+mod transaction;
 
 pub use self::{row::PostgresRow, session::PostgresSession};
 
@@ -36,6 +37,6 @@ fn millis(duration: Duration) -> Result<String, Failure> {
     let millis = duration.as_nanos().div_ceil(1_000_000).max(1);
     match i32::try_from(millis) {
         Ok(millis) => Ok(millis.to_string()),
-        Err(_) => Err(Failure::ttl()),
+        Err(_) => Err(Failure::config("the ttl is too long")),
     }
 }

@@ -1,21 +1,20 @@
 use std::{fmt::Write, time::Duration};
 
-use sqlx::{Executor, PgConnection, Postgres, Row, postgres::PgRow};
-use tokio::time::{Instant, timeout_at};
+use sqlx::{Postgres, Row, postgres::PgRow};
+use tokio::time::Instant;
 
 use super::{
     MISSING, already_there, create_sequence,
     listener::{CHANNEL, Listener, Waiter, message},
-    millis,
 };
 use crate::{
     far::Token,
     lock::{
-        Attempt, Error, ErrorKind, Lease, Lock,
-        row::{LOST_RACE, RowLocks, Rows, Taken, Wait},
+        Attempt, Error, Lease, Lock,
+        row::{LOST_RACE, RowLocks, Rows, Taken},
     },
     postgres::Connections,
-    sql::{Failure, LAST_WORD, Link},
+    sql::{Failure, Link},
 };
 
 /// A lock on PostgreSQL that is a row in a table: who holds the name until when, by the server's clock.
@@ -71,10 +70,11 @@ use crate::{
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Refused`] also when the table is not there, [`ErrorKind::Config`] for a name with a zero
-/// byte or too long; [`ErrorKind::Timeout`] also when no connection is free.
+/// [`Refused`](crate::lock::ErrorKind::Refused) also when the table is not there,
+/// [`Config`](crate::lock::ErrorKind::Config) for a name with a zero byte or too long;
+/// [`Timeout`](crate::lock::ErrorKind::Timeout) also when no connection is free.
 #[derive(Clone)]
-pub struct PostgresRow(RowLocks<Table>);
+pub struct PostgresRow(pub(super) RowLocks<Table>);
 
 impl PostgresRow {
     /// A lock over these connections, in the table `cattleguard_lock`.
@@ -98,81 +98,13 @@ impl PostgresRow {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Refused`] when it may not, or when the server cannot be asked.
+    /// [`Refused`](crate::lock::ErrorKind::Refused) when it may not, or when the server cannot be asked.
     pub async fn create_table(&self) -> Result<(), Error> {
         let connections = self.0.connections();
         let mut link = connections.link(Instant::now() + connections.timeout()).await?;
         let create = sqlx::query(&self.0.rows().statements.create);
         already_there(link.execute(create).await.map(drop))?;
         Ok(create_sequence(&mut link).await?)
-    }
-
-    /// The lock on `name` for a transaction of the caller's: waits until it is free, and holds it until the
-    /// transaction ends. Returns the fencing token.
-    ///
-    /// It is the same lock: it waits for leases, and leases for it. Nothing renews it and nothing ends it
-    /// but the transaction, which the server rolls back when its connection is lost. Needs the isolation
-    /// level `READ COMMITTED` (the default), and the table in that transaction's database.
-    ///
-    /// ```no_run
-    /// # async fn pay(lock: cattleguard::lock::PostgresRow, mut connection: sqlx::PgConnection)
-    /// # -> Result<(), Box<dyn std::error::Error>> {
-    /// use std::time::Duration;
-    /// use sqlx::Connection;
-    /// use tokio::time::Instant;
-    ///
-    /// let mut transaction = connection.begin().await?;
-    /// let deadline = Instant::now() + Duration::from_secs(1);
-    /// let fence = lock.lock_in(&mut transaction, "account", deadline).await?;
-    /// // … what must not be done twice at a time …
-    /// transaction.commit().await?;
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Cancel safety
-    ///
-    /// When the future is dropped, the transaction may hold the lock, and has a savepoint
-    /// `cattleguard` more: roll it back.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Held`] at the deadline, and the transaction is as before; [`ErrorKind::Refused`]
-    /// outside of a transaction. After [`ErrorKind::Timeout`] and [`ErrorKind::Unreachable`] roll it back.
-    pub async fn lock_in(
-        &self,
-        transaction: &mut PgConnection,
-        name: &str,
-        deadline: Instant,
-    ) -> Result<u64, Error> {
-        let _turn = self.0.queue().turn(name, deadline).await?;
-        let table = self.0.rows();
-        let mut wait: Option<Waiter> = None;
-        loop {
-            if let Some(wait) = &mut wait {
-                wait.mark();
-            }
-            let rest = match table.take_in(transaction, name, deadline).await {
-                Ok(Taken::Granted(fence)) => return Ok(fence),
-                Ok(Taken::Held { rest }) => rest,
-                Err(failure) if failure.is(MISSING) && wait.is_none() => {
-                    // Not in the caller's transaction, which may be long.
-                    let until = deadline + LAST_WORD;
-                    let mut link = self.0.connections().link(until).await?;
-                    create_sequence(&mut link).await?;
-                    Duration::ZERO
-                }
-                Err(failure) => return Err(failure.into()),
-            };
-            let pause = async {
-                match &mut wait {
-                    Some(wait) => wait.pause(rest).await,
-                    none => none.insert(table.listener.wait(name, deadline).await).mark(),
-                }
-            };
-            if timeout_at(deadline, pause).await.is_err() {
-                return Err(ErrorKind::Held.into());
-            }
-        }
     }
 }
 
@@ -186,14 +118,14 @@ impl Lock for PostgresRow {
     }
 }
 
-struct Table {
-    statements: Statements,
-    listener: Listener,
+pub(super) struct Table {
+    pub(super) statements: Statements,
+    pub(super) listener: Listener,
 }
 
-struct Statements {
+pub(super) struct Statements {
     create: String,
-    take: String,
+    pub(super) take: String,
     renew: String,
     release: String,
     sweep: String,
@@ -308,56 +240,7 @@ impl Rows for Table {
     }
 }
 
-impl Table {
-    /// One attempt inside of a transaction, which is as before unless it was granted.
-    ///
-    /// The row is written as one that has expired: what keeps others away is its lock, and with the
-    /// commit it is free. The message about that is sent by the commit.
-    async fn take_in(
-        &self,
-        transaction: &mut PgConnection,
-        name: &str,
-        deadline: Instant,
-    ) -> Result<Taken, Failure> {
-        let until = deadline + LAST_WORD;
-        let rest =
-            deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(3600));
-        let (token, rest) = (Token::random(), millis(rest)?);
-        let begin = "SAVEPOINT cattleguard; SELECT current_setting('lock_timeout')";
-        let begin = transaction.fetch_one(begin);
-        let lock_timeout: String = within(until, begin).await?.try_get(0)?;
-
-        let take = sqlx::query(&self.statements.take).bind(name).bind(&token.as_bytes()[..]);
-        let take = take.bind(0.0_f64).bind(&rest).fetch_optional(&mut *transaction);
-        let answer = taken(within(until, take).await);
-        let end = match &answer {
-            Ok(Taken::Granted(_)) => format!(
-                "RELEASE SAVEPOINT cattleguard; SELECT pg_notify('{CHANNEL}', '{}'), \
-                 set_config('lock_timeout', '{lock_timeout}', true)",
-                message(name)
-            ),
-            // Also a row that was locked on the way to finding it held is let go.
-            Ok(Taken::Held { .. }) | Err(Failure::Server { .. }) => {
-                "ROLLBACK TO SAVEPOINT cattleguard; RELEASE SAVEPOINT cattleguard".into()
-            }
-            Err(_) => return answer,
-        };
-        within(until, transaction.execute(end.as_str())).await?;
-        answer
-    }
-}
-
-async fn within<T>(
-    until: Instant,
-    work: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, Failure> {
-    match timeout_at(until, work).await {
-        Ok(done) => done.map_err(Failure::of::<Postgres>),
-        Err(_) => Err(Failure::Timeout),
-    }
-}
-
-fn taken(answer: Result<Option<PgRow>, Failure>) -> Result<Taken, Failure> {
+pub(super) fn taken(answer: Result<Option<PgRow>, Failure>) -> Result<Taken, Failure> {
     let row = match answer {
         Ok(row) => row,
         // A transaction has the row.

@@ -6,7 +6,7 @@
 //! is ever still running on it. One that died in the pool is noticed by the next statement, which is
 //! then repeated on a new one.
 
-use std::{borrow::Cow, error, fmt, io, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use deadpool::managed::{
     self, Metrics, Object, Pool, PoolConfig, PoolError, QueueMode, RecycleResult, Timeouts,
@@ -16,7 +16,11 @@ use sqlx::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use crate::lock::{Error, ErrorKind};
+use crate::lock::ErrorKind;
+
+mod failure;
+
+pub(crate) use self::failure::Failure;
 
 type Options<DB> = <<DB as Database>::Connection as sqlx::Connection>::Options;
 
@@ -86,6 +90,7 @@ impl<DB: Server> Connections<DB> {
         self
     }
 
+    #[cfg(feature = "postgres")] // For a connection that listens.
     pub(crate) fn options(&self) -> &Options<DB> {
         &self.options
     }
@@ -257,99 +262,5 @@ impl<DB: Server> managed::Manager for Manager<DB> {
 
     async fn recycle(&self, _: &mut Session<DB>, _: &Metrics) -> RecycleResult<Failure> {
         Ok(())
-    }
-}
-
-/// Why a statement has no answer that can be used. Shows no names, no address and no password.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// No answer in time, or no connection was free.
-    Timeout,
-    /// The connection was given up earlier.
-    Closed,
-    /// The connection cannot be made, or broke.
-    Broken(io::Error),
-    /// The server's answer is an error.
-    Server {
-        code: String,
-        kind: ErrorKind,
-    },
-    Driver {
-        why: &'static str,
-        kind: ErrorKind,
-    },
-}
-
-impl Failure {
-    pub(crate) fn of<DB: Server>(error: sqlx::Error) -> Self {
-        use sqlx::Error as Sql;
-        match error {
-            Sql::Io(error) => Self::Broken(error),
-            Sql::Database(error) => {
-                let code = DB::code(&*error).into_owned();
-                Self::Server { kind: DB::kind(&code), code }
-            }
-            Sql::Configuration(_) => Self::config(),
-            Sql::Tls(_) => Self::Driver { why: "no TLS connection", kind: ErrorKind::Unreachable },
-            Sql::Protocol(_) => {
-                Self::Driver { why: "an answer broke the protocol", kind: ErrorKind::Unreachable }
-            }
-            _ => Self::Driver { why: "an answer of another shape", kind: ErrorKind::Refused },
-        }
-    }
-
-    pub(crate) fn config() -> Self {
-        Self::Driver { why: "the URL cannot be used", kind: ErrorKind::Config }
-    }
-
-    pub(crate) fn ttl() -> Self {
-        Self::Driver { why: "the ttl is too long", kind: ErrorKind::Config }
-    }
-
-    pub(crate) fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Timeout => ErrorKind::Timeout,
-            Self::Closed | Self::Broken(_) => ErrorKind::Unreachable,
-            Self::Server { kind, .. } | Self::Driver { kind, .. } => *kind,
-        }
-    }
-
-    /// Whether this is the server's answer of one of these codes.
-    pub(crate) fn is(&self, codes: &[&str]) -> bool {
-        matches!(self, Self::Server { code, .. } if codes.contains(&code.as_str()))
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Timeout => f.write_str("no answer, or no free connection, in time"),
-            Self::Closed => f.write_str("the connection was closed"),
-            Self::Broken(_) => f.write_str("the connection failed"),
-            Self::Server { code, .. } => write!(f, "the server answered with error {code}"),
-            Self::Driver { why, .. } => f.write_str(why),
-        }
-    }
-}
-
-impl error::Error for Failure {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match self {
-            Self::Broken(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl From<sqlx::Error> for Failure {
-    /// For what is no answer of the server: a column of another type.
-    fn from(_: sqlx::Error) -> Self {
-        Self::Driver { why: "an answer of another shape", kind: ErrorKind::Refused }
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        Self::new(failure.kind(), failure)
     }
 }
