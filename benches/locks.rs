@@ -74,7 +74,17 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-const KINDS: [&str; 3] = ["memory", "redis", "redis-quorum"];
+const KINDS: [&str; 9] = [
+    "memory",
+    "redis",
+    "redis-quorum",
+    "postgres",
+    "postgres-row",
+    "mysql",
+    "mysql-row",
+    "zookeeper",
+    "zookeeper-3",
+];
 
 struct Figures {
     /// Turns a second of one client.

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
@@ -168,7 +169,7 @@ where
         match &committed {
             Ok(Commit::Stored(entry)) => {
                 let event = Event::Committed { name, version: entry.version() };
-                futures::join!(inner.tell(event), free(load.lease));
+                join(inner.tell(event), free(load.lease)).await;
             }
             Ok(_) => inner.free(load.lease).await,
             // It may have been carried out; the guard releases.
@@ -181,8 +182,7 @@ where
         let inner = &self.inner;
         let Some(load) = inner.held.get(token) else { return Ok(Renewal::Lost) };
         let fence = load.lease.fence();
-        let (renewed, open) =
-            futures::join!(load.lease.renew_for(ttl), inner.store.check(name, fence));
+        let (renewed, open) = join(load.lease.renew_for(ttl), inner.store.check(name, fence)).await;
         let renewed = match renewed {
             Ok(()) => open?,
             Err(error) if error.kind() == lock::ErrorKind::Lost => Renewal::Lost,

@@ -125,6 +125,8 @@ impl<R: Rows> RowLocks<R> {
         deadline: Instant,
     ) -> Result<Lease, Error> {
         let _turn = self.inner.queue.turn(name, deadline).await?;
+        // One that has passed leaves time to be told so.
+        let deadline = deadline.max(Instant::now());
         let token = Token::random();
         let mut wait: Option<R::Wait> = None;
         loop {

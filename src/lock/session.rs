@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{Attempt, Belief, Error, ErrorKind, Hold, Lease, Renewal, queue::Queue};
-use crate::sql::{Connections, Failure, Link, Server};
+use crate::sql::{Connections, Failure, LAST_WORD, Link, Server};
 
 /// The statements.
 pub(super) trait Locks: Server {
@@ -25,8 +25,11 @@ pub(super) trait Locks: Server {
         wait: Option<Instant>,
     ) -> impl Future<Output = Result<Option<u64>, Failure>> + Send;
 
-    /// Makes the session younger.
-    fn renew(link: &mut Link<Self>) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Makes the session younger, and its end that of a lease of this ttl.
+    fn renew(
+        link: &mut Link<Self>,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Frees the lock, and lets the session be idle in the pool.
     fn unlock(
@@ -62,6 +65,8 @@ impl<DB: Locks> Sessions<DB> {
         deadline: Instant,
     ) -> Result<Lease, Error> {
         let _turn = self.queue.turn(name, deadline).await?;
+        // One that has passed leaves time to be told so.
+        let deadline = deadline.max(Instant::now());
         self.lock(name, ttl, Some(deadline)).await?.ok_or_else(|| ErrorKind::Held.into())
     }
 
@@ -71,7 +76,10 @@ impl<DB: Locks> Sessions<DB> {
         ttl: Duration,
         wait: Option<Instant>,
     ) -> Result<Option<Lease>, Error> {
-        let until = wait.unwrap_or_else(|| Instant::now() + self.connections.timeout());
+        let until = match wait {
+            None => Instant::now() + self.connections.timeout(),
+            Some(deadline) => deadline + LAST_WORD,
+        };
         let mut link = self.connections.link(until).await?;
         let mut asked = Instant::now();
         let mut answer = lock_on(&mut link, name, ttl, wait).await;
@@ -87,7 +95,7 @@ impl<DB: Locks> Sessions<DB> {
         // the socket while this process was stopped.
         if asked.elapsed() > ttl / 16 {
             asked = Instant::now();
-            DB::renew(&mut link).await.inspect_err(|_| link.close())?;
+            DB::renew(&mut link, ttl).await.inspect_err(|_| link.close())?;
         }
         let belief = Belief::until(asked + ttl);
         Ok(Some(Lease::new(name, fence, ttl, belief, Held { link, name: name.into() })))
@@ -118,8 +126,8 @@ struct Held<DB: Server> {
 }
 
 impl<DB: Locks> Hold for Held<DB> {
-    async fn renew(&mut self, _: Duration) -> Result<Renewal, Error> {
-        Ok(match DB::renew(&mut self.link).await {
+    async fn renew(&mut self, ttl: Duration) -> Result<Renewal, Error> {
+        Ok(match DB::renew(&mut self.link, ttl).await {
             Ok(()) => Renewal::Renewed,
             // Also when there was no answer in time: the connection cannot be used any further, and
             // the lock with it.

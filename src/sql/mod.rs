@@ -11,9 +11,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 use deadpool::managed::{
     self, Metrics, Object, Pool, PoolConfig, PoolError, QueueMode, RecycleResult, Timeouts,
 };
-use sqlx::{
-    ConnectOptions as _, Connection as _, Database, Execute, Executor, error::DatabaseError,
-};
+use sqlx::{ConnectOptions as _, Database, Execute, Executor, error::DatabaseError};
 use tokio::time::{Instant, timeout_at};
 
 use crate::lock::ErrorKind;
@@ -184,13 +182,6 @@ impl<DB: Server> Link<DB> {
         let until = Instant::now() + self.timeout;
         let connection = self.begin()?;
         let answer = timeout_at(until, connection.executor().execute(statement)).await;
-        self.end(answer)
-    }
-
-    /// Asks the server for no more than an answer, which makes its session younger.
-    pub(crate) async fn ping(&mut self) -> Result<(), Failure> {
-        let until = Instant::now() + self.timeout;
-        let answer = timeout_at(until, self.begin()?.ping()).await;
         self.end(answer)
     }
 

@@ -175,9 +175,10 @@ pub async fn a_deadline_ends_the_wait(kind: Kind) {
     let late = other.acquire(&name, TTL, deadline).await.expect_err("held by another");
     assert_eq!(late.kind(), ErrorKind::Held, "{late:?}");
     assert!(Instant::now() >= deadline && begin.elapsed() < SOON, "{:?}", begin.elapsed());
-    // One that has passed already.
+    // One that has passed already, which leaves a slow server no time to tell why.
     let late = other.acquire(&name, TTL, begin).await.expect_err("held by another");
-    assert_eq!(late.kind(), ErrorKind::Held, "{late:?}");
+    assert!(matches!(late.kind(), ErrorKind::Held | ErrorKind::Timeout), "{late:?}");
+    assert!(begin.elapsed() < SOON * 2, "{:?}", begin.elapsed());
 }
 
 /// Clause 7: a release races a wait.

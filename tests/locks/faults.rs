@@ -49,6 +49,7 @@ pub async fn a_cut_connection_loses_the_lease() {
         ("postgres", postgres.port(), "postgres://postgres@", "postgres"),
         ("postgres-row", postgres.port(), "postgres://postgres@", "postgres"),
         ("mysql", mariadb.port(), "mysql://root@", "test"),
+        ("mysql-row", mariadb.port(), "mysql://root@", "test"),
         ("zookeeper", zookeeper.port(), "", ""),
     ];
     for (kind, port, scheme, path) in systems {

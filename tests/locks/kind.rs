@@ -125,6 +125,11 @@ impl Kind {
                 AnyLock::new(lock)
             }
             "mysql" => AnyLock::new(lock::MysqlSession::new(mysql(address)?)),
+            "mysql-row" => {
+                let lock = lock::MysqlRow::new(mysql(address)?);
+                lock.create_table().await?;
+                AnyLock::new(lock)
+            }
             "zookeeper" | "zookeeper-3" => {
                 // Short, so that tests of its end are; the default is 4 s.
                 let session = zookeeper::Session::open_lazy(address)?;

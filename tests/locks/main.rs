@@ -54,7 +54,7 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime"));
 
 /// How often a release races a wait, by what a round costs.
-const KINDS: [(&str, u32); 10] = [
+const KINDS: [(&str, u32); 11] = [
     ("memory", 3000),
     ("redis", 3000),
     ("redis-pool", 300),
@@ -64,6 +64,7 @@ const KINDS: [(&str, u32); 10] = [
     ("postgres", 3000),
     ("postgres-row", 3000),
     ("mysql", 3000),
+    ("mysql-row", 300),
     ("zookeeper", 3000),
 ];
 

@@ -88,10 +88,7 @@ impl Locks for MySql {
         ttl: Duration,
         wait: Option<Instant>,
     ) -> Result<Option<u64>, Failure> {
-        let seconds = seconds(ttl).max(1);
-        if seconds > YEAR {
-            return Err(Failure::config("the ttl is too long"));
-        }
+        let seconds = whole_seconds(ttl)?;
         let (rest, until) = match wait {
             None => (Duration::ZERO, None),
             Some(deadline) => {
@@ -128,8 +125,9 @@ impl Locks for MySql {
         }
     }
 
-    async fn renew(link: &mut Link<Self>) -> Result<(), Failure> {
-        link.ping().await
+    async fn renew(link: &mut Link<Self>, ttl: Duration) -> Result<(), Failure> {
+        let statement = format!("SET SESSION wait_timeout = {}", whole_seconds(ttl)?);
+        link.execute(sqlx::raw_sql(&statement)).await.map(drop)
     }
 
     async fn unlock(link: &mut Link<Self>, name: &str) -> Result<(), Failure> {
@@ -151,6 +149,14 @@ fn lock_name(name: &str) -> String {
     }
     expression.push_str("', 256), 40))");
     expression
+}
+
+/// What `wait_timeout` can express.
+fn whole_seconds(ttl: Duration) -> Result<u64, Failure> {
+    match seconds(ttl).max(1) {
+        seconds if seconds <= YEAR => Ok(seconds),
+        _ => Err(Failure::config("the ttl is too long")),
+    }
 }
 
 fn seconds(duration: Duration) -> u64 {

@@ -90,6 +90,7 @@ const LOCK: &str = "SELECT CASE \
     WHEN pg_advisory_lock(hashtextextended($1, 0)) IS NULL THEN NULL \
     WHEN set_config('idle_session_timeout', $2, false) IS NULL THEN NULL \
     ELSE nextval('cattleguard_fence') END";
+const RENEW: &str = "SELECT set_config('idle_session_timeout', $1, false)";
 const UNLOCK: &str = "SELECT pg_advisory_unlock(hashtextextended($1, 0)), \
     set_config('idle_session_timeout', '0', false)";
 
@@ -129,8 +130,8 @@ impl Locks for Postgres {
         }
     }
 
-    async fn renew(link: &mut Link<Self>) -> Result<(), Failure> {
-        link.ping().await
+    async fn renew(link: &mut Link<Self>, ttl: Duration) -> Result<(), Failure> {
+        link.row(sqlx::query(RENEW).bind(millis(ttl)?)).await.map(drop)
     }
 
     async fn unlock(link: &mut Link<Self>, name: &str) -> Result<(), Failure> {
