@@ -45,7 +45,7 @@ use crate::{Clock, Entry, Version};
 
 mod erased;
 mod memory;
-mod paired;
+pub(crate) mod paired;
 #[cfg(feature = "redis")]
 mod redis;
 

@@ -343,7 +343,7 @@ fn poll(remaining: Duration, ttl: Duration) -> Duration {
     pause.mul_f64(0.75 + fastrand::f64() / 2.0).min(remaining)
 }
 
-fn typed(error: lock::Error) -> Error {
+pub(crate) fn typed(error: lock::Error) -> Error {
     let kind = match error.kind() {
         lock::ErrorKind::Config => ErrorKind::Config,
         lock::ErrorKind::Unreachable => ErrorKind::Unreachable,

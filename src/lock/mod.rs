@@ -73,7 +73,7 @@ mod row;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod session;
 #[cfg(feature = "zookeeper")]
-mod zookeeper;
+pub(crate) mod zookeeper;
 
 #[cfg(feature = "mysql")]
 pub use self::mysql::{MysqlRow, MysqlSession};

@@ -29,9 +29,13 @@ pub(crate) mod message;
 mod polling;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;
 
 #[cfg(feature = "redis")]
 pub use self::redis::Redis;
+#[cfg(feature = "zookeeper")]
+pub use self::zookeeper::Zookeeper;
 pub use self::{memory::Memory, polling::Polling};
 
 /// Carries events between processes. See the [module](self) for the contract.

@@ -118,6 +118,11 @@ impl Link {
         .await
     }
 
+    /// This session's ephemeral nodes whose paths begin like this.
+    pub(crate) async fn ephemerals(&self, path: &str) -> Result<Vec<String>, zk::Error> {
+        self.again(|| self.client.list_ephemerals(path)).await
+    }
+
     /// Deletes a node. That there is none is fine.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), zk::Error> {
         match self.again(|| self.client.delete(path, None)).await {

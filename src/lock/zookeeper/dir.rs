@@ -4,7 +4,7 @@ use super::super::{Error, ErrorKind};
 
 /// The node of a name, below which its holder and waiters have theirs.
 #[derive(Clone)]
-pub(super) struct Dir {
+pub(crate) struct Dir {
     path: Arc<str>,
 }
 
@@ -12,7 +12,7 @@ pub(super) struct Dir {
 const LONGEST: usize = 64 * 1024;
 
 impl Dir {
-    pub(super) fn of(base: &str, name: &str) -> Result<Self, Error> {
+    pub(crate) fn of(base: &str, name: &str) -> Result<Self, Error> {
         let mut path = String::with_capacity(base.len() + 1 + name.len());
         path.push_str(base);
         path.push('/');
@@ -29,11 +29,11 @@ impl Dir {
         Ok(Self { path: path.into() })
     }
 
-    pub(super) fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
-    pub(super) fn child(&self, child: &str) -> String {
+    pub(crate) fn child(&self, child: &str) -> String {
         format!("{}/{child}", self.path)
     }
 }
@@ -55,7 +55,7 @@ fn is_allowed(char: char) -> bool {
 }
 
 /// Whether this is an absolute path as the server would have it. `/` at the end is fine.
-pub(super) fn is_path(path: &str) -> bool {
+pub(crate) fn is_path(path: &str) -> bool {
     let Some(below) = path.strip_prefix('/') else { return false };
     let nodes = below.strip_suffix('/').unwrap_or(below);
     path.len() <= LONGEST / 2

@@ -11,7 +11,7 @@
 //! known before the node is, so it is found and deleted also when the reply to its creation was lost.
 
 mod claim;
-mod dir;
+pub(crate) mod dir;
 mod grasp;
 
 use std::{sync::Arc, time::Duration};
