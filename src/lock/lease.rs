@@ -60,7 +60,7 @@ struct Grip {
 }
 
 impl Lease {
-    /// For implementers of [`Lock`]: a lease as the system granted it.
+    /// For implementers of [`Lock`](super::Lock): a lease as the system granted it.
     ///
     /// # Panics
     ///
@@ -284,7 +284,7 @@ async fn detached<T: Send + 'static>(
 
 /// Until when, and whether still, a lease can be believed. Clones speak of the same lease.
 ///
-/// Implementers of [`Lock`] keep a clone to [`end`](Self::end) it when their system says so.
+/// Implementers of [`Lock`](super::Lock) keep a clone to [`end`](Self::end) it when their system says so.
 #[derive(Clone)]
 pub struct Belief(Arc<watch::Sender<State>>);
 
@@ -377,7 +377,7 @@ impl fmt::Debug for Belief {
     }
 }
 
-/// The system's part of a lease. For implementers of [`Lock`].
+/// The system's part of a lease. For implementers of [`Lock`](super::Lock).
 ///
 /// Its calls are never dropped half-way, except with the runtime, and never run at the same time.
 pub trait Hold: Send + 'static {

@@ -44,6 +44,10 @@ use crate::zookeeper::{Link, Session, typed};
 /// - A call takes as long as the session timeout at most, and a session that expires while
 ///   [`acquire`](Lock::acquire) waits costs the place in the queue, not the call.
 ///
+/// Give the session a timeout no shorter than the ensemble's `syncLimit` × `tickTime` (10 s by default) where
+/// two holders would do harm: for so long a leader that has lost its followers may go on answering as
+/// if it led, and the session with it. Or let the store check the fence.
+///
 /// The node of a name is `<base>/<name>`, so in Java the same lock is
 /// `new InterProcessMutex(client, "/cattleguard/locks/report")`. What a node cannot be called is written
 /// as the bytes of its UTF-8, `/` as `%2F`: `/` and `%`, control characters, private and special ones
