@@ -12,7 +12,8 @@ use crate::{
     sql::{Failure, LAST_WORD, Link},
 };
 
-/// A lock on MariaDB or MySQL that belongs to a session: `GET_LOCK`. The quickest, and fair.
+/// A lock on MariaDB (10.5 or later) or MySQL (5.7 or later) that belongs to a session: `GET_LOCK`. The
+/// quickest, and fair.
 ///
 /// - *Order*: waiters are served in the order of asking, by the server's queue.
 /// - *Crash*: the name is free as soon as the server sees the connection closed, at once when a process
@@ -104,12 +105,11 @@ impl Locks for MySql {
             self::seconds(rest)
         );
         let name = lock_name(name);
-        // Three statements in one packet: a setting is no part of a SELECT, and prepared statements
-        // come one by one. A session that was refused keeps its settings.
+        // Two statements in one packet: prepared ones come one by one, and a setting is no part of a
+        // SELECT. A session that was refused keeps its setting.
         let statement = format!(
-            "SET @cattleguard = GET_LOCK({name}, {wait}); \
-             SET SESSION wait_timeout = IF(@cattleguard = 1, {seconds}, @@GLOBAL.wait_timeout); \
-             SELECT IF(@cattleguard = 1, UUID_SHORT(), NULL)"
+            "SET SESSION wait_timeout = IF(GET_LOCK({name}, {wait}) = 1, {seconds}, @@GLOBAL.wait_timeout); \
+             SELECT IF(IS_USED_LOCK({name}) = CONNECTION_ID(), UUID_SHORT(), NULL)"
         );
         let statement = sqlx::raw_sql(&statement);
         let answer = match until {
@@ -130,14 +130,14 @@ impl Locks for MySql {
         link.execute(sqlx::raw_sql(&statement)).await.map(drop)
     }
 
-    async fn unlock(link: &mut Link<Self>, name: &str) -> Result<(), Failure> {
-        let name = lock_name(name);
-        let statement =
-            format!("DO RELEASE_LOCK({name}); SET SESSION wait_timeout = @@GLOBAL.wait_timeout");
-        link.execute(sqlx::raw_sql(&statement)).await?;
-        Ok(())
+    async fn unlock(link: &mut Link<Self>, _: &str) -> Result<(), Failure> {
+        link.execute(sqlx::query(UNLOCK)).await.map(drop)
     }
 }
+
+// All of the session's locks are the one, and the answer is a number.
+const UNLOCK: &str = "SET SESSION wait_timeout = \
+    IF(RELEASE_ALL_LOCKS() IS NULL, @@GLOBAL.wait_timeout, @@GLOBAL.wait_timeout)";
 
 /// The expression for the lock's name: at most 64 characters, of which the server ignores the case.
 fn lock_name(name: &str) -> String {
