@@ -62,7 +62,7 @@ fn main() -> Result<(), Failure> {
     let mut redis = None;
     for name in KINDS.into_iter().filter(|kind| words.is_empty() || words.iter().any(|w| w == kind))
     {
-        let (kind, _servers) = Kind::start(name)?;
+        let (kind, _servers) = Kind::start_synced(name)?;
         eprintln!("{name} …");
         let figures = runtime.block_on(measure(&kind))?;
         if name == "redis" {
@@ -74,12 +74,13 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "memory",
     "redis",
     "redis-quorum",
     "postgres",
     "postgres-row",
+    "postgres-row-unlogged",
     "mysql",
     "mysql-row",
     "zookeeper",

@@ -35,7 +35,9 @@
 //! 1. *(one holder)* grant a name only while no other lease of it is live.
 //! 2. *(fence)* give successive grants of a name growing fencing tokens.
 //! 3. *(expiry)* free a lease that is not renewed, at the latest after its ttl and what the implementer
-//!    says it adds; and never before [`Lease::expires_at`].
+//!    says it adds; and never before [`Lease::expires_at`], unless the session that it belongs to is
+//!    ended from outside: until the next renewal, the fencing token alone tells the two holders apart
+//!    then.
 //! 4. *(renewal)* extend only the lease of this grant, and say [`Renewal::Lost`] once it is gone.
 //! 5. *(release)* free the name at once, only for the lease of this grant, and harm nobody when
 //!    repeated.

@@ -10,6 +10,7 @@ use cattleguard::{
     zookeeper,
 };
 use serde::{Deserialize, Serialize};
+use sqlx::{Connection as _, Executor, PgConnection};
 
 use crate::servers;
 
@@ -21,8 +22,25 @@ pub struct Kind(pub String);
 pub type Running = Box<dyn Any + Send + Sync>;
 
 impl Kind {
-    /// Starts the servers that a lock of this kind needs.
+    /// Starts the servers that a lock of this kind needs, without waiting for disks.
     pub fn start(name: &str) -> Result<(Self, Running), String> {
+        Self::start_servers(name, false)
+    }
+
+    /// Starts them as they are in production: what was acknowledged is on the disk.
+    pub fn start_synced(name: &str) -> Result<(Self, Running), String> {
+        Self::start_servers(name, true)
+    }
+
+    fn start_servers(name: &str, synced: bool) -> Result<(Self, Running), String> {
+        let on = |option| if synced { vec![option] } else { vec![] };
+        let postgres = on("fsync=on");
+        let zookeeper = on("-Dzookeeper.forceSync=yes");
+        let mariadb = if synced {
+            vec!["--innodb-flush-method=fsync", "--innodb-flush-log-at-trx-commit=1"]
+        } else {
+            vec![]
+        };
         let (address, running): (String, Running) = match name {
             "memory" => (String::new(), Box::new(())),
             "redis" | "redis-pool" => {
@@ -43,20 +61,20 @@ impl Kind {
                 let group = servers::RedisSentinel::start()?;
                 (group.sentinel_urls().join(","), Box::new(group))
             }
-            "postgres" | "postgres-row" => {
-                let postgres = servers::Postgres::start()?;
+            "postgres" | "postgres-row" | "postgres-row-unlogged" => {
+                let postgres = servers::Postgres::start_with(&postgres)?;
                 (postgres.url(), Box::new(postgres))
             }
             "mysql" | "mysql-row" => {
-                let mariadb = servers::MariaDb::start()?;
+                let mariadb = servers::MariaDb::start_with(&mariadb)?;
                 (mariadb.url(), Box::new(mariadb))
             }
             "zookeeper" => {
-                let zookeeper = servers::Zookeeper::start()?;
+                let zookeeper = servers::Zookeeper::start_with(&zookeeper)?;
                 (zookeeper.address(), Box::new(zookeeper))
             }
             "zookeeper-3" => {
-                let ensemble = servers::Zookeeper::start_ensemble()?;
+                let ensemble = servers::ZookeeperEnsemble::start_with(&zookeeper)?;
                 (ensemble.addresses(), Box::new(ensemble))
             }
             other => return Err(format!("there is no lock named {other}")),
@@ -122,6 +140,14 @@ impl Kind {
             "postgres-row" => {
                 let lock = lock::PostgresRow::new(postgres(address)?);
                 lock.create_table().await?;
+                AnyLock::new(lock)
+            }
+            "postgres-row-unlogged" => {
+                let lock = lock::PostgresRow::new(postgres(address)?);
+                lock.create_table().await?;
+                let mut admin = PgConnection::connect(address).await.expect("a connection");
+                let unlogged = "ALTER TABLE cattleguard_lock SET UNLOGGED";
+                admin.execute(unlogged).await.expect("an answer");
                 AnyLock::new(lock)
             }
             "mysql" => AnyLock::new(lock::MysqlSession::new(mysql(address)?)),

@@ -14,18 +14,25 @@ use super::process::{Account, Process, Signal, children, is_dead, is_stopped, po
 pub struct Postgres {
     process: Process,
     account: Account,
+    options: Vec<String>,
     dir: TempDir,
 }
 
 impl Postgres {
     pub fn start() -> Result<Self, String> {
+        Self::start_with(&[])
+    }
+
+    /// `options` (`name=value`) come after the default ones and override them.
+    pub fn start_with(options: &[&str]) -> Result<Self, String> {
         let account = Account::find("postgres", "postgres")?;
         let dir = account.folder()?;
         let mut initdb = program(&account, dir.path(), "initdb");
         initdb.args("-A trust -U postgres --no-sync -E UTF8 --locale=C".split(' '));
         Process::run(initdb, &dir.path().join("log"))?;
-        let process = serve(&account, dir.path(), None)?;
-        Ok(Self { process, account, dir })
+        let options: Vec<_> = options.iter().map(ToString::to_string).collect();
+        let process = serve(&account, dir.path(), &options, None)?;
+        Ok(Self { process, account, options, dir })
     }
 
     pub fn url(&self) -> String {
@@ -57,7 +64,7 @@ impl Postgres {
     /// Same port, same data.
     pub fn restart(&mut self) -> Result<(), String> {
         self.kill();
-        self.process = serve(&self.account, self.dir.path(), Some(self.port()))?;
+        self.process = serve(&self.account, self.dir.path(), &self.options, Some(self.port()))?;
         Ok(())
     }
 
@@ -91,14 +98,20 @@ impl Drop for Postgres {
     }
 }
 
-fn serve(account: &Account, home: &Path, port: Option<u16>) -> Result<Process, String> {
+fn serve(
+    account: &Account,
+    home: &Path,
+    more: &[String],
+    port: Option<u16>,
+) -> Result<Process, String> {
     let log = home.join("log");
     let command = |port| {
         let mut postgres = program(account, home, "postgres");
         postgres.args(["-p", &format!("{port}")]);
         let options = "listen_addresses=127.0.0.1 fsync=off max_connections=200";
         let socket = format!("unix_socket_directories={}", home.display());
-        for option in options.split(' ').chain([&*socket]) {
+        let more = more.iter().map(String::as_str);
+        for option in options.split(' ').chain([&*socket]).chain(more) {
             postgres.args(["-c", option]);
         }
         Ok(postgres)
