@@ -47,7 +47,6 @@ struct Inner {
     fence: u64,
     keeper: parking_lot::Mutex<Option<tokio::task::AbortHandle>>,
     grip: Arc<Grip>,
-    runtime: Handle,
 }
 
 /// What renewing and releasing need; apart from [`Inner`], so that a keeper does not keep the lease
@@ -55,6 +54,7 @@ struct Inner {
 struct Grip {
     ttl: Duration,
     belief: Belief,
+    runtime: Handle,
     /// `None` once released. Held over a call, so that a release comes after the renewal under way.
     hold: Mutex<Option<Box<dyn DynHold>>>,
 }
@@ -67,10 +67,10 @@ impl Lease {
     /// Outside of a tokio runtime.
     pub fn new(name: &str, fence: u64, ttl: Duration, belief: Belief, hold: impl Hold) -> Self {
         let hold: Box<dyn DynHold> = Box::new(hold);
-        let grip = Arc::new(Grip { ttl, belief, hold: Mutex::new(Some(hold)) });
-        let keeper = parking_lot::Mutex::default();
         let runtime = Handle::current();
-        Self { inner: Arc::new(Inner { name: name.into(), fence, keeper, grip, runtime }) }
+        let grip = Arc::new(Grip { ttl, belief, runtime, hold: Mutex::new(Some(hold)) });
+        let keeper = parking_lot::Mutex::default();
+        Self { inner: Arc::new(Inner { name: name.into(), fence, keeper, grip }) }
     }
 
     /// The name that is locked.
@@ -126,8 +126,7 @@ impl Lease {
     ///
     /// As [`renew`](Self::renew).
     pub async fn renew_for(&self, ttl: Duration) -> Result<(), Error> {
-        let grip = self.inner.grip.clone();
-        detached(async move { grip.renew(ttl).await }.boxed()).await
+        self.inner.grip.renew(ttl).await
     }
 
     /// Renews the lease in the background, at a third of its ttl, until it is lost, released or dropped.
@@ -135,7 +134,7 @@ impl Lease {
         let mut keeper = self.inner.keeper.lock();
         if keeper.is_none() {
             let grip = self.inner.grip.clone();
-            let task = self.inner.runtime.spawn(async move { grip.keep().await });
+            let task = self.inner.grip.runtime.spawn(async move { grip.keep().await });
             *keeper = Some(task.abort_handle());
         }
     }
@@ -151,10 +150,13 @@ impl Lease {
     /// [`ErrorKind::Lost`] if the lease was lost before `work` was done.
     pub async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
         let (mut work, mut keeping) = (pin!(work), pin!(self.inner.grip.keep()));
+        let mut lost = pin!(self.lost());
         tokio::select! {
             // In this order: work that is done when the lease is lost was done in time or not, and
             // only the fence can tell. Saying "lost" is the safe answer.
             biased;
+            () = &mut lost => Err(ErrorKind::Lost.into()),
+            // Ends only with the lease. A renewal that takes long must not hide that it is lost.
             () = &mut keeping => Err(ErrorKind::Lost.into()),
             done = &mut work => Ok(done),
         }
@@ -171,10 +173,15 @@ impl Lease {
     /// When the system cannot be asked: the lock is free after its ttl. A lease that was lost is
     /// nothing to release, and no error.
     pub async fn release(self) -> Result<(), Error> {
-        let Some(inner) = Arc::into_inner(self.inner) else { return Ok(()) };
-        let grip = inner.grip.clone();
-        grip.belief.end();
-        detached(async move { grip.release().await }.boxed()).await
+        match Arc::into_inner(self.inner) {
+            Some(inner) => inner.grip.release().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Frees the lock, whoever else still holds on to the lease.
+    pub(crate) async fn end(&self) -> Result<(), Error> {
+        self.inner.grip.release().await
     }
 
     pub(super) fn downgrade(&self) -> WeakLease {
@@ -213,7 +220,7 @@ impl Drop for Inner {
             return;
         }
         let grip = self.grip.clone();
-        self.runtime.spawn(async move {
+        self.grip.runtime.spawn(async move {
             if let Err(error) = grip.release().await {
                 tracing::debug!(%error, "release failed; the lease ends after its ttl");
             }
@@ -222,14 +229,39 @@ impl Drop for Inner {
 }
 
 impl Grip {
-    async fn renew(&self, ttl: Duration) -> Result<(), Error> {
+    async fn renew(self: &Arc<Self>, ttl: Duration) -> Result<(), Error> {
+        let grip = self.clone();
+        self.detached(async move { grip.renew_here(ttl).await }.boxed()).await
+    }
+
+    async fn release(self: &Arc<Self>) -> Result<(), Error> {
+        // Before the system is asked: nobody goes on believing while it is.
+        self.belief.end();
+        let grip = self.clone();
+        self.detached(async move { grip.release_here().await }.boxed()).await
+    }
+
+    /// Runs `work` to its end, also when the caller goes away. What is done at once needs no task.
+    async fn detached(&self, mut work: BoxFuture<'static, Result<(), Error>>) -> Result<(), Error> {
+        if let Some(done) = (&mut work).now_or_never() {
+            return done;
+        }
+        match self.runtime.spawn(work).await {
+            Ok(done) => done,
+            Err(_) => Err(ErrorKind::Timeout.into()),
+        }
+    }
+
+    async fn renew_here(&self, ttl: Duration) -> Result<(), Error> {
         let mut hold = self.hold.lock().await;
         let (Some(hold), false) = (hold.as_mut(), self.belief.is_over()) else {
             self.belief.end();
             return Err(ErrorKind::Lost.into());
         };
         // Taken before the system is asked, whose own time begins later.
-        let until = Instant::now() + ttl;
+        let until = end_of(Instant::now(), ttl);
+        // A shortening counts from now on: its answer may be lost.
+        self.belief.shorten(until);
         match hold.renew(ttl).await? {
             Renewal::Renewed if self.belief.extend(until) => Ok(()),
             // An answer that came too late to be believed is a lost lease, too.
@@ -240,8 +272,15 @@ impl Grip {
         }
     }
 
+    async fn release_here(&self) -> Result<(), Error> {
+        match self.hold.lock().await.take() {
+            Some(hold) => hold.release().await,
+            None => Ok(()),
+        }
+    }
+
     /// Renews until the lease is over.
-    async fn keep(&self) {
+    async fn keep(self: &Arc<Self>) {
         let over = self.belief.over();
         let mut over = pin!(over);
         let mut pause = self.ttl / 3;
@@ -260,26 +299,11 @@ impl Grip {
             };
         }
     }
-
-    async fn release(&self) -> Result<(), Error> {
-        match self.hold.lock().await.take() {
-            Some(hold) => hold.release().await,
-            None => Ok(()),
-        }
-    }
 }
 
-/// Runs `work` to its end, also when the caller goes away. What is done at once needs no task.
-async fn detached<T: Send + 'static>(
-    mut work: BoxFuture<'static, Result<T, Error>>,
-) -> Result<T, Error> {
-    if let Some(done) = (&mut work).now_or_never() {
-        return done;
-    }
-    match tokio::spawn(work).await {
-        Ok(done) => done,
-        Err(_) => Err(ErrorKind::Timeout.into()),
-    }
+/// When a lease ends that was asked for then. Nobody means more than a year, and the clock has an end.
+pub(super) fn end_of(asked: Instant, ttl: Duration) -> Instant {
+    asked + ttl.min(Duration::from_secs(365 * 24 * 3600))
 }
 
 /// Until when, and whether still, a lease can be believed. Clones speak of the same lease.
@@ -307,8 +331,9 @@ impl State {
 }
 
 impl Belief {
-    /// A lease that holds until then: the moment before the system was asked, and the ttl.
-    pub fn until(until: Instant) -> Self {
+    /// A lease of this ttl. `asked` is the moment before the system was, whose own time begins later.
+    pub fn since(asked: Instant, ttl: Duration) -> Self {
+        let until = end_of(asked, ttl);
         Self(Arc::new(watch::Sender::new(State { until, bound: None, ended: false })))
     }
 
@@ -355,6 +380,16 @@ impl Belief {
     /// Whether the lease can no longer be believed.
     pub fn is_over(&self) -> bool {
         self.0.borrow().is_over()
+    }
+
+    fn shorten(&self, until: Instant) {
+        self.0.send_if_modified(|state| {
+            let shorter = until < state.until;
+            if shorter {
+                state.until = until;
+            }
+            shorter
+        });
     }
 
     /// Whether the lease was still believed, and holds until then now.

@@ -3,7 +3,7 @@ use std::{future::Future, time::Duration};
 use futures::{StreamExt, future, stream::FuturesUnordered};
 use tokio::time::Instant;
 
-use super::{Error, Lease, Lock};
+use super::{Error, ErrorKind, Lease, Lock};
 
 /// The locks on all of `names`, or none: waits for one after the other, in the order of their bytes,
 /// so that callers who name them in different orders do not wait for each other in a circle. A name
@@ -28,8 +28,8 @@ use super::{Error, Lease, Lock};
 ///
 /// # Errors
 ///
-/// As [`Lock::acquire`] of the first that could not be had; the others are released before it is
-/// returned.
+/// As [`Lock::acquire`] of the first that could not be had, or [`ErrorKind::Lost`] of one that did not hold
+/// until the last was had; the others are released before it is returned.
 pub async fn acquire_many<N: AsRef<str>>(
     lock: &impl Lock,
     names: impl IntoIterator<Item = N>,
@@ -41,7 +41,14 @@ pub async fn acquire_many<N: AsRef<str>>(
     names.dedup_by(|a, b| a.as_ref() == b.as_ref());
     let mut held = Leases(Vec::with_capacity(names.len()));
     for name in names {
-        match lock.acquire(name.as_ref(), ttl, deadline).await {
+        let acquiring = async {
+            tokio::select! {
+                acquired = lock.acquire(name.as_ref(), ttl, deadline) => acquired,
+                // All or none: what is held may be lost while the rest is waited for.
+                () = held.lost() => Err(ErrorKind::Lost.into()),
+            }
+        };
+        match acquiring.await {
             Ok(lease) => {
                 lease.keep();
                 held.0.push(lease);

@@ -10,7 +10,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Attempt, Belief, Error, ErrorKind, Hold, Lease, Lock, Renewal};
+use super::{Attempt, Belief, Error, ErrorKind, Hold, Lease, Lock, Renewal, lease::end_of};
 
 /// A lock inside one process: the reference for the others, and enough where there is one process.
 ///
@@ -145,11 +145,13 @@ impl Inner {
 
     fn grant(self: &Arc<Self>, name: &str, slot: &mut Slot, ttl: Duration) -> Lease {
         let fence = self.fence.fetch_add(1, Ordering::Relaxed) + 1;
-        let until = Instant::now() + ttl;
-        let belief = Belief::until(until);
-        slot.held = Some(Held { fence, until, belief: belief.clone() });
+        let now = Instant::now();
+        let (until, belief) = (end_of(now, ttl), Belief::since(now, ttl));
         let hold = Grasp { inner: self.clone(), name: name.into(), fence };
-        Lease::new(name, fence, ttl, belief, hold)
+        // First, because it panics without a runtime.
+        let lease = Lease::new(name, fence, ttl, belief.clone(), hold);
+        slot.held = Some(Held { fence, until, belief });
+        lease
     }
 
     fn tidy(&self, name: &str) {
@@ -175,7 +177,7 @@ impl Hold for Grasp {
         let now = Instant::now();
         Ok(match held {
             Some(held) if held.fence == self.fence && held.until > now => {
-                held.until = now + ttl;
+                held.until = end_of(now, ttl);
                 Renewal::Renewed
             }
             _ => Renewal::Lost,

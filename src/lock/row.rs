@@ -217,7 +217,7 @@ impl<R: Rows> Grip<R> {
         }
         Ok(match answer? {
             Taken::Granted(fence) => {
-                let (name, belief) = (self.name.clone(), Belief::until(asked + ttl));
+                let (name, belief) = (self.name.clone(), Belief::since(asked, ttl));
                 Attempt::Granted(Lease::new(&name, fence, ttl, belief, self))
             }
             Taken::Held { rest } => Attempt::Held { remaining: rest },

@@ -97,7 +97,7 @@ impl<DB: Locks> Sessions<DB> {
             asked = Instant::now();
             DB::renew(&mut link, ttl).await.inspect_err(|_| link.close())?;
         }
-        let belief = Belief::until(asked + ttl);
+        let belief = Belief::since(asked, ttl);
         Ok(Some(Lease::new(name, fence, ttl, belief, Held { link, name: name.into() })))
     }
 }

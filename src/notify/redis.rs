@@ -17,7 +17,7 @@ use super::{
     message::{Message, ReplyTo, SubscriberId},
 };
 use crate::{
-    far::{Error, Event, Watcher},
+    far::{Error, Event, Token, Watcher},
     redis::{Connection, Listener, Namespace, State, Subscriber},
 };
 
@@ -75,7 +75,7 @@ impl Redis {
     }
 
     pub(crate) fn within(connection: Connection, namespace: &Namespace) -> Self {
-        let id: SubscriberId = fastrand::u128(..).to_be_bytes();
+        let id: SubscriberId = *Token::random().as_bytes();
         let ear = Arc::new(Ear {
             connection: connection.clone(),
             channel: namespace.channel(),

@@ -114,7 +114,7 @@ impl Connection {
         let kind = SentinelServerType::Master;
         let client = SentinelClient::build(infos, master.to_owned(), Some(node), kind);
         let sentinels = Arc::new(Sentinels::new(client.map_err(typed)?, CONNECT_TIMEOUT));
-        within(CONNECT_TIMEOUT * 2, sentinels.connection()).await?;
+        within(CONNECT_TIMEOUT * 2, sentinels.primary()).await?;
         Ok(Self::new(Link::Sentinel(sentinels), Vec::new()))
     }
 
@@ -193,8 +193,9 @@ impl Connection {
                 Link::Cluster(link) => sent.over(&mut link.clone()).await,
                 Link::Sentinel(sentinels) => {
                     Box::pin(async {
-                        let answer = sent.over(&mut sentinels.connection().await?).await;
-                        answer.inspect_err(|error| sentinels.note_error(error))
+                        let mut primary = sentinels.primary().await?;
+                        let answer = sent.over(&mut primary.connection).await;
+                        answer.inspect_err(|error| sentinels.note_error(&primary, error))
                     })
                     .await
                 }

@@ -14,8 +14,10 @@ pub(crate) use self::{
     subscriber::{Listener, State, Subscriber},
 };
 
-/// At least one: Redis refuses an expiry of zero.
+/// Rounded up, so that Redis keeps nothing for shorter than we believe. At least one: Redis refuses an expiry of zero.
 pub(crate) fn millis(duration: Duration) -> u64 {
     // Far below 2^53, so that sums stay exact in Lua; three centuries are enough for any cache.
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).clamp(1, 10_000_000_000_000)
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000))
+        .unwrap_or(u64::MAX)
+        .clamp(1, 10_000_000_000_000)
 }

@@ -4,18 +4,27 @@ use ::redis::{
     AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, ServerErrorKind,
     aio::MultiplexedConnection, sentinel::SentinelClient,
 };
-use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 /// The primary that Sentinels name, asked anew when it fails.
 pub(super) struct Sentinels {
     client: tokio::sync::Mutex<SentinelClient>,
-    primary: Mutex<Option<Primary>>,
+    state: watch::Sender<State>,
     connect_timeout: Duration,
 }
 
-struct Primary {
-    connection: MultiplexedConnection,
+/// One attempt after the other, each shared by all commands that need it.
+#[derive(Default)]
+struct State {
+    primary: Option<Primary>,
+    connecting: bool,
+    attempts: u64,
+}
+
+#[derive(Clone)]
+pub(super) struct Primary {
+    pub(super) connection: MultiplexedConnection,
+    attempt: u64,
     since: Instant,
 }
 
@@ -25,66 +34,95 @@ const DOUBT_AFTER: Duration = Duration::from_secs(1);
 
 impl Sentinels {
     pub(super) fn new(client: SentinelClient, connect_timeout: Duration) -> Self {
-        let (client, primary) = (tokio::sync::Mutex::new(client), Mutex::new(None));
-        Self { client, primary, connect_timeout }
+        let (client, state) = (tokio::sync::Mutex::new(client), watch::Sender::default());
+        Self { client, state, connect_timeout }
     }
 
-    pub(super) async fn connection(self: &Arc<Self>) -> RedisResult<MultiplexedConnection> {
-        if let Some(primary) = self.current() {
-            return Ok(primary);
+    pub(super) async fn primary(self: &Arc<Self>) -> RedisResult<Primary> {
+        let mut state = self.state.subscribe();
+        let attempts = {
+            let known = state.borrow_and_update();
+            if let Some(primary) = &known.primary {
+                return Ok(primary.clone());
+            }
+            known.attempts
+        };
+        self.connect();
+        match state.wait_for(|state| state.primary.is_some() || state.attempts > attempts).await {
+            Ok(state) => state.primary.clone().ok_or_else(none),
+            Err(_) => Err(none()),
         }
-        // On a task: asking may take longer than the command's timeout, and the next command needs
-        // the answer as well.
-        let this = self.clone();
-        let connecting = tokio::spawn(async move { this.connect().await });
-        connecting.await.unwrap_or_else(|_| Err(closed()))
     }
 
     /// The primary's address now, for a connection of another kind.
     pub(super) async fn client(&self) -> RedisResult<Client> {
-        let mut client = self.client.lock().await;
-        let asking = tokio::time::timeout(self.connect_timeout, client.async_get_client());
-        asking.await.unwrap_or_else(|_| Err(closed()))
+        let asking = async { self.client.lock().await.async_get_client().await };
+        tokio::time::timeout(self.connect_timeout, asking).await.unwrap_or_else(|_| Err(none()))
     }
 
     /// Lets the next command ask the Sentinels if this failure may mean a new primary.
-    pub(super) fn note_error(&self, error: &RedisError) {
+    pub(super) fn note_error(&self, of: &Primary, error: &RedisError) {
         let replaced = error.is_io_error()
             || error.is_connection_dropped()
             || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
         if replaced {
-            *self.primary.lock() = None;
+            self.forget(|primary| primary.attempt == of.attempt);
         }
     }
 
     pub(super) fn note_timeout(&self) {
-        let mut primary = self.primary.lock();
-        if primary.as_ref().is_some_and(|primary| primary.since.elapsed() > DOUBT_AFTER) {
-            *primary = None;
+        self.forget(|primary| primary.since.elapsed() > DOUBT_AFTER);
+    }
+
+    fn forget(&self, failed: impl Fn(&Primary) -> bool) {
+        self.state
+            .send_if_modified(|state| state.primary.take_if(|primary| failed(primary)).is_some());
+    }
+
+    /// On a task: it may take longer than a command's timeout, and the next one needs the answer, too.
+    fn connect(self: &Arc<Self>) {
+        let first =
+            self.state.send_if_modified(|state| !std::mem::replace(&mut state.connecting, true));
+        if first {
+            let this = self.clone();
+            tokio::spawn(async move {
+                // Also when this panics or its runtime ends.
+                let ended = Attempt(&this);
+                let connecting = tokio::time::timeout(this.connect_timeout * 2, this.ask());
+                let connected = connecting.await.ok().and_then(Result::ok);
+                ended.with(connected);
+            });
         }
     }
 
-    fn current(&self) -> Option<MultiplexedConnection> {
-        self.primary.lock().as_ref().map(|primary| primary.connection.clone())
-    }
-
-    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
-        let mut client = self.client.lock().await;
-        if let Some(primary) = self.current() {
-            return Ok(primary);
-        }
+    async fn ask(&self) -> RedisResult<MultiplexedConnection> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(None);
-        let connecting = client.get_async_connection_with_config(&config);
-        let connected = tokio::time::timeout(self.connect_timeout * 2, connecting).await;
-        let connection = connected.unwrap_or_else(|_| Err(closed()))?;
-        let since = Instant::now();
-        *self.primary.lock() = Some(Primary { connection: connection.clone(), since });
-        Ok(connection)
+        self.client.lock().await.get_async_connection_with_config(&config).await
     }
 }
 
-fn closed() -> RedisError {
+struct Attempt<'a>(&'a Sentinels);
+
+impl Attempt<'_> {
+    fn with(self, connection: Option<MultiplexedConnection>) {
+        self.0.state.send_modify(|state| {
+            let (attempt, since) = (state.attempts, Instant::now());
+            state.primary = connection.map(|connection| Primary { connection, attempt, since });
+        });
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.0.state.send_modify(|state| {
+            state.connecting = false;
+            state.attempts += 1;
+        });
+    }
+}
+
+fn none() -> RedisError {
     (ErrorKind::Io, "the Sentinels did not name a primary that answers").into()
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::{fs::chown, process::CommandExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -197,7 +197,6 @@ pub fn ask(port: u16, text: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
     stream.write_all(text.as_bytes())?;
-    stream.shutdown(Shutdown::Write)?;
     std::io::read_to_string(stream)
 }
 

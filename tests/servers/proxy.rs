@@ -108,6 +108,7 @@ impl Way {
     }
 
     fn connect(&self, client: TcpStream, target: SocketAddr) {
+        self.wait(); // the server must not see the connection either
         // A limit, as a frozen server's queue may be full.
         let Ok(server) = TcpStream::connect_timeout(&target, Duration::from_secs(1)) else {
             return;
@@ -131,15 +132,19 @@ impl Way {
         });
     }
 
+    fn wait(&self) {
+        let stalls = |state: &mut (Traffic, _)| state.0 == Traffic::Stalls;
+        drop(self.turned.wait_while(self.state(), stalls));
+    }
+
     fn pump(&self, mut from: &TcpStream, mut to: &TcpStream) {
         let mut buffer = vec![0; 16 * 1024];
         loop {
             let read = from.read(&mut buffer);
-            // After the read, so that nothing slips through that was sent after `stall`.
-            let stalls = |state: &mut (Traffic, _)| state.0 == Traffic::Stalls;
-            drop(self.turned.wait_while(self.state(), stalls));
+            self.wait(); // after the read, so nothing slips through that was sent after `stall`
             let Ok(length @ 1..) = read else { break };
             if to.write_all(&buffer[..length]).is_err() {
+                let _ = from.shutdown(Shutdown::Both); // its next bytes would go nowhere
                 break;
             }
         }

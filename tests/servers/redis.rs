@@ -130,8 +130,8 @@ impl RedisCluster {
     }
 }
 
-/// The replies to inline commands, none from a server that is down. QUIT makes the server close, so
-/// the end needs no parsing; a sentinel does not know it, and closes at the end of our side.
+/// The replies to inline commands, none from a server that is down. The last line is a protocol
+/// error, so the server closes and the end needs no parsing; a sentinel does not know QUIT.
 pub fn ask_redis(port: u16, commands: &str) -> String {
-    ask(port, &format!("{commands}\r\nQUIT\r\n")).unwrap_or_default()
+    ask(port, &format!("{commands}\r\n*QUIT\r\n")).unwrap_or_default()
 }

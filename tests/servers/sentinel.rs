@@ -9,14 +9,15 @@ const MASTER: &str = "m1";
 pub struct RedisSentinel {
     pub primary: Redis, // the first one: a failover does not move it
     pub replicas: Vec<Redis>,
-    pub sentinels: Vec<Redis>,
+    pub sentinels: Vec<Redis>, // one that is restarted knows the first primary and is slow
 }
 
 impl RedisSentinel {
     /// Returns once every sentinel sees both replicas in step and both other sentinels.
     pub fn start() -> Result<Self, String> {
-        // Otherwise a replica waits 5 s before it copies its primary, which any of them may become.
-        let swift = "--repl-diskless-sync-delay 0";
+        // Otherwise a replica copies its primary, which any of them may become, only after 5 s, and
+        // gets the writes since then up to 1 s late.
+        let swift = "--repl-diskless-sync no";
         let primary = Redis::start_with(&swift.split(' ').collect::<Vec<_>>())?;
         let port = primary.port();
         let options = format!("{swift} --replicaof 127.0.0.1 {port}");
@@ -24,8 +25,8 @@ impl RedisSentinel {
         let replicas = (0..2).map(|_| Redis::start_with(&options));
         let replicas = replicas.collect::<Result<Vec<_>, _>>()?;
         // A sentinel asks a primary once for its replicas, and then not again for 10 s.
-        let linked = || ask_redis(port, "INFO replication").matches("state=online").count() == 2;
-        poll(READY_WITHIN, || linked().then_some(()))
+        let write = "SET ready 1\r\nDEL ready\r\nWAIT 2 500";
+        poll(READY_WITHIN, || ask_redis(port, write).contains(":2\r\n").then_some(()))
             .ok_or("the replicas did not copy their primary; retry on a less busy machine")?;
 
         let config = format!(
@@ -36,8 +37,12 @@ impl RedisSentinel {
         let sentinels = (0..3).map(|_| Redis::start_from(config.clone(), &["--sentinel"]));
         let sentinels = sentinels.collect::<Result<Vec<_>, _>>()?;
         for sentinel in &sentinels {
-            // Otherwise 2 s and 10 s; a Redis before 7 refuses, and is only slower to get ready.
-            ask_redis(sentinel.port(), "SENTINEL DEBUG publish-period 200 info-period 500");
+            // A sentinel connects again once in a ping period. Were that the usual 1 s, a new
+            // primary, which drops its connections, would seem down after 0.5 s, and so the next.
+            // It must stay above 0.2 s: a replica unheard of for five periods is not promoted,
+            // and they are asked once a second. Redis 7 and later know the command.
+            let swift = "SENTINEL DEBUG ping-period 250 publish-period 200 info-period 500";
+            ask_redis(sentinel.port(), swift);
         }
         let sees_all = |sentinel: &Redis| {
             let ask = format!("INFO sentinel\r\nSENTINEL REPLICAS {MASTER}");

@@ -112,10 +112,16 @@ impl ZookeeperEnsemble {
         self.nodes.iter().position(|node| node.mode().as_deref() == Some("leader"))
     }
 
-    /// Waits until every node that was not killed leads or follows.
+    /// Waits until one node leads and all others that were not killed follow.
     pub fn ready(&self) -> Result<(), String> {
-        let serves = |node: &Zookeeper| node.pid() == 0 || node.mode().is_some();
-        let ready = poll(READY_WITHIN, || self.nodes.iter().all(serves).then_some(()));
+        let running = self.nodes.iter().filter(|node| node.pid() != 0);
+        let ready = || {
+            // One that was frozen goes on as leader for a while, beside its successor.
+            let modes: Option<Vec<_>> = running.clone().map(Zookeeper::mode).collect();
+            let leaders = modes?.into_iter().filter(|mode| mode == "leader").count();
+            (leaders == 1).then_some(())
+        };
+        let ready = poll(READY_WITHIN, ready);
         ready.ok_or("the ZooKeeper ensemble was not ready in time; do two nodes run?".into())
     }
 }

@@ -94,7 +94,7 @@ impl Redis {
     }
 
     fn with(connection: Connection, namespace: &str) -> Self {
-        let ear = Arc::new(Ear { process: fastrand::u128(..), waiting: Mutex::default() });
+        let ear = Arc::new(Ear { process: *Token::random().as_bytes(), waiting: Mutex::default() });
         let subscriber = Subscriber::new(connection.clone(), ear.clone());
         let server = Server { connection, keys: Arc::new(Namespace::new("cgk", namespace)) };
         let queue = Queue::default();
@@ -116,16 +116,19 @@ impl Lock for Redis {
     async fn acquire(&self, name: &str, ttl: Duration, deadline: Instant) -> Result<Lease, Error> {
         let inner = &*self.inner;
         // First the message, then the look: one that is sent after the look will be heard.
-        let connected = inner.subscriber.ready(inner.server.connection.far_timeout() / 2).await;
+        let rest = deadline.saturating_duration_since(Instant::now());
+        let patience = rest.min(inner.server.connection.far_timeout() / 2);
+        let connected = inner.subscriber.ready(patience).await;
         let _turn = inner.queue.turn(name, deadline).await?;
-        let waiting = Waiting::enter(inner, name);
+        let mut waiting = Waiting::enter(inner, name);
         let mut unheard = POLL;
         loop {
             let begun = Instant::now();
-            let asking = inner.server.acquire(name, waiting.token, ttl, &waiting.waiter);
+            let (token, waiter) = (waiting.undo.token, &waiting.undo.waiter);
+            let asking = inner.server.acquire(name, token, ttl, waiter);
             let left = match tokio::time::timeout_at(deadline, asking).await {
                 Ok(Ok(Answer::Granted(fence))) => {
-                    let token = waiting.granted();
+                    waiting.undo.needed = false;
                     return Ok(inner.server.lease(name, token, fence, ttl, begun));
                 }
                 Ok(Ok(Answer::Held(left))) => left,
@@ -157,44 +160,57 @@ impl Inner {
     }
 }
 
-/// A place in the queue, and whatever came of it, given up when dropped.
+/// A place in the queue, which hears when it is the first.
 struct Waiting<'a> {
-    inner: &'a Inner,
-    name: &'a str,
-    token: Token,
-    waiter: [u8; 32],
+    ear: &'a Ear,
     bell: Arc<Notify>,
-    granted: bool,
+    undo: Undo,
 }
 
 impl<'a> Waiting<'a> {
-    fn enter(inner: &'a Inner, name: &'a str) -> Self {
-        let (token, bell) = (Token::random(), Arc::new(Notify::new()));
-        let mut waiter = [0; 32];
-        waiter[..16].copy_from_slice(token.as_bytes());
-        waiter[16..].copy_from_slice(&inner.ear.process.to_be_bytes());
-        inner.ear.waiting.lock().insert(*token.as_bytes(), bell.clone());
-        Self { inner, name, token, waiter, bell, granted: false }
-    }
-
-    fn granted(mut self) -> Token {
-        self.granted = true;
-        self.token
+    fn enter(inner: &'a Inner, name: &str) -> Self {
+        let (ear, bell) = (&*inner.ear, Arc::new(Notify::new()));
+        let mut undo = Undo::new(&inner.server, name, Vec::with_capacity(32));
+        undo.waiter.extend_from_slice(undo.token.as_bytes());
+        undo.waiter.extend_from_slice(&ear.process);
+        ear.waiting.lock().insert(*undo.token.as_bytes(), bell.clone());
+        Self { ear, bell, undo }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.inner.ear.waiting.lock().remove(self.token.as_bytes());
-        // Also when no answer came: the place or the lease may be ours without our knowing.
-        if !self.granted
+        self.ear.waiting.lock().remove(self.undo.token.as_bytes());
+    }
+}
+
+/// Gives a place and a lease back when it is dropped. They may be ours without our knowing, when no
+/// answer came.
+struct Undo {
+    server: Server,
+    name: Arc<str>,
+    token: Token,
+    waiter: Vec<u8>,
+    needed: bool,
+}
+
+impl Undo {
+    fn new(server: &Server, name: &str, waiter: Vec<u8>) -> Self {
+        let token = Token::random();
+        Self { server: server.clone(), name: name.into(), token, waiter, needed: true }
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if self.needed
             && let Ok(runtime) = Handle::try_current()
         {
-            let (server, name) = (self.inner.server.clone(), self.name.to_owned());
-            let (token, waiter) = (self.token, self.waiter);
+            let (server, name) = (self.server.clone(), self.name.clone());
+            let (token, waiter) = (self.token, std::mem::take(&mut self.waiter));
             runtime.spawn(async move {
                 if let Err(error) = server.release(&name, token, &waiter).await {
-                    tracing::debug!(%error, "a place in the queue is given up by its end");
+                    tracing::debug!(%error, "what may have been granted ends after its ttl");
                 }
             });
         }
@@ -203,13 +219,13 @@ impl Drop for Waiting<'_> {
 
 /// Hears which of this process' waiters is the next.
 struct Ear {
-    process: u128,
+    process: [u8; 16],
     waiting: Mutex<HashMap<[u8; 16], Arc<Notify>>>,
 }
 
 impl Listener for Ear {
     fn channels(&self) -> Vec<String> {
-        vec![format!("cg:lock:{:032x}", self.process)]
+        vec![format!("cg:lock:{:032x}", u128::from_be_bytes(self.process))]
     }
 
     fn on_message(&self, _: &str, payload: &[u8]) {
@@ -285,7 +301,7 @@ impl Server {
 
     fn lease(&self, name: &str, token: Token, fence: u64, ttl: Duration, begun: Instant) -> Lease {
         let hold = Held { server: self.clone(), name: name.into(), token };
-        Lease::new(name, fence, ttl, Belief::until(begun + ttl), hold)
+        Lease::new(name, fence, ttl, Belief::since(begun, ttl), hold)
     }
 }
 

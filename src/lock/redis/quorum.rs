@@ -20,8 +20,8 @@ use crate::{
 /// one of the servers that agreed, made known to them before the lock counts as acquired. Not fair:
 /// waiters look again after random pauses of 5 to 100 ms.
 ///
-/// Acquiring costs two round trips to every server, releasing one. Of the ttl a hundredth and
-/// 2 ms are taken off for the drift of clocks.
+/// Acquiring costs two round trips to every server, releasing one. The servers keep a lease for a
+/// hundredth and 2 ms longer than its ttl, for the drift of clocks.
 ///
 /// [1]: https://redis.io/docs/latest/develop/use/patterns/distributed-locks/
 /// [2]: https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html
@@ -76,11 +76,11 @@ impl RedisQuorum {
     }
 
     async fn attempt(&self, name: &str, ttl: Duration) -> Result<Attempt, Error> {
-        let (token, begun) = (Token::random(), Instant::now());
+        let (token, begun, kept) = (Token::random(), Instant::now(), with_drift(ttl));
         // Whatever was granted is given back, also when this future is dropped half-way.
-        let hold = Majority { servers: self.servers.clone(), name: name.into(), token, ttl };
+        let hold = Majority { servers: self.servers.clone(), name: name.into(), token };
         let undo = Undo(Some(hold));
-        let asked = self.servers.iter().map(|server| server.acquire(name, token, ttl, &[]));
+        let asked = self.servers.iter().map(|server| server.acquire(name, token, kept, &[]));
         let (mut granted, mut fence, mut remaining, mut failed) = (0, 0, None, Vec::new());
         for answer in join_all(asked).await {
             match answer {
@@ -101,16 +101,14 @@ impl RedisQuorum {
             };
         }
         // Of two majorities some server has seen both: what it knows the next grant exceeds.
-        let raised = self.servers.iter().map(|server| server.renew(name, token, ttl, Some(fence)));
+        let raised = self.servers.iter().map(|server| server.renew(name, token, kept, Some(fence)));
         let raised = join_all(raised).await;
         let raised = raised.iter().filter(|raised| matches!(raised, Ok(Renewal::Renewed))).count();
-        let believed = ttl.saturating_sub(ttl / 100 + Duration::from_millis(2));
-        let until = begun + believed;
-        if raised < majority || until <= Instant::now() {
+        let belief = Belief::since(begun, ttl);
+        if raised < majority || belief.is_over() {
             return Ok(Attempt::Held { remaining: LONGEST_PAUSE });
         }
-        let belief = Belief::until(until);
-        Ok(Attempt::Granted(Lease::new(name, fence, believed, belief, undo.keep())))
+        Ok(Attempt::Granted(Lease::new(name, fence, ttl, belief, undo.keep())))
     }
 }
 
@@ -141,6 +139,11 @@ impl Lock for RedisQuorum {
     }
 }
 
+/// What the servers are asked to keep: their clocks may run faster than ours.
+fn with_drift(ttl: Duration) -> Duration {
+    ttl.saturating_add(ttl / 99).saturating_add(Duration::from_millis(2))
+}
+
 fn majority(servers: &[Server]) -> usize {
     servers.len() / 2 + 1
 }
@@ -149,14 +152,12 @@ struct Majority {
     servers: Arc<[Server]>,
     name: Arc<str>,
     token: Token,
-    /// In full: what the lease is believed for is less.
-    ttl: Duration,
 }
 
 impl Hold for Majority {
-    async fn renew(&mut self, _: Duration) -> Result<Renewal, Error> {
-        let asked = self.servers.iter();
-        let asked = asked.map(|server| server.renew(&self.name, self.token, self.ttl, None));
+    async fn renew(&mut self, ttl: Duration) -> Result<Renewal, Error> {
+        let (kept, asked) = (with_drift(ttl), self.servers.iter());
+        let asked = asked.map(|server| server.renew(&self.name, self.token, kept, None));
         let (mut renewed, mut failed) = (0, Vec::new());
         for answer in join_all(asked).await {
             match answer {

@@ -161,7 +161,7 @@ async fn stand(
 
 /// `asked` is the moment before the ensemble said that the claim is first.
 fn lease(name: &str, ttl: Duration, asked: Instant, claim: Claim) -> Lease {
-    let (fence, belief) = (claim.fence(), Belief::until(asked + ttl));
+    let (fence, belief) = (claim.fence(), Belief::since(asked, ttl));
     let hold = Grasp::new(claim, belief.clone());
     Lease::new(name, fence, ttl, belief, hold)
 }

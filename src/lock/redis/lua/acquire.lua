@@ -15,7 +15,7 @@ if #lease == 0 and (not first or first == ARGV[3]) then
   local fence, floor = now, redis.call('GETRANGE', KEYS[2], 0, 7)
   if #floor == 8 and fence <= u64(floor, 1) then fence = u64(floor, 1) + 1 end
   redis.call('SET', KEYS[1], ARGV[1] .. pack(fence), 'PX', ARGV[2])
-  redis.call('SET', KEYS[2], pack(fence), 'PX', FLOOR_MS)
+  redis.call('SET', KEYS[2], pack(fence), 'PX', FLOOR_MS + ARGV[2])
   leave(ARGV[3])
   return {1, string.format('%.0f', fence)}
 end

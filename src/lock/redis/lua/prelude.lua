@@ -1,5 +1,5 @@
 -- lease: 16 bytes token | 17-24 fence, u64; it expires by its own PX
--- floor: the last fence, u64, for a while after: a clock that goes back must not hand it out again
+-- floor: the last fence, u64, for a minute longer: a clock that goes back must not hand it out again
 -- queue: the waiters by the time they came; alive: the same, by the ms until which they are believed in
 --   waiter: 16 bytes token | 17-32 the process, which hears at cg:lock:{process in hex}   (big-endian)
 local FLOOR_MS = 60000

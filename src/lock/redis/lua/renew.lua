@@ -1,8 +1,12 @@
 -- KEYS lease, floor   ARGV token, ttl ms, least fence ('' to leave it)   1 renewed | 0 lost
 local lease = redis.call('GETRANGE', KEYS[1], 0, 23)
 if string.sub(lease, 1, 16) ~= ARGV[1] then return 0 end
-if ARGV[3] == '' then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+local floor_ms = FLOOR_MS + ARGV[2]
+if ARGV[3] == '' then
+  redis.call('PEXPIRE', KEYS[2], floor_ms)
+  return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
 local fence = math.max(tonumber(ARGV[3]), u64(lease, 17))
 redis.call('SET', KEYS[1], ARGV[1] .. pack(fence), 'PX', ARGV[2])
-redis.call('SET', KEYS[2], pack(fence), 'PX', FLOOR_MS)
+redis.call('SET', KEYS[2], pack(fence), 'PX', floor_ms)
 return 1

@@ -21,6 +21,8 @@ end
 if stays then
   redis.call('SETRANGE', KEYS[1], 18, floor)
 else
-  redis.call('SET', KEYS[1], '\1T' .. version .. floor .. string.rep('\0', 8), 'PX', ARGV[2])
+  -- no shorter than an earlier invalidation asked for
+  local retention = math.max(tonumber(ARGV[2]), redis.call('PTTL', KEYS[1]))
+  redis.call('SET', KEYS[1], '\1T' .. version .. floor .. string.rep('\0', 8), 'PX', retention)
 end
 return ARGV[3] ~= '' and redis.call('PUBLISH', ARGV[3], ARGV[4]) or 0
