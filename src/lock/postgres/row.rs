@@ -84,10 +84,9 @@ impl PostgresRow {
 
     /// A lock in a table of another name, perhaps with its schema: `schema.table`. Upper case matters.
     pub fn in_table(connections: Connections, table: &str) -> Self {
-        let connections = connections.0;
-        let listener = Listener::new(connections.options().clone(), connections.timeout());
+        let listener = Listener::new(&connections);
         let table = Table { statements: Statements::new(table), listener };
-        Self(RowLocks::new(table, connections))
+        Self(RowLocks::new(table, connections.0))
     }
 
     /// Makes the table, and the sequence for the fencing tokens, if they are not there.

@@ -1,5 +1,3 @@
-//! The connection to PostgreSQL.
-
 use std::{borrow::Cow, fmt, time::Duration};
 
 use sqlx::{
