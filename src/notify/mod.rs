@@ -27,11 +27,15 @@ mod memory;
 #[cfg(any(feature = "redis", feature = "postgres", feature = "zookeeper"))]
 pub(crate) mod message;
 mod polling;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::Postgres;
 #[cfg(feature = "redis")]
 pub use self::redis::Redis;
 #[cfg(feature = "zookeeper")]

@@ -77,6 +77,10 @@ impl<L: Listener> Subscriber<L> {
         Self { shared: Arc::new(shared), task: Mutex::default() }
     }
 
+    pub(crate) fn state(&self) -> watch::Ref<'_, State> {
+        self.shared.state.borrow()
+    }
+
     pub(crate) fn states(&self) -> watch::Receiver<State> {
         self.shared.state.subscribe()
     }

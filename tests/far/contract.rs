@@ -295,8 +295,15 @@ pub async fn leases_expire_unless_renewed<F: Far<String> + Clone>(far: F) {
 }
 
 #[derive(Default)]
-struct Recorder {
-    heard: Mutex<Vec<String>>,
+pub struct Recorder {
+    pub heard: Mutex<Vec<String>>,
+}
+
+impl Recorder {
+    /// What happened to a name.
+    pub fn about(&self, name: &str) -> Vec<String> {
+        self.heard.lock().iter().filter(|event| event.contains(name)).cloned().collect()
+    }
 }
 
 impl Watcher for Recorder {
@@ -345,11 +352,8 @@ pub async fn every_watcher_hears_what_happened<F: Far<String> + Clone>(far: F) {
         format!("released {name}"),
     ];
     for recorder in &recorders {
-        let mine = || -> Vec<String> {
-            recorder.heard.lock().iter().filter(|e| e.contains(&name)).cloned().collect()
-        };
-        eventually(async || (mine().len() >= expected.len()).then_some(())).await;
-        assert_eq!(mine(), expected);
+        eventually(async || (recorder.about(&name).len() >= expected.len()).then_some(())).await;
+        assert_eq!(recorder.about(&name), expected);
     }
 }
 

@@ -2,6 +2,7 @@
 //! and stops.
 
 use std::{
+    any::Any,
     process::ExitCode,
     sync::{Arc, LazyLock},
     time::{Duration, Instant},
@@ -13,7 +14,7 @@ use cattleguard::{
     far::{
         Attempt, Commit, ErrorKind, Far, Invalidated, Memory, Paired, Put, Record, Redis, Token,
     },
-    lock, notify,
+    lock, notify, postgres,
     redis::Connection,
     store,
 };
@@ -25,21 +26,36 @@ use parking_lot::Mutex;
 mod servers;
 
 mod contract;
+mod notifiers;
 mod stores;
+
+use notifiers::Server;
 
 type Tier = Redis<String, Json>;
 
 /// Servers start with the first test that needs them and stop with this value.
 #[derive(Default)]
 struct Servers {
-    redis: Mutex<Option<servers::Redis>>,
+    started: Mutex<Vec<Box<dyn Any + Send>>>,
     cluster: Mutex<Option<servers::RedisCluster>>,
 }
 
 impl Servers {
+    /// The address of the one that all tests share.
+    fn one<S: Server>(&self) -> String {
+        let mut started = self.started.lock();
+        let found = started.iter().find_map(|server| server.downcast_ref::<S>());
+        if let Some(server) = found {
+            return server.address();
+        }
+        let server = S::start();
+        let address = server.address();
+        started.push(Box::new(server));
+        address
+    }
+
     fn redis(&self) -> String {
-        let mut redis = self.redis.lock();
-        redis.get_or_insert_with(|| servers::Redis::start().expect("a Redis")).url()
+        self.one::<servers::Redis>()
     }
 
     fn cluster(&self) -> Vec<String> {
@@ -54,6 +70,10 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> =
 async fn open(url: &str) -> Connection {
     // Two cores, many servers: the default far timeout is for production machines.
     Connection::open(url).await.expect("a connection").timeout(Duration::from_secs(5))
+}
+
+fn connections(url: &str) -> postgres::Connections {
+    postgres::Connections::open(url).expect("a URL").timeout(Duration::from_secs(5))
 }
 
 fn main() -> ExitCode {
@@ -80,6 +100,17 @@ fn main() -> ExitCode {
                     let notifier = notify::Redis::new(redis.clone());
                     let far = Paired::new(store, lock::Redis::new(redis), notifier);
                     contract::$test(far).await
+                }
+                .boxed_local()
+            }));
+            let on = servers.clone();
+            trials.push(trial(concat!("postgres_paired::", stringify!($test)), move || {
+                let (redis, postgres) = (on.redis(), on.one::<servers::Postgres>());
+                async move {
+                    let store = store::Redis::<String, Json>::new(open(&redis).await, Json);
+                    let lock = lock::PostgresSession::new(connections(&postgres));
+                    let notifier = notify::Postgres::new(connections(&postgres));
+                    contract::$test(Paired::new(store, lock, notifier)).await
                 }
                 .boxed_local()
             }));
@@ -142,6 +173,48 @@ fn main() -> ExitCode {
         only_the_open_load_writes,
         a_load_that_begins_again_is_the_same,
     );
+    macro_rules! stamp_notifiers {
+        // One in this process: nothing can fail.
+        ($kind:literal, $open:expr) => {
+            stamp_notifiers!(with $kind, |_: &Servers| $open();
+                all_hear_in_the_order_of_publishing,
+                a_later_watcher_hears_what_comes_later,
+                no_message_is_too_long,
+            );
+        };
+        ($kind:literal, $server:ty, $open:expr) => {
+            stamp_notifiers!(with $kind, |servers: &Servers| $open(servers.one::<$server>());
+                all_hear_in_the_order_of_publishing,
+                a_later_watcher_hears_what_comes_later,
+                no_message_is_too_long,
+                namespaces_are_apart,
+            );
+            trials.push(trial(concat!($kind, "_notifier::a_server_that_is_gone_is_told"), || {
+                async {
+                    let server = <$server as Server>::start();
+                    let open = $open(server.address());
+                    notifiers::a_server_that_is_gone_is_told(server, open).await;
+                }
+                .boxed_local()
+            }));
+        };
+        (with $kind:literal, $open:expr; $($test:ident),* $(,)?) => {$(
+            let on = servers.clone();
+            trials.push(trial(concat!($kind, "_notifier::", stringify!($test)), move || {
+                let open = $open(&on);
+                notifiers::$test(open).boxed_local()
+            }));
+        )*};
+    }
+    stamp_notifiers!("memory", notifiers::memory);
+    stamp_notifiers!("redis", servers::Redis, notifiers::redis);
+    stamp_notifiers!("postgres", servers::Postgres, notifiers::postgres);
+    stamp_notifiers!("zookeeper", servers::Zookeeper, notifiers::zookeeper);
+    let on = servers.clone();
+    trials.push(trial("postgres_notifier::listening_ends_with_the_last_clone", move || {
+        notifiers::listening_ends_with_the_last_clone(on.one::<servers::Postgres>()).boxed_local()
+    }));
+
     trials.extend([
         trial("redis::a_frozen_or_dead_server_ends_every_call_in_time", || {
             frozen_or_dead().boxed_local()
