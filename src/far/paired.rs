@@ -8,6 +8,10 @@
 //!   read, read, lock, and one read when it is woken.
 //! - An invalidation closes the load at the store at once. The lock is freed when its holder hears of
 //!   it: at once in this process, by message in another, and with the next renewal otherwise.
+//! - Whoever was told "held" hears of each way in which that ends: a lock is freed by
+//!   [`Inner::free`] alone, which tells.
+//! - What follows the store's word (messages, the lock's release) goes on when the caller goes away, and is
+//!   waited for no longer than [`SETTLE`].
 
 use std::{
     collections::HashMap,
@@ -36,6 +40,10 @@ use crate::{
 const FIRST_POLL: Duration = Duration::from_millis(10);
 const LONGEST_POLL: Duration = Duration::from_millis(250);
 
+/// How long an answer waits for the messages about it, and for the lock to be freed.
+const SETTLE: Duration = Duration::from_millis(100);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// A far tier that keeps entries in one system and elects by another: a ZooKeeper or PostgreSQL lock
 /// before a Redis store, for a service that trusts that lock more, or has it already.
 ///
@@ -57,6 +65,7 @@ struct Inner<S, L, N> {
     store: S,
     lock: L,
     notifier: N,
+    lock_timeout: Duration,
     held: Held,
     /// Set with the first use: it needs the pair's own type, and a runtime.
     listening: OnceLock<Arc<dyn Watcher>>,
@@ -77,7 +86,18 @@ impl<S, L: Lock, N: Notifier> Paired<S, L, N> {
     /// Entries in `store`, elections by `lock`, messages by `notifier`.
     pub fn new(store: S, lock: L, notifier: N) -> Self {
         let (held, listening) = (Held::default(), OnceLock::new());
-        Self { inner: Arc::new(Inner { store, lock, notifier, held, listening }) }
+        let lock_timeout = LOCK_TIMEOUT;
+        Self { inner: Arc::new(Inner { store, lock, notifier, lock_timeout, held, listening }) }
+    }
+
+    /// How long one question to the lock may take; after that the load runs without it, once in each
+    /// process. Default 100 ms; lengthen it where the lock alone needs more. To be called before clones
+    /// are made, on which it has no effect.
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.lock_timeout = timeout;
+        }
+        self
     }
 }
 
@@ -126,25 +146,26 @@ where
         {
             return Ok(Attempt::Hit(entry));
         }
-        let lease = match inner.lock.try_acquire(name, ttl).await.map_err(typed)? {
-            lock::Attempt::Granted(lease) => lease,
-            lock::Attempt::Held { remaining } => {
+        let asking = tokio::time::timeout(inner.lock_timeout, inner.lock.try_acquire(name, ttl));
+        let lease = match asking.await {
+            Ok(Ok(lock::Attempt::Granted(lease))) => Arc::new(lease),
+            Ok(Ok(lock::Attempt::Held { remaining })) => {
                 let remaining = if connected { remaining } else { poll(remaining, ttl) };
                 return Ok(Attempt::Held { remaining });
             }
+            Ok(Err(error)) => return Err(typed(error)),
+            Err(_) => return Err(ErrorKind::Timeout.into()),
         };
-        // From here on a dropped future drops the lease, which frees the lock.
-        match inner.store.begin(name, lease.fence()).await? {
+        // Whoever was told "held" meanwhile is told when that ends, also when this future is dropped.
+        let freeing = Freeing { inner: Some(inner.clone()), lease: lease.clone() };
+        let fence = lease.fence();
+        match inner.store.begin(name, fence).await? {
             Begin::Begun { minimum } => {
-                let fence = lease.fence();
-                inner.held.insert(token, Load { lease: Arc::new(lease), minimum });
+                freeing.keep();
+                inner.held.insert(token, Load { lease, minimum });
                 Ok(Attempt::Granted(Grant { fence, minimum }))
             }
-            Begin::Hit(entry) => {
-                // Whoever was told "held" meanwhile is told when that ends.
-                inner.clone().free_later(lease);
-                Ok(Attempt::Hit(entry))
-            }
+            Begin::Hit(entry) => Ok(Attempt::Hit(entry)),
             Begin::Fenced => Err(Error::new(
                 ErrorKind::Refused,
                 "the store knows a greater fencing token than the lock's: was the lock's data lost?",
@@ -161,20 +182,31 @@ where
         let inner = &self.inner;
         let Some(load) = inner.held.take(token) else { return Ok(Commit::Lost) };
         let fence = load.lease.fence();
-        if load.lease.is_lost() {
-            inner.store.end(name, fence).await?;
-            return Ok(Commit::Lost);
-        }
-        let committed = inner.store.commit(name, fence, record).await;
-        match &committed {
-            Ok(Commit::Stored(entry)) => {
-                let event = Event::Committed { name, version: entry.version() };
-                join(inner.tell(event), free(load.lease)).await;
+        let committed = if load.lease.is_lost() {
+            inner.store.end(name, fence).await.map(|()| Commit::Lost)
+        } else {
+            inner.store.commit(name, fence, record).await
+        };
+        let version = match &committed {
+            Ok(Commit::Stored(entry)) => Some(entry.version()),
+            Ok(_) => None,
+            Err(_) => {
+                // It may have been carried out; the guard releases.
+                inner.held.insert(token, load);
+                return committed;
             }
-            Ok(_) => inner.free(load.lease).await,
-            // It may have been carried out; the guard releases.
-            Err(_) => inner.held.insert(token, load),
-        }
+        };
+        let (this, name) = (inner.clone(), name.to_owned());
+        settle(async move {
+            match version {
+                Some(version) => {
+                    let told = this.tell(Event::Committed { name: &name, version });
+                    join(told, end(&load.lease)).await;
+                }
+                None => this.free(&load.lease).await,
+            }
+        })
+        .await;
         committed
     }
 
@@ -189,8 +221,8 @@ where
             Err(error) => return Err(typed(error)),
         };
         if renewed == Renewal::Lost {
-            // A lease without a load holds up the others.
-            inner.held.take(token);
+            // A lease without a load, or a load without a lease, holds up the others.
+            Far::<V>::release(self, name, token).await?;
         }
         Ok(renewed)
     }
@@ -199,17 +231,24 @@ where
         let inner = &self.inner;
         let Some(load) = inner.held.take(token) else { return Ok(()) };
         let ended = inner.store.end(name, load.lease.fence()).await;
-        inner.free(load.lease).await;
+        let this = inner.clone();
+        settle(async move { this.free(&load.lease).await }).await;
         ended
     }
 
     async fn put(&self, name: &str, record: Record<V>) -> Result<Put<V>, Error> {
-        let put = self.inner.store.put(name, record).await?;
-        if let Put::Stored(entry) = &put {
-            self.inner.held.free_all(name).await;
-            self.inner.tell(Event::Put { name, version: entry.version() }).await;
-        }
-        Ok(put)
+        let (this, name) = (self.inner.clone(), name.to_owned());
+        // On a task: once the store has it, the others are told.
+        let putting = tokio::spawn(async move {
+            let open = this.held.of(&name);
+            let put = this.store.put(&name, record).await?;
+            if let Put::Stored(entry) = &put {
+                let told = this.tell(Event::Put { name: &name, version: entry.version() });
+                join(told, settle(this.clone().close(open))).await;
+            }
+            Ok(put)
+        });
+        putting.await.unwrap_or_else(|_| Err(ErrorKind::Timeout.into()))
     }
 
     async fn invalidate(
@@ -218,12 +257,17 @@ where
         version: Option<Version>,
         retention: Duration,
     ) -> Result<Invalidated, Error> {
-        let inner = &self.inner;
-        inner.store.invalidate(name, version, retention).await?;
-        inner.held.free_all(name).await;
-        let published = inner.notifier.publish(Event::Invalidated { name, version }).await;
-        // The store has it: what is not known is how many near tiers do.
-        Ok(published.unwrap_or(Invalidated::Unconfirmed))
+        let (this, name) = (self.inner.clone(), name.to_owned());
+        // On a task: once the store has it, the others are told.
+        let invalidating = tokio::spawn(async move {
+            let open = this.held.of(&name);
+            this.store.invalidate(&name, version, retention).await?;
+            let told = this.notifier.publish(Event::Invalidated { name: &name, version });
+            let (told, ()) = join(told, settle(this.clone().close(open))).await;
+            // The store has it: what is not known is how many near tiers do.
+            Ok(told.unwrap_or(Invalidated::Unconfirmed))
+        });
+        invalidating.await.unwrap_or_else(|_| Err(ErrorKind::Timeout.into()))
     }
 
     fn watch(&self, watcher: Weak<dyn Watcher>) {
@@ -239,17 +283,16 @@ impl<S, L: Lock, N: Notifier> Inner<S, L, N> {
     }
 
     /// Frees the lock, then says so.
-    async fn free(&self, lease: Arc<Lease>) {
-        let name = lease.name().to_owned();
-        free(lease).await;
-        self.tell(Event::Released { name: &name }).await;
+    async fn free(&self, lease: &Lease) {
+        end(lease).await;
+        self.tell(Event::Released { name: lease.name() }).await;
     }
 
-    fn free_later(self: Arc<Self>, lease: Lease)
-    where
-        S: Send + Sync + 'static,
-    {
-        tokio::spawn(async move { self.free(Arc::new(lease)).await });
+    /// Frees the locks of loads that were closed for certain.
+    async fn close(self: Arc<Self>, loads: Vec<(Token, u64)>) {
+        for load in loads.into_iter().filter_map(|(token, _)| self.held.take(token)) {
+            self.free(&load.lease).await;
+        }
     }
 
     /// Hears of invalidations by others, so that a lock whose load was closed is freed.
@@ -289,7 +332,7 @@ impl<S: Store<V>, L: Lock, N: Notifier, V: Send + Sync + 'static> Watcher
             self.runtime.spawn(async move {
                 let open = pair.store.check(&name, fence).await;
                 if matches!(open, Ok(Renewal::Lost)) {
-                    pair.held.take(token);
+                    pair.close(vec![(token, fence)]).await;
                 }
             });
         }
@@ -316,23 +359,48 @@ impl Held {
         let of_name = held.iter().filter(|(_, load)| load.lease.name() == name);
         of_name.map(|(token, load)| (*token, load.lease.fence())).collect()
     }
+}
 
-    /// Frees the locks of loads that are closed for certain.
-    async fn free_all(&self, name: &str) {
-        let loads = self.of(name).into_iter().filter_map(|(token, _)| self.take(token));
-        for load in loads.collect::<Vec<_>>() {
-            free(load.lease).await;
+/// Frees a lock that was granted and not made use of.
+struct Freeing<S, L: Lock, N: Notifier>
+where
+    Inner<S, L, N>: Send + Sync + 'static,
+{
+    inner: Option<Arc<Inner<S, L, N>>>,
+    lease: Arc<Lease>,
+}
+
+impl<S, L: Lock, N: Notifier> Freeing<S, L, N>
+where
+    Inner<S, L, N>: Send + Sync + 'static,
+{
+    fn keep(mut self) {
+        self.inner = None;
+    }
+}
+
+impl<S, L: Lock, N: Notifier> Drop for Freeing<S, L, N>
+where
+    Inner<S, L, N>: Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        if let (Some(inner), Ok(runtime)) = (self.inner.take(), Handle::try_current()) {
+            let lease = self.lease.clone();
+            runtime.spawn(async move { inner.free(&lease).await });
         }
     }
 }
 
-/// Whoever else still looks at the lease frees the lock by dropping it.
-async fn free(lease: Arc<Lease>) {
-    if let Some(lease) = Arc::into_inner(lease)
-        && let Err(error) = lease.release().await
-    {
+async fn end(lease: &Lease) {
+    if let Err(error) = lease.end().await {
         tracing::debug!(%error, "release failed; the lock is free after its ttl");
     }
+}
+
+/// Waits for work that goes on by itself.
+async fn settle(work: impl Future<Output = ()> + Send + 'static) {
+    // In time or not, it is done.
+    let _ = tokio::time::timeout(SETTLE, tokio::spawn(work)).await;
 }
 
 /// A tenth of the lease's age, so that a short load is found soon and a long one is not asked after all

@@ -99,6 +99,7 @@ fn main() -> ExitCode {
                     let store = store::Redis::<String, Json>::new(redis.clone(), Json);
                     let notifier = notify::Redis::new(redis.clone());
                     let far = Paired::new(store, lock::Redis::new(redis), notifier);
+                    let far = far.lock_timeout(Duration::from_secs(5));
                     contract::$test(far).await
                 }
                 .boxed_local()
@@ -110,7 +111,20 @@ fn main() -> ExitCode {
                     let store = store::Redis::<String, Json>::new(open(&redis).await, Json);
                     let lock = lock::PostgresSession::new(connections(&postgres));
                     let notifier = notify::Postgres::new(connections(&postgres));
-                    contract::$test(Paired::new(store, lock, notifier)).await
+                    let far = Paired::new(store, lock, notifier);
+                    contract::$test(far.lock_timeout(Duration::from_secs(5))).await
+                }
+                .boxed_local()
+            }));
+            let on = servers.clone();
+            trials.push(trial(concat!("zookeeper_paired::", stringify!($test)), move || {
+                let (redis, zookeeper) = (on.redis(), on.one::<servers::Zookeeper>());
+                async move {
+                    let store = store::Redis::<String, Json>::new(open(&redis).await, Json);
+                    let session = cattleguard::zookeeper::Session::open(&zookeeper).await.expect("a session");
+                    let notifier = notify::Zookeeper::new(session.clone());
+                    let far = Paired::new(store, lock::Zookeeper::new(session), notifier);
+                    contract::$test(far.lock_timeout(Duration::from_secs(5))).await
                 }
                 .boxed_local()
             }));
