@@ -12,6 +12,7 @@ mod faults;
 mod flights;
 mod invalidation;
 mod origin;
+mod paired;
 mod quiet;
 mod race;
 mod stale;

@@ -16,6 +16,7 @@ mod servers;
 mod contract;
 mod faults;
 mod kind;
+mod leases;
 mod processes;
 mod worker;
 
@@ -114,6 +115,28 @@ fn main() -> ExitCode {
             contract::no_wake_up_is_lost(on.kind(kind), rounds).boxed_local()
         }));
     }
+
+    macro_rules! leases {
+        ($($test:ident),* $(,)?) => {$(
+            trials.push(Trial::test(concat!("leases::", stringify!($test)), || {
+                let mut runtime = tokio::runtime::Builder::new_current_thread();
+                let runtime = runtime.enable_time().start_paused(true).build()?;
+                runtime.block_on(leases::$test());
+                Ok(())
+            }));
+        )*};
+    }
+    leases!(
+        work_ends_with_its_lease_while_a_renewal_hangs,
+        a_renewal_is_whole_when_the_work_ends,
+        a_kept_lease_is_renewed_at_a_third_of_its_ttl,
+        a_failed_renewal_is_repeated_until_the_end,
+        the_servers_no_ends_the_lease_at_once,
+        an_answer_that_comes_too_late_is_not_believed,
+        a_shorter_lease_is_believed_from_the_asking_on,
+        a_bound_holds_whatever_the_ttl,
+        the_longest_ttl_is_no_panic,
+    );
 
     macro_rules! faults {
         ($($test:ident),* $(,)?) => {$(

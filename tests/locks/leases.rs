@@ -1,0 +1,153 @@
+//! What a lease believes, over a system that answers when the test says so. Paused time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use cattleguard::lock::{Belief, Error, ErrorKind, Hold, Lease, Renewal};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, timeout},
+};
+
+const TTL: Duration = Duration::from_secs(9);
+
+/// A system that carries out each renewal and answers it when it is let.
+#[derive(Clone)]
+struct System {
+    answers: Arc<Semaphore>,
+    asked: Arc<AtomicU32>,
+    answered: Arc<AtomicU32>,
+    released: Arc<AtomicU32>,
+    says: fn() -> Result<Renewal, Error>,
+}
+
+impl System {
+    fn lease(says: fn() -> Result<Renewal, Error>) -> (Self, Lease) {
+        let count = Arc::<AtomicU32>::default;
+        let answers = Arc::new(Semaphore::new(0));
+        let system = Self { answers, asked: count(), answered: count(), released: count(), says };
+        let belief = Belief::since(Instant::now(), TTL);
+        (system.clone(), Lease::new("name", 1, TTL, belief, system))
+    }
+
+    fn lets(&self, answers: usize) {
+        self.answers.add_permits(answers);
+    }
+}
+
+impl Hold for System {
+    async fn renew(&mut self, _: Duration) -> Result<Renewal, Error> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.answers.acquire().await.expect("never closed").forget();
+        self.answered.fetch_add(1, Ordering::SeqCst);
+        (self.says)()
+    }
+
+    async fn release(self) -> Result<(), Error> {
+        self.released.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+fn renewed() -> Result<Renewal, Error> {
+    Ok(Renewal::Renewed)
+}
+
+pub async fn work_ends_with_its_lease_while_a_renewal_hangs() {
+    let (system, lease) = System::lease(renewed);
+    let begin = Instant::now();
+    let ended = lease.run(sleep(TTL * 10)).await.expect_err("nobody renewed it");
+    assert_eq!(ended.kind(), ErrorKind::Lost);
+    assert_eq!(begin.elapsed().as_secs(), TTL.as_secs());
+    assert_eq!(system.asked.load(Ordering::SeqCst), 1, "it hangs");
+}
+
+pub async fn a_renewal_is_whole_when_the_work_ends() {
+    let (system, lease) = System::lease(renewed);
+    lease.run(sleep(TTL / 2)).await.expect("done in time");
+    assert_eq!(system.asked.load(Ordering::SeqCst), 1);
+    system.lets(1);
+    while system.answered.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!lease.is_lost());
+}
+
+pub async fn a_kept_lease_is_renewed_at_a_third_of_its_ttl() {
+    let (system, lease) = System::lease(renewed);
+    system.lets(100);
+    lease.keep();
+    lease.keep();
+    assert!(timeout(TTL * 2 + TTL / 6, lease.lost()).await.is_err());
+    assert_eq!(system.asked.load(Ordering::SeqCst), 6);
+    drop(lease);
+    sleep(TTL).await;
+    assert_eq!(system.asked.load(Ordering::SeqCst), 6, "nobody keeps what was dropped");
+    assert_eq!(system.released.load(Ordering::SeqCst), 1);
+}
+
+pub async fn a_failed_renewal_is_repeated_until_the_end() {
+    let (system, lease) = System::lease(|| Err(ErrorKind::Unreachable.into()));
+    system.lets(100);
+    let begin = Instant::now();
+    lease.keep();
+    lease.lost().await;
+    assert_eq!(begin.elapsed().as_secs(), TTL.as_secs());
+    assert!(system.asked.load(Ordering::SeqCst) > 3);
+    assert_eq!(lease.renew().await.expect_err("too late").kind(), ErrorKind::Lost);
+}
+
+pub async fn the_servers_no_ends_the_lease_at_once() {
+    let (system, lease) = System::lease(|| Ok(Renewal::Lost));
+    system.lets(1);
+    let lost = lease.lost();
+    assert_eq!(lease.renew().await.expect_err("refused").kind(), ErrorKind::Lost);
+    lost.await;
+    assert!(lease.is_lost());
+}
+
+pub async fn an_answer_that_comes_too_late_is_not_believed() {
+    let (system, lease) = System::lease(renewed);
+    let asking = tokio::spawn(async move { (lease.renew().await, lease) });
+    sleep(TTL + Duration::from_secs(1)).await;
+    system.lets(1);
+    let (late, lease) = asking.await.expect("a task");
+    assert_eq!(late.expect_err("its end has passed").kind(), ErrorKind::Lost);
+    assert!(lease.is_lost());
+}
+
+pub async fn a_shorter_lease_is_believed_from_the_asking_on() {
+    let (system, lease) = System::lease(|| Err(ErrorKind::Timeout.into()));
+    system.lets(1);
+    let begin = Instant::now();
+    lease.renew_for(TTL / 3).await.expect_err("its answer was lost");
+    lease.lost().await;
+    assert_eq!(begin.elapsed().as_secs(), TTL.as_secs() / 3);
+}
+
+pub async fn a_bound_holds_whatever_the_ttl() {
+    let begin = Instant::now();
+    let belief = Belief::since(begin, TTL);
+    belief.bound(begin + TTL / 3);
+    sleep(TTL / 6).await;
+    belief.bound(Instant::now() + TTL / 3);
+    belief.over().await;
+    assert_eq!(begin.elapsed(), TTL / 6 + TTL / 3);
+    // What was over stays so.
+    belief.bound(Instant::now() + TTL);
+    assert!(belief.is_over());
+}
+
+pub async fn the_longest_ttl_is_no_panic() {
+    let belief = Belief::since(Instant::now(), Duration::MAX);
+    let (system, _) = System::lease(renewed);
+    system.lets(1);
+    let lease = Lease::new("name", 1, Duration::MAX, belief, system);
+    lease.renew().await.expect("renewed");
+    lease.release().await.expect("a release");
+}
