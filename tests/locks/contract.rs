@@ -166,6 +166,30 @@ pub async fn a_waiter_has_the_name_soon_after_its_release(kind: Kind) {
     assert!(at - begin < Duration::from_secs(1), "{:?}", at - begin);
 }
 
+/// For those who promise it.
+pub async fn waiters_are_served_in_turn(kind: Kind) {
+    let (mine, name) = (open(&kind).await, fresh_name());
+    let lease = granted(&mine, &name, TTL).await.expect("a free name");
+    let served = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let mut waiters = JoinSet::new();
+    for number in 0..5 {
+        let (other, name, served) = (open(&kind).await, name.clone(), served.clone());
+        // The connection is there, so that the next step is the queue.
+        drop(other.try_acquire(&name, TTL).await.expect("an answer"));
+        waiters.spawn(async move {
+            let lease = other.acquire(&name, TTL, soon()).await.expect("the lock");
+            served.lock().push(number);
+            lease.release().await.expect("a release");
+        });
+        sleep(Duration::from_millis(250)).await;
+    }
+    lease.release().await.expect("a release");
+    while let Some(done) = waiters.join_next().await {
+        done.expect("served");
+    }
+    assert_eq!(*served.lock(), [0, 1, 2, 3, 4]);
+}
+
 /// Clause 9.
 pub async fn a_deadline_ends_the_wait(kind: Kind) {
     let (mine, other, name) = (open(&kind).await, open(&kind).await, fresh_name());

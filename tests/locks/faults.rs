@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::{
     contract::{PATIENCE, TTL, fresh_name, granted, soon},
     kind::Kind,
-    servers::{MariaDb, Postgres, Proxy, Redis, RedisSentinel, Zookeeper},
+    servers::{MariaDb, Postgres, Proxy, Redis, RedisSentinel, Signal, Zookeeper},
+    worker::Worker,
 };
 
 /// The ttl of a lease that is kept, and shall be lost.
@@ -90,11 +91,8 @@ pub async fn a_session_ended_by_the_server_frees_its_locks() {
     let (lock, other) =
         (open("postgres", &postgres.url()).await, open("postgres", &postgres.url()).await);
     let lease = kept(&lock).await;
-    let mut admin = <sqlx::PgConnection as sqlx::Connection>::connect(&postgres.url())
-        .await
-        .expect("a connection");
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory'";
-    sqlx::query(end).execute(&mut admin).await.expect("an answer");
+    sqlx::query(end).execute(&mut admin(&postgres).await).await.expect("an answer");
     let begin = Instant::now();
     let next = other.acquire(lease.name(), TTL, soon()).await.expect("freed at once");
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
@@ -185,4 +183,70 @@ pub async fn a_frozen_server_ends_every_call_in_time() {
     assert!(begin.elapsed() < Duration::from_secs(1), "the far timeout is 50 ms");
     lost_within(&lease, KEPT + Duration::from_millis(500)).await;
     redis.thaw();
+}
+
+/// Clauses 4 and 6: the server says no, though the ttl has not passed.
+pub async fn what_the_server_forgot_is_lost() {
+    let (redis, postgres) =
+        (Redis::start().expect("a Redis"), Postgres::start().expect("a server"));
+    for (kind, url) in [("redis", redis.url()), ("postgres-row", postgres.url())] {
+        let (lock, other) = (open(kind, &url).await, open(kind, &url).await);
+        let lease = granted(&lock, "n", TTL).await.expect("a free name");
+        if kind == "redis" {
+            raw::<u32>(&redis, redis::cmd("DEL").arg("cgk:{:n}")).await;
+        } else {
+            let forget = sqlx::raw_sql("DELETE FROM cattleguard_lock");
+            forget.execute(&mut admin(&postgres).await).await.expect("an answer");
+        }
+        let next = granted(&other, "n", TTL).await.expect("forgotten");
+        let error = lease.renew().await.expect_err("another holds it");
+        assert_eq!(error.kind(), ErrorKind::Lost, "{kind}: {error:?}");
+        assert!(lease.is_lost() && next.fence() > lease.fence(), "{kind}");
+        drop(lease);
+        sleep(Duration::from_millis(100)).await;
+        next.renew().await.expect("the release of the first was none of its business");
+    }
+}
+
+/// Clause 2, when the server's clock goes back.
+pub async fn a_fence_outlives_the_clock() {
+    let redis = Redis::start().expect("a Redis");
+    let lock = open("redis", &redis.url()).await;
+    let ahead: u64 = 1 << 52;
+    raw::<()>(&redis, redis::cmd("SET").arg("cgk:{:n}:f").arg(&ahead.to_be_bytes())).await;
+    for more in 1..3 {
+        let lease = granted(&lock, "n", TTL).await.expect("a free name");
+        assert_eq!(lease.fence(), ahead + more);
+        lease.release().await.expect("a release");
+    }
+}
+
+/// Clause 7: nobody goes before the first, and a dead first holds nobody up for long.
+pub async fn a_frozen_waiter_keeps_its_place_for_a_second() {
+    let redis = Redis::start().expect("a Redis");
+    let kind = Kind::new("redis", &redis.url());
+    let lock = kind.open().await.expect("a lock");
+    let lease = granted(&lock, "n", TTL).await.expect("a free name");
+    let waiter = Worker::start("hold", &kind, "n", &["1000"]);
+    let begin = Instant::now();
+    while raw::<u32>(&redis, redis::cmd("ZCARD").arg("cgk:{:n}:q")).await == 0 {
+        assert!(begin.elapsed() < PATIENCE);
+        sleep(Duration::from_millis(5)).await;
+    }
+    waiter.signal(Signal::STOP);
+    lease.release().await.expect("a release");
+    assert!(granted(&lock, "n", TTL).await.is_none(), "it is the other's turn");
+    let begin = Instant::now();
+    let _lease = lock.acquire("n", TTL, soon()).await.expect("the lock");
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+}
+
+async fn raw<T: redis::FromRedisValue>(server: &Redis, command: &redis::Cmd) -> T {
+    let client = redis::Client::open(server.url()).expect("a URL");
+    let mut link = client.get_multiplexed_async_connection().await.expect("a connection");
+    command.query_async(&mut link).await.expect("an answer")
+}
+
+async fn admin(server: &Postgres) -> sqlx::PgConnection {
+    sqlx::Connection::connect(&server.url()).await.expect("a connection")
 }

@@ -95,6 +95,12 @@ fn main() -> ExitCode {
         a_killed_holder_costs_its_ttl,
         a_frozen_holder_is_overtaken_and_knows,
     );
+    let fair =
+        ["memory", "redis", "redis-cluster", "redis-sentinel", "postgres", "mysql", "zookeeper"];
+    stamp!(
+        KINDS.into_iter().filter(|(kind, _)| fair.contains(kind)), contract:
+        waiters_are_served_in_turn,
+    );
     stamp!(
         KINDS, contract:
         one_holder_and_fences_grow,
@@ -152,6 +158,9 @@ fn main() -> ExitCode {
         a_failover_leads_to_the_new_primary,
         a_quorum_needs_most_of_its_servers,
         a_frozen_server_ends_every_call_in_time,
+        what_the_server_forgot_is_lost,
+        a_fence_outlives_the_clock,
+        a_frozen_waiter_keeps_its_place_for_a_second,
     );
 
     let conclusion = libtest_mimic::run(&arguments, trials);
