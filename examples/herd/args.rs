@@ -206,27 +206,3 @@ impl FromStr for OriginArg {
         }
     }
 }
-
-/// The arguments, or one line that says what is wrong with them.
-pub fn parse() -> Result<Args, String> {
-    use clap::error::ErrorKind;
-
-    match Args::try_parse() {
-        Ok(args) => Ok(args),
-        Err(asked)
-            if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
-        {
-            asked.exit()
-        }
-        Err(error) => {
-            let text = error.to_string();
-            let lines: Vec<_> = text
-                .lines()
-                .map(str::trim)
-                .filter(|line| !line.is_empty())
-                .take_while(|line| !line.starts_with("Usage") && !line.starts_with("For more"))
-                .collect();
-            Err(format!("{} (see --help)", lines.join(" ").trim_start_matches("error: ")))
-        }
-    }
-}

@@ -29,6 +29,8 @@ use crate::{
 
 mod args;
 mod commands;
+#[path = "../console/mod.rs"]
+mod console;
 mod fleet;
 #[path = "../../tests/locks/kind.rs"]
 mod kind;
@@ -44,6 +46,8 @@ mod table;
 mod trace;
 mod worker;
 
+const NAME: &str = "herd";
+
 /// Why there are no results.
 enum Stop {
     /// The arguments or the servers they name cannot be used.
@@ -58,13 +62,13 @@ impl<E: Into<Failure>> From<E> for Stop {
 }
 
 fn main() -> ExitCode {
-    let args = match args::parse() {
+    let args = match console::parse::<Args>() {
         Ok(args) => args,
-        Err(line) => return bad_input(&line),
+        Err(line) => return console::bad_input(NAME, &line),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
+        Err(error) => return console::failed(NAME, &error),
     };
     worker::count_refused();
     if args.worker {
@@ -72,61 +76,21 @@ fn main() -> ExitCode {
         runtime.spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
         return match runtime.block_on(worker::live()) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failed(&*error),
+            Err(error) => console::failed(NAME, &*error),
         };
     }
     let ended = runtime.block_on(async {
         tokio::select! {
             ended = run(&args) => Some(ended),
-            () = interrupted() => None,
+            () = console::interrupted() => None,
         }
     });
     // Everything that `run` held is dropped by now: processes and private servers are gone.
     match ended {
         Some(Ok(())) => ExitCode::SUCCESS,
-        Some(Err(Stop::BadInput(line))) => bad_input(&line),
-        Some(Err(Stop::Failed(error))) => failed(&*error),
+        Some(Err(Stop::BadInput(line))) => console::bad_input(NAME, &line),
+        Some(Err(Stop::Failed(error))) => console::failed(NAME, &*error),
         None => ExitCode::from(130),
-    }
-}
-
-fn bad_input(line: &str) -> ExitCode {
-    eprintln!("herd: {line}");
-    ExitCode::from(2)
-}
-
-fn failed(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("herd: {}", chain(error));
-    ExitCode::FAILURE
-}
-
-/// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_line = inner.to_string();
-        if !line.contains(&inner_line) {
-            line += &format!(": {inner_line}");
-        }
-        cause = inner.source();
-    }
-    line.replace('\n', " ")
-}
-
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        Err(_) => {
-            let _ = tokio::signal::ctrl_c().await;
-        }
     }
 }
 
@@ -173,7 +137,7 @@ impl Ground {
                 let open = tokio::time::timeout(Duration::from_secs(5), Statistics::open(&url));
                 let statistics = match open.await {
                     Ok(Ok(statistics)) => statistics,
-                    Ok(Err(error)) => return Err(unreachable_far(&chain(&*error))),
+                    Ok(Err(error)) => return Err(unreachable_far(&console::chain(&*error))),
                     Err(_) => return Err(unreachable_far("no answer within 5 s")),
                 };
                 let lock = lock.as_ref().map(|(kind, _)| kind.clone());
@@ -194,7 +158,10 @@ impl Ground {
             Some(url) => Address::Postgres { url, table: format!("herd_{}", std::process::id()) },
         };
         origin.fill(rows).await.map_err(|error| {
-            Stop::BadInput(format!("cannot use the database of --origin: {}", chain(&error)))
+            Stop::BadInput(format!(
+                "cannot use the database of --origin: {}",
+                console::chain(&error)
+            ))
         })?;
         let _lock = lock.map(|(_, running)| running);
         Ok(Self {
@@ -226,7 +193,7 @@ async fn try_out(kind: &Kind) -> Result<(), Stop> {
     };
     let why = match tokio::time::timeout(Duration::from_secs(10), opening).await {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(error)) => chain(&error),
+        Ok(Err(error)) => console::chain(&error),
         Err(_) => "no answer within 10 s".to_owned(),
     };
     let name = kind.name();

@@ -45,6 +45,16 @@ pub struct Args {
 }
 
 impl Args {
+    pub fn checked(self) -> Result<Self, String> {
+        match self.processes * self.buyers {
+            0 | 1 => {
+                Err("one buyer races with nobody: give --processes or --buyers 2 or more"
+                    .to_owned())
+            }
+            _ => Ok(self),
+        }
+    }
+
     /// How many pieces each buyer wants. Twice the stock altogether, so that all of it is sold and
     /// somebody leaves with empty hands.
     pub fn wants(&self) -> u32 {
@@ -97,35 +107,4 @@ fn address(text: &str) -> Result<String, String> {
         }
         _ => Err("expected host:port".to_owned()),
     }
-}
-
-/// The arguments, or one line that says what is wrong with them.
-pub fn parse() -> Result<Args, String> {
-    use clap::error::ErrorKind;
-
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(asked)
-            if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
-        {
-            asked.exit()
-        }
-        Err(error) => {
-            let text = error.to_string();
-            let lines: Vec<_> = text
-                .lines()
-                .map(str::trim)
-                .filter(|line| !line.is_empty())
-                .take_while(|line| !line.starts_with("Usage") && !line.starts_with("For more"))
-                .collect();
-            let line = lines.join(" ");
-            return Err(format!("{} (see --help)", line.trim_start_matches("error: ")));
-        }
-    };
-    if args.processes * args.buyers < 2 {
-        return Err(
-            "one buyer races with nobody: give --processes or --buyers 2 or more".to_owned()
-        );
-    }
-    Ok(args)
 }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    Failure, chain,
+    Failure,
+    console::chain,
     lock::{Addresses, Kind, Systems},
     shop::{Method, Purchase, Shop},
 };

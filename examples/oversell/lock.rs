@@ -5,7 +5,7 @@ use std::time::Duration;
 use cattleguard::lock::{self, AnyLock, Lock};
 use serde::{Deserialize, Serialize};
 
-use crate::{Stop, args::Args, chain, kind, servers, shop};
+use crate::{Stop, args::Args, console::chain, kind, servers, shop};
 
 /// A lock by the system that grants it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

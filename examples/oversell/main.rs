@@ -30,6 +30,8 @@ use crate::{
 
 mod args;
 mod buyer;
+#[path = "../console/mod.rs"]
+mod console;
 mod fleet;
 #[path = "../../tests/locks/kind.rs"]
 mod kind;
@@ -41,6 +43,8 @@ mod stories;
 mod table;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+const NAME: &str = "oversell";
 
 /// Why there are no results.
 enum Stop {
@@ -56,20 +60,20 @@ impl<E: Into<Failure>> From<E> for Stop {
 }
 
 fn main() -> ExitCode {
-    let args = match args::parse() {
+    let args = match console::parse::<Args>().and_then(Args::checked) {
         Ok(args) => args,
-        Err(line) => return bad_input(&line),
+        Err(line) => return console::bad_input(NAME, &line),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
+        Err(error) => return console::failed(NAME, &error),
     };
     if args.worker {
         // Ctrl-C reaches every process of the terminal; a worker ends when its input does.
         runtime.spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
         return match runtime.block_on(buyer::live()) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failed(&*error),
+            Err(error) => console::failed(NAME, &*error),
         };
     }
     // Not the process' number: in containers that share a database, all are number 1.
@@ -79,7 +83,7 @@ fn main() -> ExitCode {
             // In this order: Ctrl-C stops the private servers, too, and their last words would
             // hide that somebody pressed it.
             biased;
-            () = interrupted() => None,
+            () = console::interrupted() => None,
             ended = run(&args, &schema) => Some(ended),
         };
         // Everything that `run` held is dropped by now: processes and private servers are gone. A
@@ -95,49 +99,9 @@ fn main() -> ExitCode {
             problems.iter().for_each(|problem| eprintln!("oversell: {problem}"));
             ExitCode::FAILURE
         }
-        Some(Err(Stop::BadInput(line))) => bad_input(&line),
-        Some(Err(Stop::Failed(error))) => failed(&*error),
+        Some(Err(Stop::BadInput(line))) => console::bad_input(NAME, &line),
+        Some(Err(Stop::Failed(error))) => console::failed(NAME, &*error),
         None => ExitCode::from(130),
-    }
-}
-
-fn bad_input(line: &str) -> ExitCode {
-    eprintln!("oversell: {line}");
-    ExitCode::from(2)
-}
-
-fn failed(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("oversell: {}", chain(error));
-    ExitCode::FAILURE
-}
-
-/// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_line = inner.to_string();
-        if !line.contains(&inner_line) {
-            line += &format!(": {inner_line}");
-        }
-        cause = inner.source();
-    }
-    line.replace('\n', " ")
-}
-
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        Err(_) => {
-            let _ = tokio::signal::ctrl_c().await;
-        }
     }
 }
 

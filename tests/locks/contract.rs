@@ -234,11 +234,11 @@ pub async fn no_wake_up_is_lost(kind: Kind, rounds: u32) {
         lease.release().await.expect("a release");
         let took = waiting.await.expect("a task").saturating_duration_since(begin);
         if took > Duration::from_millis(150) {
+            // The second look comes a quarter of a second later; a busy machine may delay some.
             slow.push(took);
+            assert!(slow.len() as u32 <= rounds / 100, "by round {round} of {rounds}: {slow:?}");
         }
     }
-    // The second look comes a quarter of a second later at the least; a busy machine may delay some.
-    assert!(slow.len() as u32 <= rounds / 100, "{} of {rounds}: {slow:?}", slow.len());
 }
 
 /// Clause 10: at every step of a wait.

@@ -32,7 +32,13 @@ pub use self::quorum::RedisQuorum;
 
 macro_rules! script {
     ($file:literal) => {
-        LazyLock::new(|| Script::new(concat!(include_str!("lua/prelude.lua"), include_str!($file))))
+        LazyLock::new(|| {
+            Script::new(concat!(
+                include_str!("../../redis/lua/integers.lua"),
+                include_str!("lua/prelude.lua"),
+                include_str!($file)
+            ))
+        })
     };
 }
 static ACQUIRE: LazyLock<Script> = script!("lua/acquire.lua");

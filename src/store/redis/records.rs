@@ -38,7 +38,11 @@ pub(crate) struct Scripts {
 
 macro_rules! script {
     ($($file:literal),*) => {
-        Script::new(concat!(include_str!("lua/prelude.lua"), $(include_str!($file)),*))
+        Script::new(concat!(
+            include_str!("../../redis/lua/integers.lua"),
+            include_str!("lua/prelude.lua"),
+            $(include_str!($file)),*
+        ))
     };
 }
 

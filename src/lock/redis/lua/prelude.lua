@@ -3,23 +3,6 @@
 -- queue: the waiters by the time they came; alive: the same, by the ms until which they are believed in
 --   waiter: 16 bytes token | 17-32 the process, which hears at cg:lock:{process in hex}   (big-endian)
 local FLOOR_MS = 60000
-local TWO32 = 4294967296
-
-local function u64(bytes, at)
-  local high, low = struct.unpack('>I4I4', bytes, at)
-  return high * TWO32 + low
-end
-
-local function pack(n)
-  local high = math.floor(n / TWO32)
-  return struct.pack('>I4I4', high, n - high * TWO32)
-end
-
--- microseconds of this server: exact in a Lua number until the year 2255
-local function now_us()
-  local t = redis.call('TIME')
-  return tonumber(t[1]) * 1000000 + tonumber(t[2])
-end
 
 local function leave(waiter)
   if waiter ~= '' and redis.call('ZREM', KEYS[3], waiter) == 1 then redis.call('ZREM', KEYS[4], waiter) end

@@ -5,23 +5,6 @@
 -- Versions are compared as four u32: a Lua number is exact only to 2^53, and `<` on strings follows
 -- the server's locale. A script must not call GET: that name counts the clients' plain reads.
 local HEADER = 34
-local TWO32 = 4294967296
-
-local function u64(bytes, at)
-  local high, low = struct.unpack('>I4I4', bytes, at)
-  return high * TWO32 + low
-end
-
-local function pack(n)
-  local high = math.floor(n / TWO32)
-  return struct.pack('>I4I4', high, n - high * TWO32)
-end
-
--- microseconds of this server: exact in a Lua number until the year 2255
-local function now_us()
-  local t = redis.call('TIME')
-  return tonumber(t[1]) * 1000000 + tonumber(t[2])
-end
 
 -- -1, 0, 1 as version a is older, equal, newer than b
 local function compare(a, b)
