@@ -17,11 +17,11 @@
 //! |---|---|---|---|---|---|---|
 //! | [`Memory`] | in this process | with the process; ttl | – | yes | the release | – |
 //! | `Redis` | until a failover loses the lease | ttl | Sentinel, Cluster, with that loss | yes, among processes | a message to the next alone | 1 |
-//! | `RedisQuorum` | while most servers keep their data | ttl | most of the servers | no | looking again, 5 to 100 ms | 0.4 |
-//! | `PostgresSession` | until a failover | at once when the server sees it; ttl when frozen | by the database's failover | yes | the server | 0.9 |
-//! | `PostgresRow` | yes, with synchronous replication | ttl | by the database's failover | no | `NOTIFY` | 0.3 |
-//! | `MysqlSession` | until a failover | at once when the server sees it; ttl, in whole seconds, when frozen | by the database's failover | yes | the server | 1.5 |
-//! | `MysqlRow` | yes, with synchronous replication | ttl | by the database's failover | no | looking again, 5 to 100 ms | 0.4 |
+//! | `RedisQuorum` | while most servers keep their data | ttl | most of the servers | no | looking again, 5 to 100 ms | 0.5 |
+//! | `PostgresSession` | until a failover | at once when the server sees it; ttl when frozen | by the database's failover | yes | the server | 1.4 |
+//! | `PostgresRow` | yes, with synchronous replication | ttl | by the database's failover | no | `NOTIFY` | 0.6 |
+//! | `MysqlSession` | until a failover | at once when the server sees it; ttl, in whole seconds, when frozen | by the database's failover | yes | the server | 1.4 |
+//! | `MysqlRow` | yes, with synchronous replication | ttl | by the database's failover | no | looking again, 3 to 50 ms | 0.7 |
 //! | `Zookeeper` | yes | session timeout | most of an ensemble | yes | a watch on the one before | 0.15 |
 //!
 //! None is reentrant by itself; [`Reentrant`] makes each of them so, and [`acquire_many`] takes several names
