@@ -10,7 +10,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Attempt, Belief, Error, ErrorKind, Hold, Lease, Lock, Renewal, lease::end_of};
+use super::{Attempt, Belief, Error, ErrorKind, Hold, Lease, Lock, Renewal, belief::end_of};
 
 /// A lock inside one process: the reference for the others, and enough where there is one process.
 ///

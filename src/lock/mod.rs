@@ -59,6 +59,7 @@ use std::{error, fmt, future::Future, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 mod any;
+mod belief;
 mod lease;
 mod many;
 mod memory;
@@ -87,7 +88,8 @@ pub use self::redis::{Redis, RedisQuorum};
 pub use self::zookeeper::Zookeeper;
 pub use self::{
     any::AnyLock,
-    lease::{Belief, Hold, Lease},
+    belief::Belief,
+    lease::{Hold, Lease},
     many::{Leases, acquire_many},
     memory::Memory,
     reentrant::Reentrant,

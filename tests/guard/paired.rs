@@ -69,6 +69,24 @@ async fn a_herd_in_four_processes_is_one_load() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_messages_a_herd_is_one_load_too() {
+    let Ground { store, lock, .. } = Ground::new();
+    let process = || {
+        let far = Paired::new(store.clone(), lock.clone(), notify::Polling::new());
+        builder().far(far).build()
+    };
+    let guards: Vec<TestGuard> = (0..4).map(|_| process()).collect();
+    let origin = Origin::taking(ms(50));
+    let begin = Instant::now();
+    let herd: Vec<_> = guards.iter().flat_map(|guard| callers(guard, 250, "k", &origin)).collect();
+    let (answers, last) = answers_by(herd).await;
+    assert!(answers.iter().all(|answer| version_of(answer) == 1));
+    assert_eq!(origin.loads(), 1);
+    // They look again every 10 ms, with jitter.
+    assert!(last - begin <= ms(50 + 35), "{:?}", last - begin);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_load_longer_than_its_lease_keeps_it() {
     let ground = Ground::new();
     let (one, two) = (ground.process(), ground.process());

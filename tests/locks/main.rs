@@ -18,6 +18,7 @@ mod faults;
 mod kind;
 mod leases;
 mod processes;
+mod transaction;
 mod worker;
 
 use kind::{Kind, Running};
@@ -144,14 +145,19 @@ fn main() -> ExitCode {
         the_longest_ttl_is_no_panic,
     );
 
-    macro_rules! faults {
-        ($($test:ident),* $(,)?) => {$(
-            trials.push(trial(concat!("faults::", stringify!($test)), || {
-                faults::$test().boxed_local()
-            }));
+    macro_rules! alone {
+        ($from:ident: $($test:ident),* $(,)?) => {$(
+            let name = concat!(stringify!($from), "::", stringify!($test));
+            trials.push(trial(name, || $from::$test().boxed_local()));
         )*};
     }
-    faults!(
+    alone!(
+        transaction:
+        a_transaction_and_leases_exclude_each_other,
+        a_connection_that_is_lost_frees_its_transactions_lock,
+    );
+    alone!(
+        faults:
         a_cut_connection_loses_the_lease,
         a_session_ended_by_the_server_frees_its_locks,
         an_ensemble_goes_on_without_one_node,
