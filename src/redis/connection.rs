@@ -175,18 +175,18 @@ impl Connection {
         within(CONNECT_TIMEOUT, client.get_async_pubsub()).await
     }
 
-    pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
-        self.send(Sent::Command(command)).await
+    pub(crate) async fn query<T: FromRedisValue + Send>(&self, command: &Cmd) -> Result<T, Error> {
+        self.send(command).await
     }
 
-    pub(crate) async fn run<T: FromRedisValue>(
+    pub(crate) async fn run<T: FromRedisValue + Send>(
         &self,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, Error> {
-        self.send(Sent::Script(script)).await
+        self.send(script).await
     }
 
-    async fn send<T: FromRedisValue>(&self, sent: Sent<'_>) -> Result<T, Error> {
+    async fn send<T: FromRedisValue + Send>(&self, sent: &impl Sent) -> Result<T, Error> {
         let sending = async {
             match &self.link {
                 Link::Single(link) => sent.over(&mut link.clone()).await,
@@ -215,20 +215,30 @@ impl Connection {
     }
 }
 
-enum Sent<'a> {
-    Command(&'a Cmd),
-    Script(&'a ScriptInvocation<'a>),
+/// What can be sent over a link. A trait, so that the future of a plain command does not have the size of a
+/// script's.
+trait Sent: Sync {
+    fn over<T: FromRedisValue + Send>(
+        &self,
+        link: &mut (impl ConnectionLike + Send),
+    ) -> impl Future<Output = Result<T, RedisError>> + Send;
 }
 
-impl Sent<'_> {
-    async fn over<T: FromRedisValue>(
+impl Sent for Cmd {
+    async fn over<T: FromRedisValue + Send>(
         &self,
         link: &mut (impl ConnectionLike + Send),
     ) -> Result<T, RedisError> {
-        match self {
-            Self::Command(command) => command.query_async(link).await,
-            Self::Script(script) => script.invoke_async(link).await,
-        }
+        self.query_async(link).await
+    }
+}
+
+impl Sent for ScriptInvocation<'_> {
+    async fn over<T: FromRedisValue + Send>(
+        &self,
+        link: &mut (impl ConnectionLike + Send),
+    ) -> Result<T, RedisError> {
+        self.invoke_async(link).await
     }
 }
 
