@@ -41,11 +41,11 @@ use std::{
     time::Duration,
 };
 
-use crate::{Clock, Entry, Version};
+use crate::{Clock, Entry, Version, lock};
 
 mod erased;
 mod memory;
-pub(crate) mod paired;
+mod paired;
 #[cfg(feature = "redis")]
 mod redis;
 
@@ -317,6 +317,18 @@ impl Error {
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
         Self { kind, source: None }
+    }
+}
+
+impl From<lock::Error> for Error {
+    fn from(error: lock::Error) -> Self {
+        let kind = match error.kind() {
+            lock::ErrorKind::Config => ErrorKind::Config,
+            lock::ErrorKind::Unreachable => ErrorKind::Unreachable,
+            lock::ErrorKind::Timeout => ErrorKind::Timeout,
+            _ => ErrorKind::Refused,
+        };
+        Self::new(kind, error)
     }
 }
 

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::{Notifier, Reach, Watchers, message::Message};
 use crate::{
-    far::{Error, ErrorKind, Event, Watcher, paired::typed},
+    far::{Error, ErrorKind, Event, Watcher},
+    lock,
     postgres::{self, Connections, Listener, State, Subscriber},
     sql::Failure,
 };
@@ -136,7 +137,7 @@ impl Notifier for Postgres {
         match self.send(&payload(&message)).await {
             Ok(()) => Ok(Reach::Unconfirmed),
             Err(failure) if failure.is(QUEUE_FULL) => Err(Error::new(ErrorKind::Refused, failure)),
-            Err(failure) => Err(typed(failure.into())),
+            Err(failure) => Err(lock::Error::from(failure).into()),
         }
     }
 }

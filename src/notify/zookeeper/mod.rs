@@ -28,7 +28,7 @@ use zookeeper_client as zk;
 use self::{broom::Broom, ear::Ear};
 use super::{Notifier, Reach, message::Message};
 use crate::{
-    far::{Error, ErrorKind, Event, Watcher, paired::typed},
+    far::{Error, ErrorKind, Event, Watcher},
     lock::{
         self,
         zookeeper::dir::{Dir, is_path},
@@ -125,7 +125,7 @@ impl Zookeeper {
     }
 
     fn within(session: Session, base: &str, namespace: &str) -> Result<Self, Error> {
-        let dir = Dir::of(base, namespace).map_err(typed)?;
+        let dir = Dir::of(base, namespace)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 base: base.into(),
@@ -164,7 +164,7 @@ impl Notifier for Zookeeper {
         let limit = if ear.is_broken() { PATIENCE } else { LIMIT.min(session.timeout()) };
         match tokio::time::timeout(limit, self.inner.send(&message)).await {
             Ok(Ok(())) => Ok(Reach::Unconfirmed),
-            Ok(Err(error)) => Err(typed(error)),
+            Ok(Err(error)) => Err(error.into()),
             Err(_) if session.is_connected() => Err(ErrorKind::Timeout.into()),
             Err(_) => Err(ErrorKind::Unreachable.into()),
         }

@@ -14,15 +14,14 @@
 //!   waited for no longer than [`SETTLE`].
 
 use std::{
-    collections::HashMap,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
 use futures::future::join;
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use self::held::{Held, Load};
 use super::{
     Attempt, Commit, Error, ErrorKind, Event, Far, Grant, Invalidated, Put, Record, Renewal, Token,
     Watcher,
@@ -34,6 +33,8 @@ use crate::{
     notify::Notifier,
     store::{Begin, Store},
 };
+
+mod held;
 
 /// How long a waiter waits before it looks again while no messages arrive: a little at first, then ever
 /// longer with the lease's age.
@@ -69,17 +70,6 @@ struct Inner<S, L, N> {
     held: Held,
     /// Set with the first use: it needs the pair's own type, and a runtime.
     listening: OnceLock<Arc<dyn Watcher>>,
-}
-
-/// The leases of this process' loads.
-#[derive(Default)]
-struct Held {
-    by_token: Mutex<HashMap<Token, Load>>,
-}
-
-struct Load {
-    lease: Arc<Lease>,
-    minimum: Version,
 }
 
 impl<S, L: Lock, N: Notifier> Paired<S, L, N> {
@@ -153,7 +143,7 @@ where
                 let remaining = if connected { remaining } else { poll(remaining, ttl) };
                 return Ok(Attempt::Held { remaining });
             }
-            Ok(Err(error)) => return Err(typed(error)),
+            Ok(Err(error)) => return Err(error.into()),
             Err(_) => return Err(ErrorKind::Timeout.into()),
         };
         // Whoever was told "held" meanwhile is told when that ends, also when this future is dropped.
@@ -218,7 +208,7 @@ where
         let renewed = match renewed {
             Ok(()) => open?,
             Err(error) if error.kind() == lock::ErrorKind::Lost => Renewal::Lost,
-            Err(error) => return Err(typed(error)),
+            Err(error) => return Err(error.into()),
         };
         if renewed == Renewal::Lost {
             // A lease without a load, or a load without a lease, holds up the others.
@@ -339,28 +329,6 @@ impl<S: Store<V>, L: Lock, N: Notifier, V: Send + Sync + 'static> Watcher
     }
 }
 
-impl Held {
-    fn get(&self, token: Token) -> Option<Load> {
-        let held = self.by_token.lock();
-        held.get(&token).map(|load| Load { lease: load.lease.clone(), minimum: load.minimum })
-    }
-
-    fn insert(&self, token: Token, load: Load) {
-        self.by_token.lock().insert(token, load);
-    }
-
-    fn take(&self, token: Token) -> Option<Load> {
-        self.by_token.lock().remove(&token)
-    }
-
-    /// The fencing tokens of the loads of a name.
-    fn of(&self, name: &str) -> Vec<(Token, u64)> {
-        let held = self.by_token.lock();
-        let of_name = held.iter().filter(|(_, load)| load.lease.name() == name);
-        of_name.map(|(token, load)| (*token, load.lease.fence())).collect()
-    }
-}
-
 /// Frees a lock that was granted and not made use of.
 struct Freeing<S, L: Lock, N: Notifier>
 where
@@ -409,14 +377,4 @@ fn poll(remaining: Duration, ttl: Duration) -> Duration {
     let age = ttl.saturating_sub(remaining);
     let pause = (age / 10).clamp(FIRST_POLL, LONGEST_POLL);
     pause.mul_f64(0.75 + fastrand::f64() / 2.0).min(remaining)
-}
-
-pub(crate) fn typed(error: lock::Error) -> Error {
-    let kind = match error.kind() {
-        lock::ErrorKind::Config => ErrorKind::Config,
-        lock::ErrorKind::Unreachable => ErrorKind::Unreachable,
-        lock::ErrorKind::Timeout => ErrorKind::Timeout,
-        _ => ErrorKind::Refused,
-    };
-    Error::new(kind, error)
 }
