@@ -82,12 +82,20 @@ pub struct Entry<V> {
     value: Option<V>,
     version: Version,
     fresh_until: Moment,
+    load_time: Duration,
 }
 
 impl<V> Entry<V> {
     /// An entry whose times are moments of the clock of the far tier that keeps it.
     pub fn new(value: Option<V>, version: Version, fresh_until: Moment) -> Self {
-        Self { value, version, fresh_until }
+        Self { value, version, fresh_until, load_time: Duration::ZERO }
+    }
+
+    /// The same entry with the time that its load took. Without one it is not refreshed early.
+    #[must_use]
+    pub fn loaded_in(mut self, load_time: Duration) -> Self {
+        self.load_time = load_time;
+        self
     }
 
     /// The value, or `None` where it is known that there is none.
@@ -103,6 +111,11 @@ impl<V> Entry<V> {
     /// The end of its ttl.
     pub fn fresh_until(&self) -> Moment {
         self.fresh_until
+    }
+
+    /// How long its load took; zero if that is not known.
+    pub fn load_time(&self) -> Duration {
+        self.load_time
     }
 
     /// Fresh, stale or dead at `now`, where stale lasts for `grace`.

@@ -13,6 +13,7 @@ use crate::{Clock, Entry, Version};
 
 pub(crate) type Erased<V> = Arc<dyn DynFar<V>>;
 type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
+type Found<V> = Result<Option<Arc<Entry<V>>>, Error>;
 
 pub(crate) trait DynFar<V>: Send + Sync + 'static {
     fn clock(&self) -> &Clock;
@@ -22,6 +23,7 @@ pub(crate) trait DynFar<V>: Send + Sync + 'static {
         name: &'a str,
         token: Token,
         ttl: Duration,
+        fresh_for: Duration,
     ) -> Answer<'a, Attempt<V>>;
     fn commit<'a>(
         &'a self,
@@ -31,6 +33,7 @@ pub(crate) trait DynFar<V>: Send + Sync + 'static {
     ) -> Answer<'a, Commit<V>>;
     fn renew<'a>(&'a self, name: &'a str, token: Token, ttl: Duration) -> Answer<'a, Renewal>;
     fn release<'a>(&'a self, name: &'a str, token: Token) -> Answer<'a, ()>;
+    fn fail<'a>(&'a self, name: &'a str, token: Token, pause: Duration) -> Answer<'a, ()>;
     fn put<'a>(&'a self, name: &'a str, record: Record<V>) -> Answer<'a, Put<V>>;
     fn invalidate<'a>(
         &'a self,
@@ -38,6 +41,13 @@ pub(crate) trait DynFar<V>: Send + Sync + 'static {
         version: Option<Version>,
         retention: Duration,
     ) -> Answer<'a, Invalidated>;
+    fn read_many<'a>(&'a self, names: &'a [&'a str]) -> BoxFuture<'a, Vec<Found<V>>>;
+    fn replicated<'a>(
+        &'a self,
+        name: &'a str,
+        replicas: usize,
+        timeout: Duration,
+    ) -> Answer<'a, usize>;
     fn watch(&self, watcher: Weak<dyn Watcher>);
 }
 
@@ -55,8 +65,9 @@ impl<V: Send + Sync + 'static, T: Far<V>> DynFar<V> for T {
         name: &'a str,
         token: Token,
         ttl: Duration,
+        fresh_for: Duration,
     ) -> Answer<'a, Attempt<V>> {
-        Far::look_up_or_lease(self, name, token, ttl).boxed()
+        Far::look_up_or_lease(self, name, token, ttl, fresh_for).boxed()
     }
 
     fn commit<'a>(
@@ -76,6 +87,10 @@ impl<V: Send + Sync + 'static, T: Far<V>> DynFar<V> for T {
         Far::release(self, name, token).boxed()
     }
 
+    fn fail<'a>(&'a self, name: &'a str, token: Token, pause: Duration) -> Answer<'a, ()> {
+        Far::fail(self, name, token, pause).boxed()
+    }
+
     fn put<'a>(&'a self, name: &'a str, record: Record<V>) -> Answer<'a, Put<V>> {
         Far::put(self, name, record).boxed()
     }
@@ -87,6 +102,19 @@ impl<V: Send + Sync + 'static, T: Far<V>> DynFar<V> for T {
         retention: Duration,
     ) -> Answer<'a, Invalidated> {
         Far::invalidate(self, name, version, retention).boxed()
+    }
+
+    fn read_many<'a>(&'a self, names: &'a [&'a str]) -> BoxFuture<'a, Vec<Found<V>>> {
+        Far::read_many(self, names).boxed()
+    }
+
+    fn replicated<'a>(
+        &'a self,
+        name: &'a str,
+        replicas: usize,
+        timeout: Duration,
+    ) -> Answer<'a, usize> {
+        Far::replicated(self, name, replicas, timeout).boxed()
     }
 
     fn watch(&self, watcher: Weak<dyn Watcher>) {

@@ -21,6 +21,9 @@ use crate::{Clock, Entry, Moment, Version, entry::Age, notify::Watchers, store::
 
 const SHARDS: usize = 64;
 
+/// How much longer than its pause a failure is remembered, at least.
+const REMEMBERED: Duration = Duration::from_secs(1);
+
 /// A far tier in this process. Guards that share a clone elect one load among them, as processes
 /// do that share a Redis.
 ///
@@ -49,9 +52,13 @@ struct Leases {
 
 #[derive(Clone, Copy)]
 struct Lease {
-    token: Token,
+    /// `None` for the pause after a failed load.
+    token: Option<Token>,
     fence: u64,
     until: Moment,
+    /// Failed loads in a row, and how long that is remembered.
+    failures: u32,
+    remembered_until: Moment,
 }
 
 impl<V: Send + Sync + 'static> Memory<V> {
@@ -107,23 +114,28 @@ impl<V: Send + Sync + 'static> Far<V> for Memory<V> {
         name: &str,
         token: Token,
         ttl: Duration,
+        fresh_for: Duration,
     ) -> Result<Attempt<V>, Error> {
         let mut leases = self.inner.shard(name);
         let now = self.inner.clock.now();
         let stored = self.inner.records.get(name);
         let minimum = stored.as_ref().map_or(Version::ZERO, |stored| stored.version);
         if let Some(entry) = stored.and_then(|stored| stored.entry)
-            && entry.age(now, Duration::ZERO) == Age::Fresh
+            && entry.age(now.after(fresh_for), Duration::ZERO) == Age::Fresh
         {
             return Ok(Attempt::Hit(entry));
         }
         if let Some(lease) = leases.live(name, now)
-            && lease.token != token
+            && lease.token != Some(token)
         {
-            return Ok(Attempt::Held { remaining: lease.until.since(now) });
+            let remaining = lease.until.since(now);
+            return Ok(match lease.token {
+                Some(_) => Attempt::Held { remaining },
+                None => Attempt::Paused { remaining },
+            });
         }
-        let fence = leases.grant(name, token, now, now.after(ttl));
-        Ok(Attempt::Granted(Grant { fence, minimum }))
+        let (fence, failures) = leases.grant(name, token, now, now.after(ttl));
+        Ok(Attempt::Granted(Grant { fence, minimum, failures }))
     }
 
     async fn commit(
@@ -154,7 +166,7 @@ impl<V: Send + Sync + 'static> Far<V> for Memory<V> {
         let mut leases = self.inner.shard(name);
         let now = self.inner.clock.now();
         match leases.live(name, now) {
-            Some(lease) if lease.token == token => {
+            Some(lease) if lease.token == Some(token) => {
                 lease.until = now.after(ttl);
                 Ok(Renewal::Renewed)
             }
@@ -167,6 +179,21 @@ impl<V: Send + Sync + 'static> Far<V> for Memory<V> {
         if released.is_some() {
             self.inner.watchers.tell(Event::Released { name });
         }
+        Ok(())
+    }
+
+    async fn fail(&self, name: &str, token: Token, pause: Duration) -> Result<(), Error> {
+        let now = self.inner.clock.now();
+        let mut leases = self.inner.shard(name);
+        let Some(lease) = leases.live(name, now).filter(|lease| lease.token == Some(token)) else {
+            return Ok(());
+        };
+        lease.token = None;
+        lease.failures = lease.failures.saturating_add(1);
+        lease.until = now.after(pause);
+        lease.remembered_until = lease.until.after(pause).after(REMEMBERED);
+        drop(leases);
+        self.inner.watchers.tell(Event::Released { name });
         Ok(())
     }
 
@@ -216,24 +243,30 @@ impl Leases {
         self.live.get_mut(name).filter(|lease| now < lease.until)
     }
 
-    fn grant(&mut self, name: &str, token: Token, now: Moment, until: Moment) -> u64 {
+    /// The fence, and the failures in a row.
+    fn grant(&mut self, name: &str, token: Token, now: Moment, until: Moment) -> (u64, u32) {
         if let Some(lease) = self.live(name, now)
-            && lease.token == token
+            && lease.token == Some(token)
         {
             lease.until = until;
-            return lease.fence;
+            return (lease.fence, lease.failures);
         }
         if self.live.len() >= self.sweep_at.max(64) {
-            self.live.retain(|_, lease| now < lease.until);
+            self.live.retain(|_, lease| now < lease.until.max(lease.remembered_until));
             self.sweep_at = self.live.len() * 2;
         }
         self.fence += 1;
-        self.live.insert(name.into(), Lease { token, fence: self.fence, until });
-        self.fence
+        let before = self.live.get(name).filter(|lease| now < lease.remembered_until);
+        let (failures, remembered_until) =
+            before.map_or((0, now), |lease| (lease.failures, lease.remembered_until));
+        let fence = self.fence;
+        let lease = Lease { token: Some(token), fence, until, failures, remembered_until };
+        self.live.insert(name.into(), lease);
+        (fence, failures)
     }
 
     fn take(&mut self, name: &str, token: Token, now: Moment) -> Option<Lease> {
-        self.live(name, now).filter(|lease| lease.token == token)?;
+        self.live(name, now).filter(|lease| lease.token == Some(token))?;
         self.live.remove(name)
     }
 }

@@ -31,6 +31,11 @@
 //! 11. *(cancel safe)* stay consistent when a call's future is dropped; the call may then have been
 //!     carried out or not.
 //! 12. *(quiet)* show no key and no value in an error or log.
+//! 13. *(fresh enough)* answer a look-up with an entry only if it stays fresh for longer than was asked
+//!     for, so that one process is elected to refresh an entry early.
+//! 14. *(pause)* after [`fail`](Far::fail) by the holder, grant no lease until the pause is over; a put
+//!     or an invalidation ends it. The next grants count the failures in a row, at least while no
+//!     longer than another pause (and a second) passes between them.
 //!
 //! `tests/far` stamps a test per clause over every implementer.
 
@@ -65,12 +70,14 @@ pub trait Far<V>: Send + Sync + 'static {
     fn read(&self, name: &str)
     -> impl Future<Output = Result<Option<Arc<Entry<V>>>, Error>> + Send;
 
-    /// The fresh entry of `name`, or the lease on it, or how long another holds the lease.
+    /// The entry of `name` if it is fresh for longer than `fresh_for`, or the lease on it, or how long
+    /// nobody else is granted one.
     fn look_up_or_lease(
         &self,
         name: &str,
         token: Token,
         ttl: Duration,
+        fresh_for: Duration,
     ) -> impl Future<Output = Result<Attempt<V>, Error>> + Send;
 
     /// Writes what the holder of `token` loaded, and ends its lease, written or not.
@@ -92,6 +99,14 @@ pub trait Far<V>: Send + Sync + 'static {
     /// Ends the lease of `token`, so that another may load.
     fn release(&self, name: &str, token: Token) -> impl Future<Output = Result<(), Error>> + Send;
 
+    /// Ends the lease of `token`, because its load failed, and grants none for `pause`.
+    fn fail(
+        &self,
+        name: &str,
+        token: Token,
+        pause: Duration,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
     /// Writes without a lease: iff not older than the record. Revokes the lease in the air.
     fn put(
         &self,
@@ -107,6 +122,30 @@ pub trait Far<V>: Send + Sync + 'static {
         version: Option<Version>,
         retention: Duration,
     ) -> impl Future<Output = Result<Invalidated, Error>> + Send;
+
+    /// The entries of several names, in their order, as [`read`](Self::read) finds them. All at one
+    /// time, unless the implementer has something better.
+    fn read_many(
+        &self,
+        names: &[&str],
+    ) -> impl Future<Output = Vec<Result<Option<Arc<Entry<V>>>, Error>>> + Send
+    where
+        V: Send + Sync,
+    {
+        futures::future::join_all(names.iter().map(|name| self.read(name)))
+    }
+
+    /// Waits until `replicas` replicas have all that was written about `name` until now, and says how
+    /// many do. `timeout` ends the wait. Default: a tier without replicas, zero.
+    fn replicated(
+        &self,
+        name: &str,
+        replicas: usize,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<usize, Error>> + Send {
+        let _ = (name, replicas, timeout);
+        async { Ok(0) }
+    }
 
     /// Tells `watcher` of every event from now on, until it is dropped. Messages count as
     /// disconnected until the first [`Event::Connected`].
@@ -194,13 +233,18 @@ impl fmt::Debug for Token {
 /// The answer to [`Far::look_up_or_lease`].
 #[derive(Debug)]
 pub enum Attempt<V> {
-    /// There is a fresh entry.
+    /// There is an entry that is fresh for long enough.
     Hit(Arc<Entry<V>>),
     /// The lease is the caller's.
     Granted(Grant),
     /// Another holds the lease.
     Held {
         /// When to look again if no message comes: the rest of that lease, or less.
+        remaining: Duration,
+    },
+    /// The last load failed, and nobody loads until the failure pause is over.
+    Paused {
+        /// The rest of the pause.
         remaining: Duration,
     },
 }
@@ -213,6 +257,8 @@ pub struct Grant {
     pub fence: u64,
     /// The version on record: a load below it will be refused.
     pub minimum: Version,
+    /// How many loads of this name have failed in a row until now.
+    pub failures: u32,
 }
 
 /// What is to be written.
@@ -277,6 +323,12 @@ pub enum Invalidated {
     /// The far tier has dropped the older entry; at least one process did not confirm in time that
     /// its near tier has. It will when the message reaches it, or after its near ttl.
     Unconfirmed,
+    /// The far tier has dropped the older entry, but fewer replicas than asked for have confirmed it:
+    /// a failover now could bring it back.
+    Unreplicated {
+        /// How many have.
+        replicas: usize,
+    },
 }
 
 /// Why a far tier could not do what it was asked. Shows neither keys nor values.
@@ -292,7 +344,8 @@ pub struct Error {
 pub enum ErrorKind {
     /// The address or the options cannot be used.
     Config,
-    /// No connection, or it broke.
+    /// No connection, or it broke, or the server cannot serve now: it loads its data, lost its primary,
+    /// has become a replica.
     Unreachable,
     /// No answer within the far timeout. The call may have been carried out.
     Timeout,

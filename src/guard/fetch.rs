@@ -271,7 +271,11 @@ impl<V: Send + Sync + 'static> Core<V> {
             woken.as_mut().enable();
             let mark = ticket.mark();
             let token = Token::random();
-            match self.far.look_up_or_lease(name, token, self.policy.lease_ttl).await {
+            match self
+                .far
+                .look_up_or_lease(name, token, self.policy.lease_ttl, Duration::ZERO)
+                .await
+            {
                 Ok(Attempt::Hit(entry)) => return self.arrive(mark, entry, found),
                 Ok(Attempt::Granted(grant)) => {
                     let deadline = *load_until.get_or_insert_with(|| self.load_deadline());
@@ -282,7 +286,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                         return arrival;
                     }
                 }
-                Ok(Attempt::Held { remaining }) => {
+                Ok(Attempt::Held { remaining } | Attempt::Paused { remaining }) => {
                     let now = Instant::now();
                     if now >= wait_until {
                         return Arrival::failed(Error::WaitTimeout {

@@ -46,7 +46,7 @@ fn record_for(
 
 pub async fn lease(far: &impl Far<String>, name: &str, ttl: Duration) -> (Token, Grant) {
     let token = Token::random();
-    match far.look_up_or_lease(name, token, ttl).await.expect("a look-up") {
+    match far.look_up_or_lease(name, token, ttl, Duration::ZERO).await.expect("a look-up") {
         Attempt::Granted(grant) => (token, grant),
         other => panic!("not granted: {other:?}"),
     }
@@ -55,10 +55,11 @@ pub async fn lease(far: &impl Far<String>, name: &str, ttl: Duration) -> (Token,
 /// Asks again until the lease is granted, for a bounded time.
 async fn lease_soon(far: &impl Far<String>, name: &str) -> (Token, Grant) {
     let token = Token::random();
-    let answer = eventually(async || match far.look_up_or_lease(name, token, LONG).await {
-        Ok(Attempt::Granted(grant)) => Some(grant),
-        _ => None,
-    });
+    let answer =
+        eventually(async || match far.look_up_or_lease(name, token, LONG, Duration::ZERO).await {
+            Ok(Attempt::Granted(grant)) => Some(grant),
+            _ => None,
+        });
     (token, answer.await)
 }
 
@@ -86,7 +87,12 @@ pub async fn one_holder_and_fences_grow<F: Far<String> + Clone>(far: F) {
             let (far, name) = (far.clone(), name.clone());
             tokio::spawn(async move {
                 let token = Token::random();
-                (token, far.look_up_or_lease(&name, token, LONG).await.expect("a look-up"))
+                (
+                    token,
+                    far.look_up_or_lease(&name, token, LONG, Duration::ZERO)
+                        .await
+                        .expect("a look-up"),
+                )
             })
         });
         let mut granted = Vec::new();
@@ -94,7 +100,7 @@ pub async fn one_holder_and_fences_grow<F: Far<String> + Clone>(far: F) {
             match attempt.await.expect("a task") {
                 (token, Attempt::Granted(grant)) => granted.push((token, grant)),
                 (_, Attempt::Held { remaining }) => assert!(remaining <= LONG),
-                (_, Attempt::Hit(_)) => panic!("nothing was stored"),
+                (_, Attempt::Hit(_) | Attempt::Paused { .. }) => panic!("nothing was stored"),
             }
         }
         let [(token, grant)] = granted[..] else { panic!("{} holders", granted.len()) };
@@ -255,8 +261,8 @@ pub async fn an_absence_without_version_takes_over_the_one_on_record<F: Far<Stri
 pub async fn every_call_may_be_repeated<F: Far<String> + Clone>(far: F) {
     let name = fresh_name();
     let token = Token::random();
-    let first = far.look_up_or_lease(&name, token, LONG).await.expect("a look-up");
-    let again = far.look_up_or_lease(&name, token, LONG).await.expect("a look-up");
+    let first = far.look_up_or_lease(&name, token, LONG, Duration::ZERO).await.expect("a look-up");
+    let again = far.look_up_or_lease(&name, token, LONG, Duration::ZERO).await.expect("a look-up");
     let (Attempt::Granted(first), Attempt::Granted(again)) = (first, again) else {
         panic!("not granted")
     };
@@ -285,7 +291,7 @@ pub async fn leases_expire_unless_renewed<F: Far<String> + Clone>(far: F) {
     let stranger = Token::random();
     assert_eq!(far.renew(&name, stranger, LONG).await.expect("a renewal"), Renewal::Lost);
     tokio::time::sleep(SHORT * 3).await;
-    let held = far.look_up_or_lease(&name, stranger, LONG).await;
+    let held = far.look_up_or_lease(&name, stranger, LONG, Duration::ZERO).await;
     assert!(matches!(held, Ok(Attempt::Held { .. })), "renewed beyond its first ttl: {held:?}");
 
     assert_eq!(far.renew(&name, kept, SHORT).await.expect("a renewal"), Renewal::Renewed);
@@ -363,7 +369,7 @@ pub async fn a_dropped_call_leaves_a_consistent_store<F: Far<String> + Clone>(fa
         let (token, _) = lease(&far, &name, LONG).await;
         abandon(far.commit(&name, token, record(&far, Some("a"), 5)), polls).await;
         abandon(far.invalidate(&name, Some(Version::new(6)), LONG), polls).await;
-        abandon(far.look_up_or_lease(&name, Token::random(), SHORT), polls).await;
+        abandon(far.look_up_or_lease(&name, Token::random(), SHORT, Duration::ZERO), polls).await;
         // Whatever of these was carried out: an old value cannot be there after an
         // acknowledged invalidation, and the lease is free after its ttl.
         far.invalidate(&name, Some(Version::new(6)), LONG).await.expect("an invalidation");

@@ -342,7 +342,7 @@ async fn unencodable(url: String) {
     let far: Redis<Map, Json> = Redis::new(open(&url).await, Json);
     let name = contract::fresh_name();
     let token = Token::random();
-    let granted = far.look_up_or_lease(&name, token, contract::LONG).await;
+    let granted = far.look_up_or_lease(&name, token, contract::LONG, Duration::ZERO).await;
     assert!(matches!(granted, Ok(Attempt::Granted(_))), "{granted:?}");
     let until = Far::clock(&far).now().after(contract::LONG);
     let map = Map::from([(vec![1], 1)]);
@@ -351,7 +351,8 @@ async fn unencodable(url: String) {
     let record = Record { entry, version: Some(Version::new(1)), ttl, retention };
     let refused = far.commit(&name, token, record).await.expect_err("not JSON");
     assert_eq!(refused.kind(), ErrorKind::Codec);
-    let granted = far.look_up_or_lease(&name, Token::random(), contract::LONG).await;
+    let granted =
+        far.look_up_or_lease(&name, Token::random(), contract::LONG, Duration::ZERO).await;
     assert!(matches!(granted, Ok(Attempt::Granted(_))), "{granted:?}");
 }
 
@@ -369,7 +370,11 @@ async fn frozen_or_dead() {
         let begin = Instant::now();
         let record = contract::record(&far, Some("x"), 1);
         assert!(far.read(&name).await.is_err(), "{fault}");
-        assert!(far.look_up_or_lease(&name, Token::random(), contract::LONG).await.is_err());
+        assert!(
+            far.look_up_or_lease(&name, Token::random(), contract::LONG, Duration::ZERO)
+                .await
+                .is_err()
+        );
         assert!(far.renew(&name, token, contract::LONG).await.is_err());
         assert!(far.release(&name, token).await.is_err());
         assert!(far.commit(&name, token, record).await.is_err());

@@ -476,7 +476,10 @@ async fn a_dead_holder_delays_others_by_its_lease_and_no_more() {
     use cattleguard::far::{Attempt, Far, Token};
     let far = memory();
     let lease_ttl = secs(2);
-    let died = far.look_up_or_lease("k", Token::random(), lease_ttl).await.expect("an attempt");
+    let died = far
+        .look_up_or_lease("k", Token::random(), lease_ttl, Duration::ZERO)
+        .await
+        .expect("an attempt");
     assert!(matches!(died, Attempt::Granted(_)));
 
     let guards: Vec<_> = (0..4).map(|_| guard_on(far.clone())).collect();

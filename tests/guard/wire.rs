@@ -45,17 +45,19 @@ pub(crate) enum Call {
     Commit,
     Renew,
     Release,
+    Fail,
     Put,
     Invalidate,
 }
 
 impl Call {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Read,
         Self::LookUp,
         Self::Commit,
         Self::Renew,
         Self::Release,
+        Self::Fail,
         Self::Put,
         Self::Invalidate,
     ];
@@ -179,8 +181,10 @@ impl Far<String> for Wire {
         name: &str,
         token: Token,
         ttl: Duration,
+        fresh_for: Duration,
     ) -> Result<Attempt<String>, Error> {
-        self.carry(Call::LookUp, self.memory.look_up_or_lease(name, token, ttl)).await
+        let looking = self.memory.look_up_or_lease(name, token, ttl, fresh_for);
+        self.carry(Call::LookUp, looking).await
     }
 
     async fn commit(
@@ -198,6 +202,10 @@ impl Far<String> for Wire {
 
     async fn release(&self, name: &str, token: Token) -> Result<(), Error> {
         self.carry(Call::Release, self.memory.release(name, token)).await
+    }
+
+    async fn fail(&self, name: &str, token: Token, pause: Duration) -> Result<(), Error> {
+        self.carry(Call::Fail, self.memory.fail(name, token, pause)).await
     }
 
     async fn put(&self, name: &str, record: Record<String>) -> Result<Put<String>, Error> {

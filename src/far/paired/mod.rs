@@ -118,12 +118,14 @@ where
         name: &str,
         token: Token,
         ttl: Duration,
+        _fresh_for: Duration,
     ) -> Result<Attempt<V>, Error> {
         let inner = &self.inner;
         if let Some(load) = inner.held.get(token) {
             return Ok(Attempt::Granted(Grant {
                 fence: load.lease.fence(),
                 minimum: load.minimum,
+                failures: 0,
             }));
         }
         inner.listen::<V>();
@@ -153,7 +155,7 @@ where
             Begin::Begun { minimum } => {
                 freeing.keep();
                 inner.held.insert(token, Load { lease, minimum });
-                Ok(Attempt::Granted(Grant { fence, minimum }))
+                Ok(Attempt::Granted(Grant { fence, minimum, failures: 0 }))
             }
             Begin::Hit(entry) => Ok(Attempt::Hit(entry)),
             Begin::Fenced => Err(Error::new(
@@ -224,6 +226,10 @@ where
         let this = inner.clone();
         settle(async move { this.free(&load.lease).await }).await;
         ended
+    }
+
+    async fn fail(&self, name: &str, token: Token, _pause: Duration) -> Result<(), Error> {
+        Far::<V>::release(self, name, token).await
     }
 
     async fn put(&self, name: &str, record: Record<V>) -> Result<Put<V>, Error> {

@@ -112,6 +112,7 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
         name: &str,
         token: Token,
         ttl: Duration,
+        _fresh_for: Duration,
     ) -> Result<Attempt<V>, Error> {
         // Before the look-up, which thereby is also the re-check: a message that is sent after it
         // will be heard.
@@ -126,6 +127,7 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
                 Ok(Attempt::Granted(Grant {
                     fence: fence.ok_or_else(malformed)?,
                     minimum: minimum.as_deref().and_then(header::version).unwrap_or_default(),
+                    failures: 0,
                 }))
             }
             Opened::Other(2, answer) => {
@@ -151,6 +153,10 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
     }
 
     async fn release(&self, name: &str, token: Token) -> Result<(), Error> {
+        self.inner.records.release(name, token).await
+    }
+
+    async fn fail(&self, name: &str, token: Token, _pause: Duration) -> Result<(), Error> {
         self.inner.records.release(name, token).await
     }
 
