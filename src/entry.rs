@@ -18,12 +18,20 @@ pub struct Loaded<V> {
     pub(crate) version: Option<Version>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) cacheable: bool,
+    /// How long the load took; set by the guard.
+    pub(crate) load_time: Duration,
 }
 
 impl<V> Loaded<V> {
     /// A value and the version under which the origin has it.
     pub fn found(value: V, version: impl Into<Version>) -> Self {
-        Self { value: Some(value), version: Some(version.into()), ttl: None, cacheable: true }
+        Self {
+            value: Some(value),
+            version: Some(version.into()),
+            ttl: None,
+            cacheable: true,
+            load_time: Duration::ZERO,
+        }
     }
 
     /// A value from an origin that has no versions. It is protected by the lease alone: loads are
@@ -38,7 +46,7 @@ impl<V> Loaded<V> {
     /// Without a [`version`](Self::version) an absence is judged by the lease alone and takes over
     /// the version on record. If loads may read a lagging replica, give it one.
     pub fn absent() -> Self {
-        Self { value: None, version: None, ttl: None, cacheable: true }
+        Self { value: None, version: None, ttl: None, cacheable: true, load_time: Duration::ZERO }
     }
 
     /// The version of a deletion, for instance the deleted row's version plus one.
@@ -116,6 +124,23 @@ impl<V> Entry<V> {
     /// How long its load took; zero if that is not known.
     pub fn load_time(&self) -> Duration {
         self.load_time
+    }
+
+    /// Whether a request at `now` is to refresh this fresh entry before its end: XFetch, by which the
+    /// chance grows with the load time and as the end comes near.
+    pub(crate) fn is_early(&self, now: Moment, beta: f64) -> bool {
+        if now < self.early_from(beta) {
+            return false;
+        }
+        // 1 − U has the same distribution and is never zero.
+        let gap = self.load_time.as_secs_f64() * beta * -(1.0 - fastrand::f64()).ln();
+        now.after(Duration::try_from_secs_f64(gap).unwrap_or(Duration::MAX)) >= self.fresh_until
+    }
+
+    /// Before this moment the chance of that is below one in a thousand million.
+    pub(crate) fn early_from(&self, beta: f64) -> Moment {
+        let longest = self.load_time.as_secs_f64() * beta * -(1e-9f64).ln();
+        self.fresh_until.before(Duration::try_from_secs_f64(longest).unwrap_or(Duration::MAX))
     }
 
     /// Fresh, stale or dead at `now`, where stale lasts for `grace`.

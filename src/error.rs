@@ -34,6 +34,25 @@ pub enum Error {
         /// The version on record.
         minimum: Version,
     },
+    /// The load failed in another process a moment ago, and is not tried again yet: the failure pause
+    /// goes for the whole fleet. That process has the error.
+    FailedElsewhere {
+        /// The rest of the failure pause.
+        retry_after: Duration,
+    },
+    /// This process runs and queues as many loads as the policy's bulkhead allows. The origin was not
+    /// asked.
+    Overloaded {
+        /// When there may be room again, estimated.
+        retry_after: Duration,
+    },
+    /// The caller's own deadline passed. The load goes on.
+    DeadlineExceeded,
+    /// A loader has fetched the very key that it is loading, directly or through another loader: it
+    /// would have waited for itself.
+    Nested,
+    /// The guard was shut down, and this key would have needed a load.
+    ShutDown,
     /// Another process holds the lease and did not answer within the policy's wait timeout.
     WaitTimeout {
         /// The wait timeout.
@@ -42,8 +61,40 @@ pub enum Error {
     /// The task that ran the flight ended without an answer: the runtime is shutting down, or was
     /// built without its timer.
     Abandoned,
-    /// The far tier could not take a write or an invalidation. Fetches do not fail this way.
+    /// The far tier could not take a write or an invalidation: it is not acknowledged. Fetches do not
+    /// fail this way. After an outage the guard repeats the invalidation by itself, see
+    /// [`Guard::invalidate`](crate::Guard::invalidate).
     Far(Arc<far::Error>),
+}
+
+impl Error {
+    /// A short, stable word for logs and metric labels.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Origin(_) => "error_origin",
+            Self::LoadTimeout { .. } => "error_load_timeout",
+            Self::LoadPanicked => "error_load_panicked",
+            Self::Outdated { .. } => "error_outdated",
+            Self::FailedElsewhere { .. } => "error_failed_elsewhere",
+            Self::Overloaded { .. } => "error_overloaded",
+            Self::DeadlineExceeded => "error_deadline_exceeded",
+            Self::Nested => "error_nested",
+            Self::ShutDown => "error_shut_down",
+            Self::WaitTimeout { .. } => "error_wait_timeout",
+            Self::Abandoned => "error_abandoned",
+            Self::Far(_) => "error_far",
+        }
+    }
+
+    /// When it may be worth to ask again, where that is known: for a `Retry-After`.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::FailedElsewhere { retry_after } | Self::Overloaded { retry_after } => {
+                Some(*retry_after)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -59,6 +110,17 @@ impl fmt::Display for Error {
                 "the origin kept answering version {loaded} where {minimum} is known; \
                  does it read from a lagging replica?"
             ),
+            Self::FailedElsewhere { retry_after } => write!(
+                f,
+                "the load failed in another process; it is tried again in {retry_after:?}"
+            ),
+            Self::Overloaded { retry_after } => write!(
+                f,
+                "too many loads are running and queued; there may be room in {retry_after:?}"
+            ),
+            Self::DeadlineExceeded => f.write_str("no answer before the caller's deadline"),
+            Self::Nested => f.write_str("a loader fetched the key that it is loading"),
+            Self::ShutDown => f.write_str("the guard was shut down and begins no more loads"),
             Self::WaitTimeout { after } => {
                 write!(f, "no answer from the lease holder within the wait timeout of {after:?}")
             }

@@ -15,6 +15,7 @@ pub mod lock;
 pub mod mysql;
 mod near;
 pub mod notify;
+mod observe;
 mod outcome;
 mod policy;
 #[cfg(feature = "postgres")]
@@ -33,9 +34,9 @@ pub use self::{
     clock::{Clock, Moment},
     entry::{Entry, Fetched, Loaded},
     error::Error,
-    guard::{Guard, GuardBuilder, Write},
+    guard::{Guard, GuardBuilder, Invalidation, Shutdown, Write},
     key::{Key, Name},
-    outcome::{Bypass, Outcome, Tier},
+    outcome::{Bypass, Outcome, Tier, Trouble},
     policy::Policy,
     tower::GuardLayer,
     version::Version,

@@ -7,6 +7,8 @@ use crate::{Clock, Entry, Moment, Version, entry::Age};
 
 pub(crate) struct Near<V> {
     clock: Clock,
+    /// β of XFetch.
+    early_refresh: f64,
     /// `None` turns the tier off.
     entries: Option<quick_cache::sync::Cache<Arc<str>, Kept<V>>>,
 }
@@ -14,24 +16,29 @@ pub(crate) struct Near<V> {
 struct Kept<V> {
     entry: Arc<Entry<V>>,
     until: Moment,
+    /// Before this no request refreshes it early, as good as never: one comparison on the path of a hit
+    /// instead of a logarithm.
+    early_from: Moment,
 }
 
 impl<V> Clone for Kept<V> {
     fn clone(&self) -> Self {
-        Self { entry: self.entry.clone(), until: self.until }
+        Self { entry: self.entry.clone(), ..*self }
     }
 }
 
 pub(crate) enum Look<V> {
     Fresh(Arc<Entry<V>>),
+    /// Fresh, and this request is the one that refreshes it before its end.
+    Early(Arc<Entry<V>>),
     Stale(Arc<Entry<V>>),
     Miss,
 }
 
 impl<V> Near<V> {
-    pub(crate) fn new(capacity: usize, clock: Clock) -> Self {
+    pub(crate) fn new(capacity: usize, early_refresh: f64, clock: Clock) -> Self {
         let entries = (capacity > 0).then(|| quick_cache::sync::Cache::new(capacity));
-        Self { clock, entries }
+        Self { clock, early_refresh, entries }
     }
 
     pub(crate) fn look(&self, name: &str, grace: Duration) -> Look<V> {
@@ -43,6 +50,8 @@ impl<V> Near<V> {
             return Look::Miss;
         }
         match kept.entry.age(now, grace) {
+            Age::Fresh if now < kept.early_from => Look::Fresh(kept.entry),
+            Age::Fresh if kept.entry.is_early(now, self.early_refresh) => Look::Early(kept.entry),
             Age::Fresh => Look::Fresh(kept.entry),
             Age::Stale => Look::Stale(kept.entry),
             Age::Dead => Look::Miss,
@@ -59,8 +68,8 @@ impl<V> Near<V> {
         if ttl.is_zero() || entries.peek(name).is_some_and(newer) {
             return;
         }
-        let until = now.after(ttl);
-        entries.insert(name.clone(), Kept { entry: entry.clone(), until });
+        let (until, early_from) = (now.after(ttl), entry.early_from(self.early_refresh));
+        entries.insert(name.clone(), Kept { entry: entry.clone(), until, early_from });
     }
 
     /// Whether this very entry is still here.

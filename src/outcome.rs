@@ -8,6 +8,8 @@ pub enum Outcome {
     Hit(Tier),
     /// An entry within grace, while one flight refreshes it.
     Stale(Tier),
+    /// An expired entry, because the origin is in this trouble.
+    StaleIfError(Trouble),
     /// This caller's miss made the load.
     Loaded,
     /// Shared the flight that another caller of this process started.
@@ -28,6 +30,18 @@ pub enum Tier {
     Far,
 }
 
+/// Why a stale entry was the best answer to be had.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Trouble {
+    /// The load failed, or has failed so shortly ago that it is not tried again yet.
+    Failed,
+    /// The load takes longer than the soft timeout; it goes on.
+    Slow,
+    /// As many loads as the bulkhead allows are running and queued.
+    Overloaded,
+}
+
 /// Why a request was answered without the guard's full protection.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -46,6 +60,9 @@ impl Outcome {
             Self::Hit(Tier::Far) => "hit_far",
             Self::Stale(Tier::Near) => "stale_near",
             Self::Stale(Tier::Far) => "stale_far",
+            Self::StaleIfError(Trouble::Failed) => "stale_if_failed",
+            Self::StaleIfError(Trouble::Slow) => "stale_if_slow",
+            Self::StaleIfError(Trouble::Overloaded) => "stale_if_overloaded",
             Self::Loaded => "loaded",
             Self::Followed => "followed",
             Self::Awaited => "awaited",
@@ -57,7 +74,7 @@ impl Outcome {
     /// How a caller who came along sees an answer that reached the leader like this.
     pub(crate) fn followed(self) -> Self {
         match self {
-            Self::Stale(_) | Self::Bypassed(_) => self,
+            Self::Stale(_) | Self::StaleIfError(_) | Self::Bypassed(_) => self,
             _ => Self::Followed,
         }
     }

@@ -22,6 +22,13 @@ pub struct Policy {
     pub(crate) wait_timeout: Duration,
     pub(crate) load_timeout: Duration,
     pub(crate) max_refreshes: usize,
+    pub(crate) early_refresh: f64,
+    pub(crate) stale_if_error: Duration,
+    pub(crate) soft_timeout: Duration,
+    pub(crate) failure_pause: Duration,
+    pub(crate) max_failure_pause: Duration,
+    pub(crate) max_concurrent_loads: usize,
+    pub(crate) max_queued_loads: usize,
 }
 
 impl Default for Policy {
@@ -38,6 +45,13 @@ impl Default for Policy {
             wait_timeout: Duration::from_secs(10),
             load_timeout: Duration::from_secs(10),
             max_refreshes: 16,
+            early_refresh: 1.0,
+            stale_if_error: Duration::from_secs(300),
+            soft_timeout: Duration::MAX,
+            failure_pause: Duration::from_millis(250),
+            max_failure_pause: Duration::from_secs(5),
+            max_concurrent_loads: 64,
+            max_queued_loads: 1_000,
         }
     }
 }
@@ -124,10 +138,77 @@ impl Policy {
         self
     }
 
+    /// How readily a fresh entry is refreshed before its end, by one process, while it is served: β of
+    /// XFetch. A request refreshes it when `now − δ·β·ln(U) ≥ end`, where δ is the time its load took and
+    /// U random in 0–1. Default 1.0; above that earlier, zero turns it off.
+    ///
+    /// From Vattani, Chierichetti, Lowenstein: *Optimal Probabilistic Cache Stampede Prevention*
+    /// (VLDB 2015).
+    pub fn early_refresh(mut self, beta: f64) -> Self {
+        self.early_refresh = if beta.is_finite() { beta.max(0.0) } else { 0.0 };
+        self
+    }
+
+    /// How long after ttl and grace an entry is still served when its load fails, takes longer than
+    /// the soft timeout, or finds no room. Default 5 min; zero turns it off, as errors within grace are
+    /// not, and shortens how long the far tier keeps entries. An invalidated entry is never served.
+    pub fn stale_if_error(mut self, window: Duration) -> Self {
+        self.stale_if_error = window;
+        self
+    }
+
+    /// How long a load, or the wait for another process's, may take before callers get an expired
+    /// entry instead, if there is one; the load goes on. Default: as long as the load takes. Set it
+    /// where an answer that is minutes old is better than a slow one.
+    pub fn soft_timeout(mut self, timeout: Duration) -> Self {
+        self.soft_timeout = timeout;
+        self
+    }
+
+    /// How long no process loads a key again after its load has failed; callers get a stale entry or
+    /// the error meanwhile. Doubles with each failure in a row. Default 250 ms; zero turns pauses off.
+    /// [`GuardBuilder::counts_as_failure`](crate::GuardBuilder::counts_as_failure) says for which errors.
+    pub fn failure_pause(mut self, first: Duration) -> Self {
+        self.failure_pause = first;
+        self
+    }
+
+    /// The longest failure pause. Default 5 s: what a key may take to notice that the origin is back.
+    pub fn max_failure_pause(mut self, longest: Duration) -> Self {
+        self.max_failure_pause = longest;
+        self
+    }
+
+    /// How many loads this guard runs at one time in this process, whatever their keys: the bulkhead that
+    /// keeps an origin alive when the far tier is gone. Default 64, at least 1; set it to the size of
+    /// the origin's connection pool.
+    pub fn max_concurrent_loads(mut self, loads: usize) -> Self {
+        self.max_concurrent_loads = loads.max(1);
+        self
+    }
+
+    /// How many loads may wait for their turn beyond that, each up to the load timeout. Default 1,000;
+    /// beyond it callers get a stale entry or [`Error::Overloaded`](crate::Error::Overloaded) at once.
+    pub fn max_queued_loads(mut self, loads: usize) -> Self {
+        self.max_queued_loads = loads;
+        self
+    }
+
+    /// How long after its ttl an entry may still be served if nothing better is to be had.
+    pub(crate) fn last_resort(&self) -> Duration {
+        self.grace.saturating_add(self.stale_if_error)
+    }
+
+    /// How long nobody loads after this many failures in a row.
+    pub(crate) fn pause_after(&self, failures: u32) -> Duration {
+        let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
+        self.failure_pause.saturating_mul(doubled).min(self.max_failure_pause)
+    }
+
     /// How long a record with this ttl must stay in the far tier, so that its version outlives
     /// every moment at which an older value could still arrive.
     pub(crate) fn retention(&self, ttl: Duration) -> Duration {
-        ttl.saturating_add(self.grace).saturating_add(self.margin)
+        ttl.saturating_add(self.last_resort()).saturating_add(self.margin)
     }
 
     /// `ttl` with a random part of the jitter share cut off.
@@ -141,6 +222,15 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let policy = Policy::default();
+        let pauses: Vec<_> = (1..8).map(|n| policy.pause_after(n).as_millis()).collect();
+        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 5000, 5000]);
+        assert_eq!(policy.pause_after(u32::MAX), Duration::from_secs(5));
+        assert_eq!(Policy::default().failure_pause(Duration::ZERO).pause_after(9), Duration::ZERO);
+    }
 
     #[test]
     fn jitter_shortens_and_spreads() {

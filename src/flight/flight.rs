@@ -90,6 +90,12 @@ impl<T> Ticket<T> {
         Mark(self.flight.marks.fetch_add(1, Ordering::AcqRel) + 1)
     }
 
+    /// Answers those aboard and those to come, before the flight ends.
+    pub(crate) fn answer(&self, landing: Landing<T>) {
+        // Somebody may have answered already; both are right.
+        let _ = self.flight.landing.set(landing);
+    }
+
     /// Ends the flight. `fill` runs iff it is still open, with the newest version heard of, under
     /// the name's lock, before anyone wakes: who comes next finds the near entry or a new flight.
     pub(crate) fn land(self, landing: Landing<T>, fill: impl FnOnce(Version)) {

@@ -7,11 +7,15 @@ use std::{
 use tokio::sync::Semaphore;
 
 use crate::{
-    Clock, Guard, Policy,
+    Clock, Error, Guard, Policy,
     far::{self, Erased, Far, Watcher},
     flight::Flights,
-    guard::{Core, waiters::Waiters},
+    guard::{
+        Core, CountsAsFailure, breaker::Breaker, bulkhead::Bulkhead, pauses::Pauses,
+        recovery::Unsent, shutdown::Tasks, waiters::Waiters,
+    },
     near::Near,
+    observe::Observer,
 };
 
 /// Makes a [`Guard`].
@@ -33,6 +37,8 @@ pub struct GuardBuilder<K: ?Sized, V> {
     near_capacity: usize,
     clock: Option<Clock>,
     far: Option<Erased<V>>,
+    counts_as_failure: Option<CountsAsFailure>,
+    name: String,
     key: PhantomData<fn(&K)>,
 }
 
@@ -43,6 +49,8 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
             near_capacity: 10_000,
             clock: None,
             far: None,
+            counts_as_failure: None,
+            name: "default".to_owned(),
             key: PhantomData,
         }
     }
@@ -57,6 +65,36 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
     /// the far tier.
     pub fn near_capacity(mut self, entries: usize) -> Self {
         self.near_capacity = entries;
+        self
+    }
+
+    /// Which failed loads start a failure pause and let something stale take their place. The others
+    /// answer their callers, and the next caller loads again: an error that says what the caller
+    /// asked for, not that the origin is in trouble. Default: all of them. Asked of
+    /// [`Origin`](Error::Origin), [`LoadTimeout`](Error::LoadTimeout),
+    /// [`LoadPanicked`](Error::LoadPanicked) and [`Outdated`](Error::Outdated).
+    ///
+    /// ```
+    /// use cattleguard::{Error, Guard};
+    ///
+    /// let guard: Guard<u64, String> = Guard::builder()
+    ///     .counts_as_failure(|error| match error {
+    ///         Error::Origin(error) => !error.is::<std::num::ParseIntError>(),
+    ///         _ => true,
+    ///     })
+    ///     .build();
+    /// ```
+    pub fn counts_as_failure(
+        mut self,
+        counts: impl Fn(&Error) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.counts_as_failure = Some(Box::new(counts));
+        self
+    }
+
+    /// What this guard is called in metrics: the label `guard`. Default: `default`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
         self
     }
 
@@ -80,14 +118,24 @@ impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
             let clock = self.clock.unwrap_or_default();
             Arc::new(far::Memory::with(100_000, clock))
         });
-        let core = Arc::new(Core {
-            near: Near::new(self.near_capacity, far.clock().clone()),
-            refreshes: Arc::new(Semaphore::new(self.policy.max_refreshes)),
-            policy: self.policy,
+        let policy = self.policy;
+        let core = Arc::new_cyclic(|me| Core {
+            me: me.clone(),
+            near: Near::new(self.near_capacity, policy.early_refresh, far.clock().clone()),
             flights: Flights::new(),
             waiters: Waiters::default(),
-            connected: AtomicBool::new(false),
             far: far.clone(),
+            breaker: Breaker::default(),
+            recovering: Arc::default(),
+            unsent: Unsent::default(),
+            refreshes: Arc::new(Semaphore::new(policy.max_refreshes)),
+            bulkhead: Bulkhead::new(policy.max_concurrent_loads, policy.max_queued_loads),
+            pauses: Pauses::new(),
+            counts_as_failure: self.counts_as_failure,
+            tasks: Tasks::new(),
+            observer: Observer::new(&self.name),
+            connected: AtomicBool::new(false),
+            policy,
         });
         let watcher: Arc<dyn Watcher> = core.clone();
         far.watch(Arc::downgrade(&watcher));

@@ -3,57 +3,13 @@ use std::{error, future::Future, sync::Arc, time::Duration};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tracing::Instrument;
 
-use super::{Core, Guard};
+use super::{Core, Guard, fly::Route, loader::Loader, nesting::Loading};
 use crate::{
-    Entry, Error, Fetched, Key, Loaded, Moment, Outcome, Tier, Version,
-    entry::Age,
-    far::{Attempt, Token},
-    flight::{Boarding, Landing, Mark, Ticket},
-    near::Look,
+    Entry, Error, Fetched, Key, Loaded, Moment, Outcome, Tier, Trouble, Version, entry::Age,
+    flight::Boarding, near::Look,
 };
 
 pub(super) type Answer<V> = Result<Fetched<V>, Error>;
-
-/// A loader as [`Guard::fetch`] takes it.
-pub(super) trait Loader<V>: Send + 'static {
-    type Error: Into<Box<dyn error::Error + Send + Sync>> + 'static;
-    type Future: Future<Output = Result<Loaded<V>, Self::Error>> + Send + 'static;
-
-    fn load(&mut self) -> Self::Future;
-}
-
-impl<V, F, Fut, E> Loader<V> for F
-where
-    F: FnMut() -> Fut + Send + 'static,
-    Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
-    E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
-{
-    type Error = E;
-    type Future = Fut;
-
-    fn load(&mut self) -> Fut {
-        self()
-    }
-}
-
-/// A flight's answer, and the entry that the near tier may keep, and for how long.
-pub(super) struct Arrival<V> {
-    pub(super) landing: Landing<Answer<V>>,
-    pub(super) keep: Option<(Arc<Entry<V>>, Duration)>,
-}
-
-impl<V> Arrival<V> {
-    /// A loaded value that may not be kept and is right only for those who boarded before it was
-    /// read.
-    pub(super) fn of_those_before(mark: Mark, entry: Arc<Entry<V>>) -> Self {
-        let answer = Ok(Fetched::new(entry, Outcome::Loaded));
-        Self { landing: Landing::for_those_before(mark, answer), keep: None }
-    }
-
-    pub(super) fn failed(error: Error) -> Self {
-        Self { landing: Landing::for_all(Err(error)), keep: None }
-    }
-}
 
 impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// The value of `key`: from this process, from the far tier, or from `load`, which runs once for
@@ -72,10 +28,13 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     ///
     /// # Errors
     ///
-    /// The load's error, [`LoadTimeout`](Error::LoadTimeout), [`LoadPanicked`](Error::LoadPanicked),
-    /// [`Outdated`](Error::Outdated), [`WaitTimeout`](Error::WaitTimeout), or
-    /// [`Abandoned`](Error::Abandoned) when the runtime shuts down or has no timer. A far tier that fails is not an
-    /// error: the load then runs once per process.
+    /// If there is nothing stale to be had instead: the load's error (also for a failure pause after
+    /// it), [`FailedElsewhere`](Error::FailedElsewhere), [`LoadTimeout`](Error::LoadTimeout),
+    /// [`LoadPanicked`](Error::LoadPanicked), [`Outdated`](Error::Outdated),
+    /// [`WaitTimeout`](Error::WaitTimeout) or [`Overloaded`](Error::Overloaded). In any case
+    /// [`Nested`](Error::Nested), [`ShutDown`](Error::ShutDown), and [`Abandoned`](Error::Abandoned) when
+    /// the runtime shuts down or has no timer. A far tier that fails is not an error: the load then
+    /// runs once per process.
     ///
     /// # Panics
     ///
@@ -111,49 +70,151 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     {
         let missed = {
             let name = key.name();
-            match self.core.near.look(&name, self.core.policy.grace) {
+            match self.core.look_near(&name) {
                 Look::Fresh(entry) => return Ok(Fetched::new(entry, Outcome::Hit(Tier::Near))),
-                Look::Stale(entry) => {
-                    let stale = Fetched::new(entry, Outcome::Stale(Tier::Near));
-                    self.core.refresh_near(&(*name).into(), &stale, load);
-                    return Ok(stale);
-                }
                 // Boxed, so that a hit does not carry the size of a miss.
-                Look::Miss => Box::pin(Core::fly_along(self.core.clone(), (*name).into(), load)),
+                look => Box::pin(Core::miss(self.core.clone(), look, (*name).into(), load)),
             }
         };
         missed.await
     }
 
+    /// Like [`fetch`](Self::fetch), but answers by `deadline`: with an expired entry, if there is one
+    /// within [`stale_if_error`](crate::Policy::stale_if_error), or with
+    /// [`DeadlineExceeded`](Error::DeadlineExceeded). The load goes on in any case. The one deadline
+    /// that goes over everything: reading, waiting for another process, and loading.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`fetch`](Self::fetch).
+    ///
+    /// # Errors
+    ///
+    /// As for [`fetch`](Self::fetch), and [`DeadlineExceeded`](Error::DeadlineExceeded).
+    pub async fn fetch_by<F, Fut, E>(
+        &self,
+        key: &K,
+        deadline: Instant,
+        load: F,
+    ) -> Result<Fetched<V>, Error>
+    where
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
+    {
+        let fetching = {
+            let name = key.name();
+            match self.core.look_near(&name) {
+                Look::Fresh(entry) => return Ok(Fetched::new(entry, Outcome::Hit(Tier::Near))),
+                look => {
+                    let name: Arc<str> = (*name).into();
+                    let missed = Core::miss(self.core.clone(), look, name.clone(), load);
+                    Box::pin(self.core.clone().by_deadline(name, deadline, missed))
+                }
+            }
+        };
+        fetching.await
+    }
+
     /// The fresh entry of `key` in this process, without waiting for anything.
     pub fn peek(&self, key: &K) -> Option<Fetched<V>> {
         match self.core.near.look(&key.name(), Duration::ZERO) {
-            Look::Fresh(entry) => Some(Fetched::new(entry, Outcome::Hit(Tier::Near))),
+            Look::Fresh(entry) | Look::Early(entry) => {
+                Some(Fetched::new(entry, Outcome::Hit(Tier::Near)))
+            }
             Look::Stale(_) | Look::Miss => None,
+        }
+    }
+
+    /// A near hit that [`fetch`](Self::fetch) would have nothing to do for.
+    pub(crate) fn hit(&self, key: &K) -> Option<Fetched<V>> {
+        match self.core.look_near(&key.name()) {
+            Look::Fresh(entry) => Some(Fetched::new(entry, Outcome::Hit(Tier::Near))),
+            _ => None,
         }
     }
 }
 
 impl<V: Send + Sync + 'static> Core<V> {
-    /// Starts a flight to refresh a near entry, unless one is open.
-    fn refresh_near(self: &Arc<Self>, name: &Arc<str>, stale: &Fetched<V>, load: impl Loader<V>) {
-        let Some(permit) = self.refresh_permit() else { return };
-        let valid = || self.near.holds(name, stale.entry());
-        if let Some(ticket) = self.flights.refresh(name, Ok(stale.clone()), abandoned, valid) {
-            self.clone().take_off(ticket, load, Route::Refresh(permit));
+    /// Looks near, and counts what is a hit and nothing more.
+    fn look_near(&self, name: &str) -> Look<V> {
+        let look = self.near.look(name, self.policy.grace);
+        if let Look::Fresh(_) = look {
+            self.observer.fetched(Outcome::Hit(Tier::Near));
+            tracing::trace!(outcome = Outcome::Hit(Tier::Near).as_str(), "fetch");
+        }
+        look
+    }
+
+    /// Everything but a plain near hit.
+    async fn miss(
+        core: Arc<Self>,
+        look: Look<V>,
+        name: Arc<str>,
+        load: impl Loader<V>,
+    ) -> Answer<V> {
+        let begun = Instant::now();
+        let span = tracing::debug_span!("fetch", outcome = tracing::field::Empty);
+        let observer = core.observer.clone();
+        let answer = match look {
+            Look::Early(entry) => {
+                let hit = Fetched::new(entry, Outcome::Hit(Tier::Near));
+                let fresh_for = core.beyond(hit.entry());
+                span.in_scope(|| core.refresh_near(&name, &hit, load, fresh_for));
+                Ok(hit)
+            }
+            Look::Stale(entry) => {
+                let stale = Fetched::new(entry, Outcome::Stale(Tier::Near));
+                span.in_scope(|| core.refresh_near(&name, &stale, load, Duration::ZERO));
+                Ok(stale)
+            }
+            _ => Self::fly_along(core, name, load).instrument(span.clone()).await,
+        };
+        match &answer {
+            Ok(fetched) => {
+                span.record("outcome", fetched.outcome().as_str());
+                observer.fetched(fetched.outcome());
+            }
+            Err(error) => {
+                span.record("outcome", error.as_str());
+                observer.failed(error);
+            }
+        }
+        observer.waited(begun.elapsed());
+        answer
+    }
+
+    /// Starts a flight to refresh a near entry, unless one is open or has failed a moment ago.
+    fn refresh_near(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        served: &Fetched<V>,
+        load: impl Loader<V>,
+        fresh_for: Duration,
+    ) {
+        let Some(permit) = self.refresh_permit(name) else { return };
+        let valid = || self.near.holds(name, served.entry());
+        if let Some(ticket) = self.flights.refresh(name, Ok(served.clone()), abandoned, valid) {
+            self.clone().take_off(ticket, load, Route::Refresh { permit, fresh_for });
         }
     }
 
     /// Goes alone or boards flights of `name` until there is an answer for this caller.
     async fn fly_along(core: Arc<Self>, name: Arc<str>, load: impl Loader<V>) -> Answer<V> {
+        if Loading::is_current(core.id(), &name) {
+            return Err(Error::Nested);
+        }
         // A flight ends by itself within wait and load timeout, so a caller needs no timer, only an
         // end to going round when every flight is overtaken by an invalidation.
         let patience = core.policy.wait_timeout.saturating_add(core.policy.load_timeout);
         let mut give_up = None;
         loop {
+            if let Some(answer) = core.paused(&name) {
+                return answer;
+            }
             let mut route = Route::Leased;
             let boarding = match core.flights.board(&name, abandoned) {
-                Boarding::Alone(alone) => match core.far.read(&name).await {
+                Boarding::Alone(alone) => match core.ask(core.far.read(&name)).await {
                     Ok(found) => match core.look_at(found) {
                         Look::Fresh(entry) => {
                             alone.landed(|floor| {
@@ -161,19 +222,29 @@ impl<V: Send + Sync + 'static> Core<V> {
                             });
                             return Ok(Fetched::new(entry, Outcome::Hit(Tier::Far)));
                         }
+                        Look::Early(entry) => {
+                            let fresh_for = core.beyond(&entry);
+                            let hit = Fetched::new(entry, Outcome::Hit(Tier::Far));
+                            if let Some(permit) = core.refresh_permit(&name)
+                                && let Some(ticket) = alone.refresh(Ok(hit.clone()), abandoned)
+                            {
+                                core.take_off(ticket, load, Route::Refresh { permit, fresh_for });
+                            }
+                            return Ok(hit);
+                        }
                         Look::Stale(entry) => {
                             let stale = Fetched::new(entry, Outcome::Stale(Tier::Far));
-                            if let Some(permit) = core.refresh_permit()
+                            let fresh_for = Duration::ZERO;
+                            if let Some(permit) = core.refresh_permit(&name)
                                 && let Some(ticket) = alone.refresh(Ok(stale.clone()), abandoned)
                             {
-                                core.take_off(ticket, load, Route::Refresh(permit));
+                                core.take_off(ticket, load, Route::Refresh { permit, fresh_for });
                             }
                             return Ok(stale);
                         }
                         Look::Miss => core.flights.fly(&name, abandoned),
                     },
-                    Err(error) => {
-                        tracing::warn!(%error, "far read failed; loading without a lease");
+                    Err(_) => {
                         route = Route::Unleased;
                         core.flights.fly(&name, abandoned)
                     }
@@ -204,24 +275,71 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
+    /// The answer of `fetching`, or the next best at the deadline.
+    async fn by_deadline(
+        self: Arc<Self>,
+        name: Arc<str>,
+        deadline: Instant,
+        fetching: impl Future<Output = Answer<V>>,
+    ) -> Answer<V> {
+        // Looked for a little before, because it takes a call, and side by side, so that the call
+        // takes nothing from the fetch.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let last_call = deadline - LAST_CALL.min(left / 2);
+        let mut next_best = None;
+        let looking = async {
+            tokio::time::sleep_until(last_call).await;
+            next_best = self.last_resort(&name, Trouble::Slow).await;
+            std::future::pending::<()>().await;
+        };
+        let answered = tokio::time::timeout_at(deadline, async {
+            tokio::select! {
+                biased;
+                answer = fetching => Some(answer),
+                () = looking => None,
+            }
+        });
+        match answered.await {
+            Ok(Some(answer)) => answer,
+            _ => next_best.ok_or(Error::DeadlineExceeded),
+        }
+    }
+
     /// What a far entry is worth now.
     fn look_at(&self, found: Option<Arc<Entry<V>>>) -> Look<V> {
         let Some(entry) = found else { return Look::Miss };
-        match entry.age(self.now(), self.policy.grace) {
+        let now = self.now();
+        match entry.age(now, self.policy.grace) {
+            Age::Fresh if entry.is_early(now, self.policy.early_refresh) => Look::Early(entry),
             Age::Fresh => Look::Fresh(entry),
             Age::Stale => Look::Stale(entry),
             Age::Dead => Look::Miss,
         }
     }
 
+    /// For how long another entry must be fresh to be a newer one than this.
+    fn beyond(&self, entry: &Entry<V>) -> Duration {
+        // Not every process sees the same clock.
+        entry.fresh_until().since(self.now()) + Duration::from_millis(25)
+    }
+
     /// Keeps an entry near, unless a newer version was heard of. Called under the name's lock.
-    fn keep(&self, name: &Arc<str>, entry: &Arc<Entry<V>>, floor: Version, ttl: Duration) {
+    pub(super) fn keep(
+        &self,
+        name: &Arc<str>,
+        entry: &Arc<Entry<V>>,
+        floor: Version,
+        ttl: Duration,
+    ) {
         if entry.version() >= floor {
             self.near.keep(name, entry, ttl.min(self.near_ttl()));
         }
     }
 
-    fn refresh_permit(&self) -> Option<OwnedSemaphorePermit> {
+    fn refresh_permit(&self, name: &str) -> Option<OwnedSemaphorePermit> {
+        if self.tasks.closing() || self.is_paused(name) {
+            return None;
+        }
         self.refreshes.clone().try_acquire_owned().ok()
     }
 
@@ -229,118 +347,18 @@ impl<V: Send + Sync + 'static> Core<V> {
         self.far.clock().now()
     }
 
-    /// Flies on a task of its own, so that no caller's end ends it.
-    fn take_off(self: Arc<Self>, ticket: Ticket<Answer<V>>, load: impl Loader<V>, route: Route) {
-        let span = tracing::debug_span!("flight", outcome = tracing::field::Empty);
-        let flight = async move {
-            let arrival = match route {
-                Route::Leased => self.fly(&ticket, load).await,
-                Route::Refresh(_permit) => self.fly(&ticket, load).await,
-                Route::Unleased => self.load_alone(load, self.load_deadline()).await,
-            };
-            match arrival.landing.answer() {
-                Ok(fetched) => {
-                    tracing::Span::current().record("outcome", fetched.outcome().as_str());
-                }
-                Err(error) => {
-                    tracing::Span::current().record("outcome", "error");
-                    tracing::debug!(%error, "flight failed");
-                }
-            }
-            let name = ticket.name().clone();
-            ticket.land(arrival.landing, |floor| {
-                if let Some((entry, ttl)) = arrival.keep {
-                    self.keep(&name, &entry, floor, ttl);
-                }
-            });
-        };
-        tokio::spawn(flight.instrument(span));
-    }
-
-    /// One flight, from the look-up to its arrival.
-    async fn fly(&self, ticket: &Ticket<Answer<V>>, mut load: impl Loader<V>) -> Arrival<V> {
-        let name = ticket.name();
-        // Registered before the look-up: see `Waiter`.
-        let waiter = self.waiters.register(name);
-        let wait_until = Instant::now() + self.policy.wait_timeout.min(FOREVER);
-        let mut load_until = None;
-        let mut found = Outcome::Hit(Tier::Far);
-        loop {
-            let woken = waiter.notify.notified();
-            tokio::pin!(woken);
-            woken.as_mut().enable();
-            let mark = ticket.mark();
-            let token = Token::random();
-            match self
-                .far
-                .look_up_or_lease(name, token, self.policy.lease_ttl, Duration::ZERO)
-                .await
-            {
-                Ok(Attempt::Hit(entry)) => return self.arrive(mark, entry, found),
-                Ok(Attempt::Granted(grant)) => {
-                    let deadline = *load_until.get_or_insert_with(|| self.load_deadline());
-                    let load = &mut load;
-                    let loaded =
-                        self.load_leased(ticket, &waiter, token, grant, load, deadline).await;
-                    if let Some(arrival) = loaded {
-                        return arrival;
-                    }
-                }
-                Ok(Attempt::Held { remaining } | Attempt::Paused { remaining }) => {
-                    let now = Instant::now();
-                    if now >= wait_until {
-                        return Arrival::failed(Error::WaitTimeout {
-                            after: self.policy.wait_timeout,
-                        });
-                    }
-                    found = Outcome::Awaited;
-                    tracing::trace!(?remaining, "another process holds the lease");
-                    // The jitter keeps the waiters of many processes from looking at one moment
-                    // when a holder died without a word.
-                    let look_again = now + remaining.min(FOREVER) + look_jitter();
-                    tokio::select! {
-                        () = woken => {}
-                        () = tokio::time::sleep_until(look_again.min(wait_until)) => {}
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "far look-up failed; loading without a lease");
-                    // It may have been granted all the same. Never committed under: the grant may
-                    // have come after an invalidation that comes after this load's reading.
-                    self.release_later(name, token);
-                    let deadline = load_until.unwrap_or_else(|| self.load_deadline());
-                    return self.load_alone(load, deadline).await;
-                }
-            }
-        }
-    }
-
-    /// An entry of the far tier, for those who boarded before it was read.
-    pub(super) fn arrive(&self, mark: Mark, entry: Arc<Entry<V>>, outcome: Outcome) -> Arrival<V> {
-        let answer = Ok(Fetched::new(entry.clone(), outcome));
-        Arrival {
-            landing: Landing::for_those_before(mark, answer),
-            keep: Some((entry, self.policy.near_ttl)),
-        }
+    /// What tells this guard from others.
+    pub(super) fn id(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 }
 
-/// How a flight comes by its answer.
-enum Route {
-    Leased,
-    /// Leased too, and nobody waits for it.
-    Refresh(OwnedSemaphorePermit),
-    /// Without a lease: the far tier has just failed to answer.
-    Unleased,
-}
-
-fn abandoned<V>() -> Answer<V> {
+pub(super) fn abandoned<V>() -> Answer<V> {
     Err(Error::Abandoned)
 }
 
 /// Longer than any wait, and short enough to add to an `Instant`.
 pub(super) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-fn look_jitter() -> Duration {
-    Duration::from_micros(fastrand::u64(1_000..10_000))
-}
+/// How long before its deadline a caller looks for something stale: the far timeout's default.
+const LAST_CALL: Duration = Duration::from_millis(50);

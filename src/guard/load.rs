@@ -11,7 +11,11 @@ use tracing::Instrument;
 
 use super::{
     Core,
-    fetch::{Answer, Arrival, FOREVER, Loader},
+    bulkhead::{Full, Permit},
+    fetch::Answer,
+    fly::{Arrival, Patience},
+    loader::Loader,
+    nesting::Loading,
     waiters::Waiter,
 };
 use crate::{
@@ -31,7 +35,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         token: Token,
         grant: Grant,
         load: &mut impl Loader<V>,
-        deadline: Instant,
+        patience: Patience,
     ) -> Option<Arrival<V>> {
         let name = ticket.name();
         let keeper = self.keep_lease(name, token);
@@ -43,7 +47,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             tokio::pin!(news);
             news.as_mut().enable();
             let mark = ticket.mark();
-            let loading = self.load_once(load, deadline);
+            let loading = self.load_once(name, load, patience);
             tokio::pin!(loading);
             // Both are polled all the time: a load that takes longer than the lease keeps it.
             let loaded = loop {
@@ -55,8 +59,8 @@ impl<V: Send + Sync + 'static> Core<V> {
             let loaded = match loaded {
                 Ok(loaded) => loaded,
                 Err(error) => {
-                    self.release(name, token).await;
-                    return Some(Arrival::failed(error));
+                    let lease = Some((token, grant.failures));
+                    return Some(self.failed(ticket, lease, error).await);
                 }
             };
             let cacheable = loaded.cacheable;
@@ -74,10 +78,10 @@ impl<V: Send + Sync + 'static> Core<V> {
             // the others from doing the same meanwhile.
             tracing::debug!(target: REFUSED, %version, minimum = %grant.minimum, "load refused: older than the record");
             let again = Instant::now() + pause;
-            if again >= deadline {
-                self.release(name, token).await;
-                let minimum = grant.minimum;
-                return Some(Arrival::failed(Error::Outdated { loaded: version, minimum }));
+            if again >= patience.deadline {
+                let error = Error::Outdated { loaded: version, minimum: grant.minimum };
+                let lease = Some((token, grant.failures));
+                return Some(self.failed(ticket, lease, error).await);
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
             let paused = tokio::time::sleep_until(again);
@@ -90,7 +94,8 @@ impl<V: Send + Sync + 'static> Core<V> {
                     () = &mut news, if !heard => {
                         // News that left us the lease (our own message, come late) change nothing.
                         heard = true;
-                        let renewed = self.far.renew(name, token, self.policy.lease_ttl).await;
+                        let renewing = self.far.renew(name, token, self.policy.lease_ttl);
+                        let renewed = self.ask(renewing).await;
                         held = matches!(renewed, Ok(Renewal::Renewed));
                     }
                 }
@@ -104,16 +109,17 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// Loads while the far tier does not answer: one load for this process, kept shortly.
     pub(super) async fn load_alone(
         &self,
+        ticket: &Ticket<Answer<V>>,
         mut load: impl Loader<V>,
-        deadline: Instant,
+        patience: Patience,
     ) -> Arrival<V> {
-        match self.load_once(&mut load, deadline).await {
+        match self.load_once(ticket.name(), &mut load, patience).await {
             Ok(loaded) => {
                 let cacheable = loaded.cacheable;
                 let arrival = self.unshared(self.record(loaded).entry);
                 if cacheable { arrival } else { Arrival { keep: None, ..arrival } }
             }
-            Err(error) => Arrival::failed(error),
+            Err(error) => self.failed(ticket, None, error).await,
         }
     }
 
@@ -126,32 +132,30 @@ impl<V: Send + Sync + 'static> Core<V> {
     ) -> Arrival<V> {
         let name = ticket.name();
         let loaded = record.entry.clone();
-        match self.far.commit(name, token, record).await {
+        match self.ask(self.far.commit(name, token, record)).await {
             // Accepted means that the lease was never revoked: no invalidation came between this
             // load's beginning and now, so the value is right also for who boarded meanwhile.
             Ok(Commit::Stored(entry)) => {
                 let answer = Ok(Fetched::new(entry.clone(), Outcome::Loaded));
-                Arrival {
-                    landing: Landing::for_all(answer),
-                    keep: Some((entry, self.policy.near_ttl)),
-                }
+                Arrival::of(Landing::for_all(answer)).keeping(entry, self.policy.near_ttl)
             }
             Ok(refused) => {
+                let lost = matches!(refused, Commit::Lost);
+                self.observer.refused(if lost { "lease_lost" } else { "older" });
                 tracing::debug!(
                     target: REFUSED,
-                    lost = matches!(refused, Commit::Lost),
+                    lost,
                     "commit refused: something newer came between"
                 );
                 let reread = ticket.mark();
-                match self.far.read(name).await {
+                match self.ask(self.far.read(name)).await {
                     Ok(Some(entry)) if entry.age(self.now(), Duration::ZERO) == Age::Fresh => {
                         self.arrive(reread, entry, Outcome::Awaited)
                     }
                     _ => Arrival::of_those_before(mark, loaded),
                 }
             }
-            Err(error) => {
-                tracing::warn!(%error, "commit failed; the answer stays in this process");
+            Err(_) => {
                 self.release_later(name, token);
                 self.unshared(loaded)
             }
@@ -162,29 +166,64 @@ impl<V: Send + Sync + 'static> Core<V> {
     fn unshared(&self, entry: Arc<Entry<V>>) -> Arrival<V> {
         let outcome = Outcome::Bypassed(Bypass::FarUnavailable);
         let answer = Ok(Fetched::new(entry.clone(), outcome));
-        let keep = Some((entry, self.policy.near_outage_ttl));
-        Arrival { landing: Landing::for_all(answer), keep }
+        Arrival::of(Landing::for_all(answer)).keeping(entry, self.policy.near_outage_ttl)
     }
 
     /// One call to the origin, on its own task: a loader that blocks or panics harms neither the
     /// lease's renewal nor the flight.
     async fn load_once(
         &self,
+        name: &Arc<str>,
         load: &mut impl Loader<V>,
-        deadline: Instant,
+        patience: Patience,
     ) -> Result<Loaded<V>, Error> {
+        if self.tasks.closing() {
+            return Err(Error::ShutDown);
+        }
+        let permit = match load.has_own_permit() {
+            true => None,
+            false => Some(self.room_for_a_load(patience).await?),
+        };
         // The closure itself may panic before there is a future.
         let Ok(loading) = catch_unwind(AssertUnwindSafe(|| load.load())) else {
             return Err(Error::LoadPanicked);
         };
-        let loading = async move { loading.await.map_err(|error| Arc::from(error.into())) };
+        let begun = Instant::now();
+        let within = Loading::of(self.id(), name);
+        let loading = Loading::scope(within, async move {
+            // Until the task is gone the origin is busy with it.
+            let _permit = permit;
+            loading.await
+        });
         let mut task = AbortOnDrop(tokio::spawn(loading.instrument(tracing::debug_span!("load"))));
-        match tokio::time::timeout_at(deadline, &mut task.0).await {
-            Ok(Ok(loaded)) => loaded.map_err(Error::Origin),
-            Ok(Err(joined)) if joined.is_panic() => Err(Error::LoadPanicked),
-            Ok(Err(_)) => Err(Error::Abandoned),
-            Err(_) => Err(Error::LoadTimeout { after: self.policy.load_timeout }),
-        }
+        let loaded = tokio::select! {
+            biased;
+            joined = &mut task.0 => match joined {
+                Ok(loaded) => loaded,
+                Err(joined) if joined.is_panic() => Err(Error::LoadPanicked),
+                Err(_) => Err(Error::Abandoned),
+            },
+            () = tokio::time::sleep_until(patience.deadline) => {
+                Err(Error::LoadTimeout { after: self.policy.load_timeout })
+            }
+            () = self.tasks.closed() => Err(Error::ShutDown),
+        };
+        let took = begun.elapsed();
+        self.observer.loaded(loaded.as_ref().map(|_| ()), took);
+        self.observer.loads(self.bulkhead.running(), self.bulkhead.queued());
+        loaded.map(|loaded| Loaded { load_time: took, ..loaded })
+    }
+
+    pub(super) async fn room_for_a_load(&self, patience: Patience) -> Result<Permit, Error> {
+        let entered = match patience.queues {
+            true => tokio::select! {
+                entered = self.bulkhead.enter(patience.deadline) => entered,
+                () = self.tasks.closed() => return Err(Error::ShutDown),
+            },
+            false => self.bulkhead.try_enter(),
+        };
+        self.observer.loads(self.bulkhead.running(), self.bulkhead.queued());
+        entered.map_err(|Full { retry_after }| Error::Overloaded { retry_after })
     }
 
     /// Renews until the lease is lost.
@@ -192,7 +231,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         let ttl = self.policy.lease_ttl;
         loop {
             tokio::time::sleep(ttl / 3).await;
-            match self.far.renew(name, token, ttl).await {
+            match self.ask(self.far.renew(name, token, ttl)).await {
                 Ok(Renewal::Renewed) => {}
                 Ok(Renewal::Lost) => {
                     tracing::debug!("lease lost while loading");
@@ -204,8 +243,8 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
-    async fn release(&self, name: &str, token: Token) {
-        if let Err(error) = self.far.release(name, token).await {
+    pub(super) async fn release(&self, name: &str, token: Token) {
+        if let Err(error) = self.ask(self.far.release(name, token)).await {
             tracing::debug!(%error, "release failed; the lease ends after its ttl");
         }
     }
@@ -231,7 +270,8 @@ impl<V: Send + Sync + 'static> Core<V> {
             loaded.value,
             loaded.version.unwrap_or(Version::ZERO),
             self.now().after(ttl),
-        );
+        )
+        .loaded_in(loaded.load_time);
         Record {
             entry: Arc::new(entry),
             version: loaded.version,
@@ -243,7 +283,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// How long the near tier may keep an entry. Asked under the name's lock: see
     /// `Event::Disconnected` in the watcher.
     pub(super) fn near_ttl(&self) -> Duration {
-        if self.connected.load(Ordering::Acquire) {
+        if self.connected.load(Ordering::Acquire) && self.breaker.is_closed() {
             self.policy.near_ttl
         } else {
             self.policy.near_ttl.min(self.policy.near_outage_ttl)
@@ -253,10 +293,6 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// An answer that went past every tier.
     pub(super) fn bypassed(&self, loaded: Loaded<V>, why: Bypass) -> Fetched<V> {
         Fetched::new(self.record(loaded).entry, Outcome::Bypassed(why))
-    }
-
-    pub(super) fn load_deadline(&self) -> Instant {
-        Instant::now() + self.policy.load_timeout.min(FOREVER)
     }
 }
 

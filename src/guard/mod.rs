@@ -4,28 +4,46 @@ use std::{
     fmt,
     marker::PhantomData,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use tokio::sync::Semaphore;
 
+use self::{
+    breaker::Breaker, bulkhead::Bulkhead, pauses::Pauses, recovery::Unsent, shutdown::Tasks,
+    waiters::Waiters,
+};
 use crate::{
-    Bypass, Error, Fetched, Loaded, Policy,
+    Bypass, Error, Fetched, Loaded, Policy, Version,
     far::{Erased, Event, Watcher},
     flight::Flights,
-    guard::waiters::Waiters,
     near::Near,
+    observe::Observer,
 };
 
+mod breaker;
 mod builder;
+mod bulkhead;
+mod failure;
 mod fetch;
+mod fly;
 mod load;
+mod loader;
+mod nesting;
+mod pauses;
+mod recovery;
+mod shutdown;
 mod waiters;
 mod write;
 
-pub use self::{builder::GuardBuilder, write::Write};
+pub(crate) use self::breaker::State as BreakerState;
+pub use self::{
+    builder::GuardBuilder,
+    shutdown::Shutdown,
+    write::{Invalidation, Write},
+};
 
 /// Guards the loads of one kind of value.
 ///
@@ -52,17 +70,30 @@ pub struct Guard<K: ?Sized, V> {
 
 /// What all clones of a guard, its flights and its watcher share.
 struct Core<V> {
+    /// For the tasks that must not keep a guard alive.
+    me: Weak<Self>,
     policy: Policy,
     near: Near<V>,
     flights: Arc<Flights<Result<Fetched<V>, Error>>>,
     waiters: Waiters,
     far: Erased<V>,
+    breaker: Breaker,
+    /// Whether a task sees to the return of the far tier.
+    recovering: Arc<AtomicBool>,
+    unsent: Unsent,
     /// A permit for each stale entry that may be refreshed now.
     refreshes: Arc<Semaphore>,
+    bulkhead: Arc<Bulkhead>,
+    pauses: Pauses<V>,
+    counts_as_failure: Option<CountsAsFailure>,
+    tasks: Tasks,
+    observer: Observer,
     /// Whether messages from other processes arrive. While they do not, near entries live
     /// shortly. Written by the watcher only, read under a name's lock.
     connected: AtomicBool,
 }
+
+type CountsAsFailure = Box<dyn Fn(&Error) -> bool + Send + Sync>;
 
 impl<K: ?Sized, V> Guard<K, V> {
     /// Starts a guard with good defaults: embedded far tier, 10,000 near entries, [`Policy`]'s
@@ -101,8 +132,8 @@ impl<V: Send + Sync + 'static> Watcher for Core<V> {
     fn on_event(&self, event: Event<'_>) {
         match event {
             Event::Committed { name, version } => {
-                self.flights
-                    .raise(name, version, || self.near.drop_if(name, |near| near < version));
+                let outdated = |near: Version| near < version;
+                self.flights.raise(name, version, || self.drop_if(name, outdated));
                 self.waiters.wake(name);
             }
             Event::Put { name, version } => {
@@ -121,16 +152,16 @@ impl<V: Send + Sync + 'static> Watcher for Core<V> {
                 // a short life. Flights go on: closing them would cost a second load each, in the
                 // very moment in which the origin is all there is.
                 self.flights.wait_for_fills();
-                self.near.clear();
+                self.clear();
                 self.waiters.wake_all();
             }
             Event::Connected => {
                 // A flight that read before this moment may have missed a message: it must not
                 // fill the near tier for long. Cleared before, so that no flight begins from an
                 // old near entry, and after, for what was filled meanwhile.
-                self.near.clear();
+                self.clear();
                 self.flights.close_all();
-                self.near.clear();
+                self.clear();
                 self.connected.store(true, Ordering::Release);
                 self.waiters.wake_all();
             }

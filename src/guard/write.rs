@@ -1,7 +1,12 @@
-use super::{Core, Guard};
+use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+use tracing::Instrument;
+
+use super::{Core, Guard, breaker::is_outage, pauses::Pause};
 use crate::{
-    Error, Key, Loaded, Version,
-    far::{Invalidated, Put},
+    Entry, Error, Key, Loaded, Version,
+    far::{ErrorKind, Invalidated, Put},
 };
 
 /// What became of a [`put`](Guard::put).
@@ -22,8 +27,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// older than what is on record, and revokes the lease of the load in the air. Call it after the
     /// origin's transaction has committed.
     ///
-    /// It is guarded against older puts while a version record lives: ttl + grace + margin of the
-    /// [`Policy`](crate::Policy).
+    /// It is guarded against older puts while a version record lives: ttl + grace + stale-if-error +
+    /// margin of the [`Policy`](crate::Policy).
     ///
     /// An absence should have a version here (that of the deletion): there is no lease to judge one
     /// without, so it is always stored. [`uncacheable`](Loaded::uncacheable) has no meaning here.
@@ -35,7 +40,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     ///
     /// # Errors
     ///
-    /// [`Error::Far`], when the far tier did not confirm. The near entry has been dropped then.
+    /// [`Error::Far`], when the far tier did not confirm. The near entry has been dropped then, and if
+    /// the far tier is away, the older entry there is invalidated when it comes back.
     ///
     /// # Examples
     ///
@@ -59,18 +65,24 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         // process may come between the store's answer and here, and its message would have found
         // nothing to drop.
         core.forget_below(&name, record.version);
-        let put = core.far.put(&name, record).await;
-        match put {
+        let version = record.version;
+        match core.ask(core.far.put(&name, record)).await {
             Ok(Put::Stored(entry)) => {
                 core.forget(&name, |near| near <= entry.version());
+                core.observer.written("put", "stored");
                 Ok(Write::Stored)
             }
             Ok(Put::Older { minimum }) => {
                 core.forget_below(&name, Some(minimum));
+                core.observer.written("put", "older");
                 Ok(Write::Older { minimum })
             }
             Err(error) => {
+                if is_outage(&error) {
+                    core.keep_unsent(&name, version);
+                }
                 core.forget_below(&name, None);
+                core.observer.written("put", "failed");
                 Err(error.into())
             }
         }
@@ -87,20 +99,25 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, this process has forgotten the key; the far tier may have or not.
-    /// Invalidate again if it matters.
+    /// Once polled it is carried out, also when the future is dropped.
     ///
     /// # Errors
     ///
-    /// [`Error::Far`], when the far tier did not confirm. This process has forgotten the key; others
-    /// may serve the old value until it expires, unless the call is repeated with success.
-    pub async fn invalidate(&self, key: &K) -> Result<Invalidated, Error> {
-        self.core.invalidate(&key.name(), None).await
+    /// [`Error::Far`], when the far tier did not confirm: it is not acknowledged. This process has
+    /// forgotten the key; others may serve the old value until it expires. If the far tier is away, the
+    /// guard keeps the invalidation (10,000 names at most) and repeats it before it reads anything
+    /// there again; only the end of the process loses it.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn invalidate(&self, key: &K) -> Invalidation<'_, V> {
+        Invalidation::new(&self.core, &key.name(), None)
     }
 
-    /// Like [`invalidate`](Self::invalidate), and leaves a tombstone: for ttl + grace + margin of the
-    /// [`Policy`](crate::Policy), loads below `version` are refused and repeated, so a lagging
-    /// replica cannot bring the old value back. An entry at or above `version` stays.
+    /// Like [`invalidate`](Self::invalidate), and leaves a tombstone: for ttl + grace + stale-if-error
+    /// + margin of the [`Policy`](crate::Policy), loads below `version` are refused and repeated, so a
+    /// lagging replica cannot bring the old value back. An entry at or above `version` stays.
     ///
     /// # Cancel safety
     ///
@@ -109,6 +126,10 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// # Errors
     ///
     /// As for [`invalidate`](Self::invalidate).
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     ///
     /// # Examples
     ///
@@ -119,25 +140,107 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// guard.invalidate_at(&42, version).await?;
     /// # Ok(()) }
     /// ```
-    pub async fn invalidate_at(
-        &self,
-        key: &K,
-        version: impl Into<Version>,
-    ) -> Result<Invalidated, Error> {
-        self.core.invalidate(&key.name(), Some(version.into())).await
+    pub fn invalidate_at(&self, key: &K, version: impl Into<Version>) -> Invalidation<'_, V> {
+        Invalidation::new(&self.core, &key.name(), Some(version.into()))
+    }
+}
+
+/// An invalidation that is to be awaited; made by [`Guard::invalidate`].
+#[must_use = "nothing is invalidated until it is awaited"]
+pub struct Invalidation<'a, V> {
+    core: &'a Arc<Core<V>>,
+    name: Arc<str>,
+    version: Option<Version>,
+    confirmed: Option<(usize, Duration)>,
+}
+
+impl<'a, V> Invalidation<'a, V> {
+    fn new(core: &'a Arc<Core<V>>, name: &str, version: Option<Version>) -> Self {
+        Self { core, name: name.into(), version, confirmed: None }
+    }
+
+    /// Waits until `replicas` replicas of the far tier have the invalidation, up to `timeout`, so that a
+    /// failover cannot lose it; [`Invalidated::Unreplicated`] says when fewer have confirmed. Redis'
+    /// `WAIT`, on a connection opened for it; not in a Cluster.
+    ///
+    /// ```
+    /// # async fn show(guard: cattleguard::Guard<u64, String>) -> Result<(), cattleguard::Error> {
+    /// use std::time::Duration;
+    /// use cattleguard::far::Invalidated;
+    ///
+    /// let done = guard.invalidate_at(&42, 18).confirmed(1, Duration::from_millis(100)).await?;
+    /// if let Invalidated::Unreplicated { replicas } = done {
+    ///     eprintln!("only {replicas} replicas have it: a failover now could bring the old value back");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn confirmed(mut self, replicas: usize, timeout: Duration) -> Self {
+        self.confirmed = Some((replicas, timeout));
+        self
+    }
+}
+
+impl<'a, V: Send + Sync + 'static> IntoFuture for Invalidation<'a, V> {
+    type Output = Result<Invalidated, Error>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { core, name, version, confirmed } = self;
+        // On a task: a caller who goes away must not leave the old value behind.
+        let invalidating = async move {
+            let work = core.clone().invalidate(name, version, confirmed);
+            tokio::spawn(work.in_current_span()).await.unwrap_or(Err(Error::Abandoned))
+        };
+        invalidating.boxed()
+    }
+}
+
+impl<V> fmt::Debug for Invalidation<'_, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invalidation")
+            .field("version", &self.version)
+            .field("confirmed", &self.confirmed)
+            .finish_non_exhaustive()
     }
 }
 
 impl<V: Send + Sync + 'static> Core<V> {
-    async fn invalidate(&self, name: &str, version: Option<Version>) -> Result<Invalidated, Error> {
-        // Before: so that a dropped future or a dead far tier leaves nothing old in this process.
-        // After: because a flight that opened between may have read the far tier just before it
-        // forgot.
-        self.forget_below(name, version);
+    async fn invalidate(
+        self: Arc<Self>,
+        name: Arc<str>,
+        version: Option<Version>,
+        confirmed: Option<(usize, Duration)>,
+    ) -> Result<Invalidated, Error> {
+        // Before: so that a dead far tier leaves nothing old in this process. After: because a flight
+        // that opened between may have read the far tier just before it forgot.
+        self.forget_below(&name, version);
         let retention = self.policy.retention(self.policy.ttl);
-        let invalidated = self.far.invalidate(name, version, retention).await;
-        self.forget_below(name, version);
-        Ok(invalidated?)
+        let invalidated = self.ask(self.far.invalidate(&name, version, retention)).await;
+        if let Err(error) = &invalidated
+            && is_outage(error)
+        {
+            self.keep_unsent(&name, version);
+        }
+        self.forget_below(&name, version);
+        self.observer.written(
+            "invalidate",
+            match &invalidated {
+                Ok(Invalidated::Everywhere) => "everywhere",
+                Ok(_) => "unconfirmed",
+                Err(_) => "failed",
+            },
+        );
+        let reach = invalidated?;
+        let Some((replicas, timeout)) = confirmed else { return Ok(reach) };
+        match self.far.replicated(&name, replicas, timeout).await {
+            Ok(have) if have >= replicas => Ok(reach),
+            Ok(have) => Ok(Invalidated::Unreplicated { replicas: have }),
+            Err(error) if error.kind() == ErrorKind::Config => Err(error.into()),
+            Err(error) => {
+                tracing::debug!(%error, "replicas not asked");
+                Ok(Invalidated::Unreplicated { replicas: 0 })
+            }
+        }
     }
 
     /// Closes the flight of `name`, and drops the near entry below `version`, or any without one.
@@ -147,6 +250,19 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     /// Closes the flight of `name`, and drops the near entry if its version is outdated.
     pub(super) fn forget(&self, name: &str, outdated: impl Fn(Version) -> bool) {
-        self.flights.close(name, || self.near.drop_if(name, outdated));
+        self.flights.close(name, || self.drop_if(name, outdated));
+    }
+
+    /// Drops what this process keeps of `name`, for somebody has written. Called under the name's lock,
+    /// where what comes back must not be dropped.
+    pub(super) fn drop_if(&self, name: &str, outdated: impl Fn(Version) -> bool) -> Dropped<V> {
+        (self.near.drop_if(name, outdated), self.pauses.end(name))
+    }
+
+    pub(super) fn clear(&self) {
+        self.near.clear();
+        self.pauses.clear();
     }
 }
+
+type Dropped<V> = (Option<Arc<Entry<V>>>, Option<Arc<Pause<V>>>);

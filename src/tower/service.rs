@@ -73,7 +73,7 @@ where
                     .boxed(),
             );
         };
-        if let Some(hit) = self.guard.peek(&key) {
+        if let Some(hit) = self.guard.hit(&key) {
             return ResponseFuture::ready(hit);
         }
         let guard = self.guard.clone();

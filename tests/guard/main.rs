@@ -30,9 +30,15 @@ fn memory() -> far::Memory<String> {
     far::Memory::with(1_000, Clock::tokio())
 }
 
-/// Entries live exactly as long as the test says, and stale ones are not served.
+/// Entries live exactly as long as the test says, stale ones are not served, and a failed load is
+/// forgotten.
 fn plain() -> Policy {
-    Policy::default().jitter(0.0).grace(Duration::ZERO)
+    Policy::default()
+        .jitter(0.0)
+        .early_refresh(0.0)
+        .grace(Duration::ZERO)
+        .stale_if_error(Duration::ZERO)
+        .failure_pause(Duration::ZERO)
 }
 
 fn builder() -> GuardBuilder<str, String> {

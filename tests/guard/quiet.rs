@@ -113,6 +113,7 @@ async fn no_key_and_no_value_is_logged() {
     }
     for call in Call::ALL {
         wire.heal();
+        tokio::time::sleep(secs(1)).await;
         guard.invalidate(KEY).await.expect("the far tier");
         wire.fault(call, Fault::Error);
         fetch(&guard, secret(11)).await;
@@ -121,7 +122,7 @@ async fn no_key_and_no_value_is_logged() {
     }
 
     let log = log.text();
-    for expected in ["flight", "load", "outcome", "refused", "lease", "far read failed"] {
+    for expected in ["flight", "load", "outcome", "refused", "lease", "far tier is away", "is back"] {
         assert!(log.contains(expected), "the log is not being written: {expected}");
     }
     is_quiet(&log);

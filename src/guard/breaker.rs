@@ -1,0 +1,163 @@
+//! The breaker before the far tier, so that a dead one costs a timeout for a few callers and not for all.
+//!
+//! ```text
+//! Closed ── five failures in a row, or an invalidation that could not be sent ──▶ Open
+//! Open ── after a pause, one probe (see `recovery`) ──▶ HalfOpen
+//! HalfOpen ── the probe and all kept invalidations went through ──▶ Closed
+//! HalfOpen ── anything failed ──▶ Open
+//! ```
+//!
+//! Callers are let through only while it is closed: the probe is a task's, so that nobody pays for it.
+
+use std::sync::atomic::{
+    AtomicU8, AtomicU32,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+
+use crate::far::{Error, ErrorKind};
+
+#[derive(Default)]
+pub(super) struct Breaker {
+    state: AtomicU8,
+    /// In a row, while closed.
+    failures: AtomicU32,
+    /// How often it has closed: what began before then says nothing about now.
+    era: AtomicU32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum State {
+    Closed,
+    HalfOpen,
+    Open,
+}
+
+/// The permission to call, and when it was given.
+pub(super) struct Call {
+    era: u32,
+}
+
+/// What a failure did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Failed {
+    /// This one has opened the breaker: somebody must see to its recovery.
+    Opened,
+    Counted,
+}
+
+impl Breaker {
+    pub(super) fn state(&self) -> State {
+        match self.state.load(Acquire) {
+            0 => State::Closed,
+            1 => State::HalfOpen,
+            _ => State::Open,
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state() == State::Closed
+    }
+
+    /// `None` while it is not closed.
+    pub(super) fn call(&self) -> Option<Call> {
+        let era = self.era.load(Acquire);
+        self.is_closed().then_some(Call { era })
+    }
+
+    pub(super) fn succeeded(&self) {
+        // Read first: a shared line that every hit wrote to would be fought for.
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
+        }
+    }
+
+    /// Counts a failed call, and opens with the fifth in a row.
+    pub(super) fn failed(&self, call: &Call) -> Failed {
+        if call.era != self.era.load(Acquire) {
+            return Failed::Counted;
+        }
+        if self.failures.fetch_add(1, Relaxed) + 1 < FAILURES {
+            Failed::Counted
+        } else {
+            self.open()
+        }
+    }
+
+    /// Opens at once.
+    pub(super) fn open(&self) -> Failed {
+        let opened =
+            self.state.compare_exchange(State::Closed as u8, State::Open as u8, AcqRel, Acquire);
+        if opened.is_ok() { Failed::Opened } else { Failed::Counted }
+    }
+
+    /// For the one who sees to the recovery.
+    pub(super) fn half_open(&self) {
+        self.state.store(State::HalfOpen as u8, Release);
+    }
+
+    /// The probe failed. For the one who sees to the recovery.
+    pub(super) fn reopen(&self) {
+        self.state.store(State::Open as u8, Release);
+    }
+
+    /// For the one who sees to the recovery.
+    pub(super) fn close(&self) {
+        self.failures.store(0, Relaxed);
+        self.era.fetch_add(1, AcqRel);
+        self.state.store(State::Closed as u8, Release);
+    }
+}
+
+/// Whether an error says that the far tier is not there, rather than that it will not do this.
+pub(super) fn is_outage(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Timeout)
+}
+
+const FAILURES: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_failures_in_a_row_open_it_and_one_of_them_is_told() {
+        let breaker = Breaker::default();
+        let call = || breaker.call().expect("closed");
+        for _ in 0..4 {
+            assert_eq!(breaker.failed(&call()), Failed::Counted);
+        }
+        breaker.succeeded();
+        let calls: Vec<_> = (0..7).map(|_| call()).collect();
+        let told: Vec<_> = calls.iter().map(|call| breaker.failed(call)).collect();
+        assert_eq!(told.iter().filter(|told| **told == Failed::Opened).count(), 1);
+        assert_eq!(told[4], Failed::Opened);
+        assert!(breaker.call().is_none());
+    }
+
+    #[test]
+    fn only_closing_lets_callers_through_again() {
+        let breaker = Breaker::default();
+        assert_eq!(breaker.open(), Failed::Opened);
+        assert_eq!(breaker.open(), Failed::Counted);
+        breaker.half_open();
+        assert!(breaker.call().is_none());
+        breaker.reopen();
+        assert_eq!(breaker.state(), State::Open);
+        breaker.half_open();
+        breaker.close();
+        assert!(breaker.call().is_some());
+    }
+
+    #[test]
+    fn what_began_before_it_closed_does_not_count() {
+        let breaker = Breaker::default();
+        let late = breaker.call().expect("closed");
+        breaker.open();
+        breaker.close();
+        for _ in 0..10 {
+            breaker.failed(&late);
+        }
+        assert!(breaker.is_closed());
+    }
+}

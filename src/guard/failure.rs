@@ -1,0 +1,138 @@
+//! What callers get when the origin does not answer: something stale, or the error, and then a pause.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join;
+
+use super::{Core, fetch::Answer, fly::Arrival, pauses::Pause};
+use crate::{
+    Entry, Error, Fetched, Outcome, Tier, Trouble,
+    entry::Age,
+    far::Token,
+    flight::{Landing, Mark, Ticket},
+};
+
+impl<V: Send + Sync + 'static> Core<V> {
+    /// The answer to give while `name` is left alone.
+    pub(super) fn paused(&self, name: &str) -> Option<Answer<V>> {
+        let pause = self.pauses.now(name, self.now())?;
+        let stale = pause.stale.as_ref().and_then(|entry| self.resort_to(entry, Trouble::Failed));
+        Some(stale.ok_or_else(|| pause.error.clone()))
+    }
+
+    pub(super) fn is_paused(&self, name: &str) -> bool {
+        self.pauses.now(name, self.now()).is_some()
+    }
+
+    /// Ends a lease whose load failed, and has the answer for those aboard.
+    pub(super) async fn failed(
+        &self,
+        ticket: &Ticket<Answer<V>>,
+        lease: Option<(Token, u32)>,
+        error: Error,
+    ) -> Arrival<V> {
+        let name = ticket.name();
+        if !self.counts(&error) {
+            if let Some((token, _)) = lease {
+                self.release(name, token).await;
+            }
+            return self.instead(ticket, error).await;
+        }
+        let known = lease.map_or(0, |(_, failures)| failures);
+        let failures = self.pauses.failures(name, self.now()).max(known).saturating_add(1);
+        // Spread, so that keys that failed together are not tried together.
+        let pause = self.policy.pause_after(failures).mul_f64(0.75 + fastrand::f64() / 4.0);
+        let telling = async {
+            match lease {
+                // Of a lease that was lost meanwhile the far tier takes no notice.
+                Some((token, _)) if !pause.is_zero() => {
+                    let told = self.ask(self.far.fail(name, token, pause)).await;
+                    if let Err(error) = told {
+                        tracing::debug!(%error, "failure not shared; the lease ends after its ttl");
+                    }
+                }
+                Some((token, _)) => self.release(name, token).await,
+                None => {}
+            }
+        };
+        let mark = ticket.mark();
+        let ((), stale) = join(telling, self.found_in_far(name)).await;
+        self.left_alone(mark, stale, error, pause, failures)
+    }
+
+    /// The answer when another process' load has failed and nobody loads for `remaining`.
+    pub(super) async fn failed_elsewhere(
+        &self,
+        ticket: &Ticket<Answer<V>>,
+        remaining: Duration,
+    ) -> Arrival<V> {
+        let mark = ticket.mark();
+        let stale = self.found_in_far(ticket.name()).await;
+        let error = Error::FailedElsewhere { retry_after: remaining };
+        // No failure of this process: the far tier counts.
+        self.left_alone(mark, stale, error, remaining, 0)
+    }
+
+    fn left_alone(
+        &self,
+        mark: Mark,
+        stale: Option<Arc<Entry<V>>>,
+        error: Error,
+        pause: Duration,
+        failures: u32,
+    ) -> Arrival<V> {
+        let answer = stale.as_ref().and_then(|entry| self.resort_to(entry, Trouble::Failed));
+        let landing = match answer {
+            Some(fetched) => Landing::for_those_before(mark, Ok(fetched)),
+            None => Landing::for_all(Err(error.clone())),
+        };
+        let pause = Pause::new(self.now(), pause, failures, error, stale);
+        Arrival { pause: Some(pause), ..Arrival::of(landing) }
+    }
+
+    /// Something stale instead of an error that says nothing about the key.
+    pub(super) async fn instead(&self, ticket: &Ticket<Answer<V>>, error: Error) -> Arrival<V> {
+        let trouble = match error {
+            Error::Overloaded { .. } => Trouble::Overloaded,
+            Error::WaitTimeout { .. } => Trouble::Slow,
+            _ => return Arrival::failed(error),
+        };
+        let mark = ticket.mark();
+        match self.last_resort(ticket.name(), trouble).await {
+            Some(fetched) => Arrival::of(Landing::for_those_before(mark, Ok(fetched))),
+            None => Arrival::failed(error),
+        }
+    }
+
+    /// What the far tier has, if it may still be served. Asked only when it is needed, so that it
+    /// tells of an invalidation that came meanwhile.
+    pub(super) async fn last_resort(&self, name: &str, trouble: Trouble) -> Option<Fetched<V>> {
+        self.resort_to(&self.found_in_far(name).await?, trouble)
+    }
+
+    async fn found_in_far(&self, name: &str) -> Option<Arc<Entry<V>>> {
+        self.ask(self.far.read(name)).await.ok().flatten()
+    }
+
+    fn resort_to(&self, entry: &Arc<Entry<V>>, trouble: Trouble) -> Option<Fetched<V>> {
+        let outcome = match entry.age(self.now(), self.policy.last_resort()) {
+            Age::Fresh => Outcome::Hit(Tier::Far),
+            Age::Stale => Outcome::StaleIfError(trouble),
+            Age::Dead => return None,
+        };
+        Some(Fetched::new(entry.clone(), outcome))
+    }
+
+    /// Whether this error says something about the origin and the key, rather than about this process
+    /// or this caller.
+    fn counts(&self, error: &Error) -> bool {
+        let of_load = matches!(
+            error,
+            Error::Origin(_)
+                | Error::LoadTimeout { .. }
+                | Error::LoadPanicked
+                | Error::Outdated { .. }
+        );
+        of_load && self.counts_as_failure.as_ref().is_none_or(|counts| counts(error))
+    }
+}

@@ -1,0 +1,226 @@
+//! One flight, from the look-up to its landing.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tracing::Instrument;
+
+use super::{
+    Core,
+    fetch::{Answer, FOREVER},
+    loader::Loader,
+    nesting::Loading,
+    pauses::Pause,
+};
+use crate::{
+    Entry, Error, Fetched, Outcome, Tier, Trouble,
+    far::{Attempt, Token},
+    flight::{Landing, Mark, Ticket},
+};
+
+/// A flight's answer, and what this process keeps of it.
+pub(super) struct Arrival<V> {
+    pub(super) landing: Landing<Answer<V>>,
+    /// What the near tier may keep, and for how long.
+    pub(super) keep: Option<(Arc<Entry<V>>, Duration)>,
+    /// The pause after a failure.
+    pub(super) pause: Option<Arc<Pause<V>>>,
+}
+
+impl<V> Arrival<V> {
+    pub(super) fn of(landing: Landing<Answer<V>>) -> Self {
+        Self { landing, keep: None, pause: None }
+    }
+
+    /// A loaded value that may not be kept and is right only for those who boarded before it was
+    /// read.
+    pub(super) fn of_those_before(mark: Mark, entry: Arc<Entry<V>>) -> Self {
+        let answer = Ok(Fetched::new(entry, Outcome::Loaded));
+        Self::of(Landing::for_those_before(mark, answer))
+    }
+
+    pub(super) fn failed(error: Error) -> Self {
+        Self::of(Landing::for_all(Err(error)))
+    }
+
+    pub(super) fn keeping(self, entry: Arc<Entry<V>>, ttl: Duration) -> Self {
+        Self { keep: Some((entry, ttl)), ..self }
+    }
+}
+
+/// How a flight comes by its answer.
+pub(super) enum Route {
+    Leased,
+    /// Leased too, and nobody waits for it. An entry that is fresh for longer than `fresh_for` is new.
+    Refresh {
+        permit: OwnedSemaphorePermit,
+        fresh_for: Duration,
+    },
+    /// Without a lease: the far tier has just failed to answer.
+    Unleased,
+}
+
+/// What a load may cost.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    pub(super) deadline: Instant,
+    /// Whether it may wait for room in the bulkhead: not if nobody waits for it.
+    pub(super) queues: bool,
+}
+
+impl<V: Send + Sync + 'static> Core<V> {
+    /// Flies on a task of its own, so that no caller's end ends it.
+    pub(super) fn take_off(
+        self: Arc<Self>,
+        ticket: Ticket<Answer<V>>,
+        load: impl Loader<V>,
+        route: Route,
+    ) {
+        let span = tracing::debug_span!("flight", outcome = tracing::field::Empty);
+        let task = self.tasks.begin();
+        let flight = async move {
+            let _task = task;
+            let arrival = match route {
+                Route::Leased => self.fly_with_soft_timeout(&ticket, load).await,
+                Route::Refresh { permit: _permit, fresh_for } => {
+                    self.fly(&ticket, load, fresh_for, false).await
+                }
+                Route::Unleased => self.load_alone(&ticket, load, self.patience(true)).await,
+            };
+            match arrival.landing.answer() {
+                Ok(fetched) => {
+                    tracing::Span::current().record("outcome", fetched.outcome().as_str());
+                }
+                Err(error) => {
+                    tracing::Span::current().record("outcome", error.as_str());
+                    tracing::debug!(%error, "flight failed");
+                }
+            }
+            self.land(ticket, arrival);
+        };
+        tokio::spawn(Loading::scope(Loading::current(), flight).instrument(span));
+    }
+
+    fn land(&self, ticket: Ticket<Answer<V>>, arrival: Arrival<V>) {
+        let name = ticket.name().clone();
+        let mut over = None;
+        ticket.land(arrival.landing, |floor| {
+            match (arrival.pause, &arrival.keep) {
+                (Some(pause), _) => self.pauses.begin(&name, pause),
+                (None, Some(_)) => over = self.pauses.end(&name),
+                (None, None) => {}
+            }
+            if let Some((entry, ttl)) = arrival.keep {
+                self.keep(&name, &entry, floor, ttl);
+            }
+        });
+        // The user's values are dropped without the lock.
+        drop(over);
+    }
+
+    /// Answers those aboard, and those who board from then on, with something stale if it takes too
+    /// long; and goes on.
+    async fn fly_with_soft_timeout(
+        &self,
+        ticket: &Ticket<Answer<V>>,
+        load: impl Loader<V>,
+    ) -> Arrival<V> {
+        let flying = self.fly(ticket, load, Duration::ZERO, true);
+        if self.policy.soft_timeout >= FOREVER {
+            return flying.await;
+        }
+        tokio::pin!(flying);
+        let too_long = async {
+            tokio::time::sleep(self.policy.soft_timeout).await;
+            if let Some(stale) = self.last_resort(ticket.name(), Trouble::Slow).await {
+                // For all: an invalidation that came meanwhile has closed this flight, and nobody
+                // boards it any more.
+                ticket.answer(Landing::for_all(Ok(stale)));
+            }
+        };
+        tokio::select! {
+            biased;
+            arrival = &mut flying => arrival,
+            () = too_long => flying.await,
+        }
+    }
+
+    async fn fly(
+        &self,
+        ticket: &Ticket<Answer<V>>,
+        mut load: impl Loader<V>,
+        fresh_for: Duration,
+        queues: bool,
+    ) -> Arrival<V> {
+        let name = ticket.name();
+        // Registered before the look-up: see `Waiter`.
+        let waiter = self.waiters.register(name);
+        let wait_until = Instant::now() + self.policy.wait_timeout.min(FOREVER);
+        let mut patience = None;
+        let mut found = Outcome::Hit(Tier::Far);
+        loop {
+            let woken = waiter.notify.notified();
+            tokio::pin!(woken);
+            woken.as_mut().enable();
+            let mark = ticket.mark();
+            let token = Token::random();
+            let looking = self.far.look_up_or_lease(name, token, self.policy.lease_ttl, fresh_for);
+            match self.ask(looking).await {
+                Ok(Attempt::Hit(entry)) => return self.arrive(mark, entry, found),
+                Ok(Attempt::Granted(grant)) => {
+                    let patience = *patience.get_or_insert_with(|| self.patience(queues));
+                    let load = &mut load;
+                    let loaded =
+                        self.load_leased(ticket, &waiter, token, grant, load, patience).await;
+                    if let Some(arrival) = loaded {
+                        return arrival;
+                    }
+                }
+                Ok(Attempt::Paused { remaining }) => {
+                    return self.failed_elsewhere(ticket, remaining).await;
+                }
+                Ok(Attempt::Held { remaining }) => {
+                    let now = Instant::now();
+                    if now >= wait_until {
+                        let after = self.policy.wait_timeout;
+                        return self.instead(ticket, Error::WaitTimeout { after }).await;
+                    }
+                    found = Outcome::Awaited;
+                    load.stand_by();
+                    tracing::trace!(?remaining, "another process holds the lease");
+                    // The jitter keeps the waiters of many processes from looking at one moment
+                    // when a holder died without a word.
+                    let look_again = now + remaining.min(FOREVER) + look_jitter();
+                    tokio::select! {
+                        () = woken => {}
+                        () = tokio::time::sleep_until(look_again.min(wait_until)) => {}
+                        () = self.tasks.closed() => return Arrival::failed(Error::ShutDown),
+                    }
+                }
+                Err(_) => {
+                    // It may have been granted all the same. Never committed under: the grant may
+                    // have come after an invalidation that comes after this load's reading.
+                    self.release_later(name, token);
+                    let patience = patience.unwrap_or_else(|| self.patience(queues));
+                    return self.load_alone(ticket, load, patience).await;
+                }
+            }
+        }
+    }
+
+    /// An entry of the far tier, for those who boarded before it was read.
+    pub(super) fn arrive(&self, mark: Mark, entry: Arc<Entry<V>>, outcome: Outcome) -> Arrival<V> {
+        let answer = Ok(Fetched::new(entry.clone(), outcome));
+        let landing = Landing::for_those_before(mark, answer);
+        Arrival::of(landing).keeping(entry, self.policy.near_ttl)
+    }
+
+    fn patience(&self, queues: bool) -> Patience {
+        let deadline = Instant::now() + self.policy.load_timeout.min(FOREVER);
+        Patience { deadline, queues }
+    }
+}
+
+fn look_jitter() -> Duration {
+    Duration::from_micros(fastrand::u64(1_000..10_000))
+}

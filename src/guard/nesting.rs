@@ -1,0 +1,47 @@
+//! Loads within loads: a loader that fetches the key it is loading would wait for itself.
+
+use std::{future::Future, sync::Arc};
+
+tokio::task_local! {
+    static LOADING: Option<Arc<Loading>>;
+}
+
+/// A load in progress, and the one whose loader has asked for it.
+pub(super) struct Loading {
+    guard: usize,
+    name: Arc<str>,
+    within: Option<Arc<Loading>>,
+}
+
+impl Loading {
+    /// The innermost load that this task is part of.
+    pub(super) fn current() -> Option<Arc<Self>> {
+        LOADING.try_with(Clone::clone).ok().flatten()
+    }
+
+    /// Whether this task is part of the load of `name` by `guard`.
+    pub(super) fn is_current(guard: usize, name: &str) -> bool {
+        let current = Self::current();
+        let mut loading = current.as_deref();
+        while let Some(load) = loading {
+            if load.guard == guard && &*load.name == name {
+                return true;
+            }
+            loading = load.within.as_deref();
+        }
+        false
+    }
+
+    /// The load of `name` by `guard`, within the current one.
+    pub(super) fn of(guard: usize, name: &Arc<str>) -> Option<Arc<Self>> {
+        Some(Arc::new(Self { guard, name: name.clone(), within: Self::current() }))
+    }
+
+    /// Makes `work` a part of the load.
+    pub(super) fn scope<F: Future>(
+        loading: Option<Arc<Self>>,
+        work: F,
+    ) -> impl Future<Output = F::Output> {
+        LOADING.scope(loading, work)
+    }
+}

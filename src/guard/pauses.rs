@@ -1,0 +1,80 @@
+//! Failure pauses: a key whose load has failed is left alone for a while, and everybody who asks
+//! meanwhile shares what is known, a stale entry or the error.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{Entry, Error, Moment};
+
+/// The failed keys of this process. Bounded: of the oldest it forgets that they failed, which costs one more
+/// load each.
+pub(super) struct Pauses<V> {
+    of: quick_cache::sync::Cache<Arc<str>, Arc<Pause<V>>>,
+}
+
+/// What is known of a key whose load has failed.
+pub(super) struct Pause<V> {
+    /// Nobody loads before.
+    pub(super) until: Moment,
+    /// Loads that have failed in a row.
+    pub(super) failures: u32,
+    pub(super) error: Error,
+    /// What the far tier had when the load failed.
+    pub(super) stale: Option<Arc<Entry<V>>>,
+    /// After this a failure is the first again.
+    remembered_until: Moment,
+}
+
+impl<V> Pause<V> {
+    pub(super) fn new(
+        now: Moment,
+        pause: Duration,
+        failures: u32,
+        error: Error,
+        stale: Option<Arc<Entry<V>>>,
+    ) -> Arc<Self> {
+        let until = now.after(pause);
+        let remembered_until = until.after(pause).after(REMEMBERED);
+        Arc::new(Self { until, failures, error, stale, remembered_until })
+    }
+}
+
+impl<V> Pauses<V> {
+    pub(super) fn new() -> Self {
+        Self { of: quick_cache::sync::Cache::new(CAPACITY) }
+    }
+
+    /// The pause of `name`, unless it is over.
+    pub(super) fn now(&self, name: &str, now: Moment) -> Option<Arc<Pause<V>>> {
+        self.of.get(name).filter(|pause| now < pause.until)
+    }
+
+    /// How many loads of `name` have failed in a row.
+    pub(super) fn failures(&self, name: &str, now: Moment) -> u32 {
+        let pause = self.of.get(name).filter(|pause| now < pause.remembered_until);
+        pause.map_or(0, |pause| pause.failures)
+    }
+
+    /// Callers hold the name's lock in `Flights`, so that an invalidation comes before, and nothing is
+    /// kept, or after, and ends the pause.
+    pub(super) fn begin(&self, name: &Arc<str>, pause: Arc<Pause<V>>) {
+        self.of.insert(name.clone(), pause);
+    }
+
+    /// Ends the pause and forgets the failures.
+    #[must_use = "dropped by the caller, without the name's lock"]
+    pub(super) fn end(&self, name: &str) -> Option<Arc<Pause<V>>> {
+        // Asked for every key that is written; nearly none has failed.
+        if self.of.is_empty() {
+            return None;
+        }
+        self.of.remove(name).map(|(_, pause)| pause)
+    }
+
+    pub(super) fn clear(&self) {
+        self.of.clear();
+    }
+}
+
+const CAPACITY: usize = 10_000;
+/// How much longer than its pause a failure is remembered, at least: as [`Far::fail`](crate::far::Far::fail) has it.
+const REMEMBERED: Duration = Duration::from_secs(1);
