@@ -137,7 +137,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 
 impl<V: Send + Sync + 'static> Core<V> {
     /// Looks near, and counts what is a hit and nothing more.
-    fn look_near(&self, name: &str) -> Look<V> {
+    pub(super) fn look_near(&self, name: &str) -> Look<V> {
         let look = self.near.look(name, self.policy.grace);
         if let Look::Fresh(_) = look {
             self.observer.fetched(Outcome::Hit(Tier::Near));
@@ -200,7 +200,11 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 
     /// Goes alone or boards flights of `name` until there is an answer for this caller.
-    async fn fly_along(core: Arc<Self>, name: Arc<str>, load: impl Loader<V>) -> Answer<V> {
+    pub(super) async fn fly_along(
+        core: Arc<Self>,
+        name: Arc<str>,
+        load: impl Loader<V>,
+    ) -> Answer<V> {
         if Loading::is_current(core.id(), &name) {
             return Err(Error::Nested);
         }
@@ -306,7 +310,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 
     /// What a far entry is worth now.
-    fn look_at(&self, found: Option<Arc<Entry<V>>>) -> Look<V> {
+    pub(super) fn look_at(&self, found: Option<Arc<Entry<V>>>) -> Look<V> {
         let Some(entry) = found else { return Look::Miss };
         let now = self.now();
         match entry.age(now, self.policy.grace) {
@@ -318,7 +322,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 
     /// For how long another entry must be fresh to be a newer one than this.
-    fn beyond(&self, entry: &Entry<V>) -> Duration {
+    pub(super) fn beyond(&self, entry: &Entry<V>) -> Duration {
         // Not every process sees the same clock.
         entry.fresh_until().since(self.now()) + Duration::from_millis(25)
     }
@@ -336,7 +340,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
-    fn refresh_permit(&self, name: &str) -> Option<OwnedSemaphorePermit> {
+    pub(super) fn refresh_permit(&self, name: &str) -> Option<OwnedSemaphorePermit> {
         if self.tasks.closing() || self.is_paused(name) {
             return None;
         }

@@ -68,6 +68,13 @@ pub(super) struct Patience {
     pub(super) queues: bool,
 }
 
+impl Patience {
+    /// For work that is ended by those who wait for it.
+    pub(super) fn endless() -> Self {
+        Self { deadline: Instant::now() + FOREVER, queues: true }
+    }
+}
+
 impl<V: Send + Sync + 'static> Core<V> {
     /// Flies on a task of its own, so that no caller's end ends it.
     pub(super) fn take_off(
@@ -101,7 +108,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         tokio::spawn(Loading::scope(Loading::current(), flight).instrument(span));
     }
 
-    fn land(&self, ticket: Ticket<Answer<V>>, arrival: Arrival<V>) {
+    pub(super) fn land(&self, ticket: Ticket<Answer<V>>, arrival: Arrival<V>) {
         let name = ticket.name().clone();
         let mut over = None;
         ticket.land(arrival.landing, |floor| {

@@ -23,6 +23,7 @@ use crate::{
     observe::Observer,
 };
 
+mod batch;
 mod breaker;
 mod builder;
 mod bulkhead;

@@ -34,7 +34,14 @@ impl Loading {
 
     /// The load of `name` by `guard`, within the current one.
     pub(super) fn of(guard: usize, name: &Arc<str>) -> Option<Arc<Self>> {
-        Some(Arc::new(Self { guard, name: name.clone(), within: Self::current() }))
+        Self::of_all(guard, std::slice::from_ref(name))
+    }
+
+    /// One load of several names.
+    pub(super) fn of_all(guard: usize, names: &[Arc<str>]) -> Option<Arc<Self>> {
+        names.iter().fold(Self::current(), |within, name| {
+            Some(Arc::new(Self { guard, name: name.clone(), within }))
+        })
     }
 
     /// Makes `work` a part of the load.

@@ -122,7 +122,8 @@ async fn no_key_and_no_value_is_logged() {
     }
 
     let log = log.text();
-    for expected in ["flight", "load", "outcome", "refused", "lease", "far tier is away", "is back"] {
+    for expected in ["flight", "load", "outcome", "refused", "lease", "far tier is away", "is back"]
+    {
         assert!(log.contains(expected), "the log is not being written: {expected}");
     }
     is_quiet(&log);

@@ -1,0 +1,182 @@
+//! The one load of a batch, and the flights that wait for it.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+};
+
+use futures::future::{BoxFuture, Either, join_all, select};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tracing::Instrument;
+
+use crate::{
+    Error, Loaded,
+    guard::{Core, fly::Patience, loader::Loader, nesting::Loading},
+};
+
+/// A key that a batch can hold on to.
+pub(super) trait BatchKey: Clone + Send + Sync + 'static {}
+
+impl<Q: Clone + Send + Sync + 'static> BatchKey for Q {}
+
+/// What a batch asks.
+pub(super) struct Origin<Q, V> {
+    pub(super) core: Arc<Core<V>>,
+    pub(super) name_of: fn(&Q) -> Arc<str>,
+    pub(super) load: LoadMany<Q, V>,
+}
+
+pub(super) type LoadMany<Q, V> =
+    Box<dyn Fn(Vec<Q>) -> BoxFuture<'static, Result<Vec<(Q, Loaded<V>)>, Error>> + Send + Sync>;
+
+/// Flights that have yet to decide, and those that load together.
+pub(super) struct Batch<Q, V> {
+    origin: Arc<Origin<Q, V>>,
+    joining: Mutex<Joining<Q, V>>,
+}
+
+struct Joining<Q, V> {
+    undecided: usize,
+    joined: Vec<Joined<Q, V>>,
+}
+
+/// A flight that waits for the load.
+struct Joined<Q, V> {
+    key: Q,
+    told: oneshot::Sender<Result<Loaded<V>, Error>>,
+}
+
+/// The loader of one flight.
+pub(super) struct Member<Q: BatchKey, V: Send + Sync + 'static> {
+    /// Until it has decided.
+    batch: Option<Arc<Batch<Q, V>>>,
+    origin: Arc<Origin<Q, V>>,
+    key: Q,
+}
+
+impl<Q: BatchKey, V: Send + Sync + 'static> Batch<Q, V> {
+    pub(super) fn of(origin: Arc<Origin<Q, V>>, undecided: usize) -> Arc<Self> {
+        Arc::new(Self { origin, joining: Mutex::new(Joining { undecided, joined: Vec::new() }) })
+    }
+
+    /// One flight has decided. The last one starts the load.
+    fn decided(&self, joined: Option<Joined<Q, V>>) {
+        let all = {
+            let mut joining = self.joining.lock();
+            joining.joined.extend(joined);
+            joining.undecided -= 1;
+            if joining.undecided > 0 {
+                return;
+            }
+            std::mem::take(&mut joining.joined)
+        };
+        if !all.is_empty() {
+            self.origin.start(all, Room::Needed);
+        }
+    }
+}
+
+/// Whether a load still needs a place in the bulkhead.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Needed,
+    Given,
+}
+
+impl<Q: BatchKey, V: Send + Sync + 'static> Origin<Q, V> {
+    /// Loads on a task of its own, and tells those who have joined.
+    fn start(self: &Arc<Self>, joined: Vec<Joined<Q, V>>, room: Room) {
+        let this = self.clone();
+        let names: Vec<_> = joined.iter().map(|joined| (self.name_of)(&joined.key)).collect();
+        let within = Loading::of_all(self.core.id(), &names);
+        let work = Loading::scope(within, async move {
+            let keys: Vec<_> = joined.iter().map(|joined| joined.key.clone()).collect();
+            let mut told: Vec<_> = joined.into_iter().map(|joined| joined.told).collect();
+            // Aborted when nobody waits any more: each flight has its load timeout.
+            let nobody = join_all(told.iter_mut().map(|told| told.closed()));
+            let loading = pin!(this.load(keys, room));
+            let loaded = match select(loading, nobody).await {
+                Either::Left((loaded, _)) => loaded,
+                Either::Right(_) => return,
+            };
+            match loaded {
+                Ok(loaded) => {
+                    let named =
+                        loaded.into_iter().map(|(key, loaded)| ((this.name_of)(&key), loaded));
+                    let mut by_name: HashMap<_, _> = named.collect();
+                    for (told, name) in told.into_iter().zip(names) {
+                        let loaded = by_name.remove(&name).unwrap_or_else(Loaded::absent);
+                        let _ = told.send(Ok(loaded));
+                    }
+                }
+                Err(error) => {
+                    for told in told {
+                        let _ = told.send(Err(error.clone()));
+                    }
+                }
+            }
+        });
+        tokio::spawn(work.in_current_span());
+    }
+
+    async fn load(&self, keys: Vec<Q>, room: Room) -> Result<Vec<(Q, Loaded<V>)>, Error> {
+        let _permit = match room {
+            // The flights have deadlines of their own; theirs end this wait.
+            Room::Needed => Some(self.core.room_for_a_load(Patience::endless()).await?),
+            Room::Given => None,
+        };
+        let Ok(loading) = catch_unwind(AssertUnwindSafe(|| (self.load)(keys))) else {
+            return Err(Error::LoadPanicked);
+        };
+        loading.await
+    }
+}
+
+impl<Q: BatchKey, V: Send + Sync + 'static> Member<Q, V> {
+    /// A flight that is of no batch.
+    pub(super) fn single(origin: Arc<Origin<Q, V>>, key: Q) -> Self {
+        Self { batch: None, origin, key }
+    }
+
+    pub(super) fn of(batch: &Arc<Batch<Q, V>>, key: Q) -> Self {
+        Self { batch: Some(batch.clone()), origin: batch.origin.clone(), key }
+    }
+
+    fn leave(&mut self) {
+        if let Some(batch) = self.batch.take() {
+            batch.decided(None);
+        }
+    }
+}
+
+impl<Q: BatchKey, V: Send + Sync + 'static> Loader<V> for Member<Q, V> {
+    fn load(&mut self) -> impl Future<Output = Result<Loaded<V>, Error>> + Send + use<Q, V> {
+        let (told, loaded) = oneshot::channel();
+        let joined = Joined { key: self.key.clone(), told };
+        match self.batch.take() {
+            Some(batch) => batch.decided(Some(joined)),
+            None => self.origin.start(vec![joined], Room::Given),
+        }
+        // Nobody tells when the load has panicked.
+        async move { loaded.await.unwrap_or(Err(Error::LoadPanicked)) }
+    }
+
+    fn stand_by(&mut self) {
+        self.leave();
+    }
+
+    fn has_own_permit(&self) -> bool {
+        self.batch.is_some()
+    }
+}
+
+/// A flight that ends without a load must not hold up the others.
+impl<Q: BatchKey, V: Send + Sync + 'static> Drop for Member<Q, V> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
