@@ -8,10 +8,12 @@ use cattleguard::{Clock, Error, Fetched, Guard, GuardBuilder, Policy, far};
 use tokio::{task::JoinHandle, time::Instant};
 
 mod coherence;
+mod failing;
 mod faults;
 mod flights;
 mod invalidation;
 mod origin;
+mod outage;
 mod paired;
 mod quiet;
 mod race;

@@ -65,8 +65,10 @@ impl Call {
 
 #[derive(Clone)]
 pub(crate) enum Fault {
-    /// Refused at once.
+    /// Not reached.
     Error,
+    /// Reached, and refused.
+    Refuse,
     /// Not carried out; the far timeout ends it.
     Hang,
     /// Carried out, but the answer is lost; the far timeout ends it.
@@ -144,6 +146,7 @@ impl Wire {
         match fault {
             None => carried_out.await,
             Some(Fault::Error) => Err(ErrorKind::Unreachable.into()),
+            Some(Fault::Refuse) => Err(ErrorKind::Refused.into()),
             Some(Fault::Hang) => {
                 tokio::time::sleep(FAR_TIMEOUT).await;
                 Err(ErrorKind::Timeout.into())
