@@ -27,8 +27,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// older than what is on record, and revokes the lease of the load in the air. Call it after the
     /// origin's transaction has committed.
     ///
-    /// It is guarded against older puts while a version record lives: ttl + grace + stale-if-error +
-    /// margin of the [`Policy`](crate::Policy).
+    /// It is guarded against older puts while a record lives: ttl, grace, stale-if-error and margin of the
+    /// [`Policy`](crate::Policy) together.
     ///
     /// An absence should have a version here (that of the deletion): there is no lease to judge one
     /// without, so it is always stored. [`uncacheable`](Loaded::uncacheable) has no meaning here.
@@ -115,9 +115,9 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         Invalidation::new(&self.core, &key.name(), None)
     }
 
-    /// Like [`invalidate`](Self::invalidate), and leaves a tombstone: for ttl + grace + stale-if-error
-    /// + margin of the [`Policy`](crate::Policy), loads below `version` are refused and repeated, so a
-    /// lagging replica cannot bring the old value back. An entry at or above `version` stays.
+    /// Like [`invalidate`](Self::invalidate), and leaves a tombstone: while a record lives (ttl, grace,
+    /// stale-if-error and margin of the [`Policy`](crate::Policy) together), loads below `version` are
+    /// refused and repeated, so a lagging replica cannot bring the old value back. An entry at or above `version` stays.
     ///
     /// # Cancel safety
     ///

@@ -7,7 +7,10 @@ use std::{future::Future, time::Duration};
 use cattleguard::{Clock, Error, Fetched, Guard, GuardBuilder, Policy, far};
 use tokio::{task::JoinHandle, time::Instant};
 
+mod batch;
 mod coherence;
+mod early;
+mod ending;
 mod failing;
 mod faults;
 mod flights;

@@ -41,6 +41,7 @@ struct State {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Call {
     Read,
+    ReadMany,
     LookUp,
     Commit,
     Renew,
@@ -51,8 +52,9 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Read,
+        Self::ReadMany,
         Self::LookUp,
         Self::Commit,
         Self::Renew,
@@ -177,6 +179,13 @@ impl Far<String> for Wire {
 
     async fn read(&self, name: &str) -> Result<Option<Arc<Entry<String>>>, Error> {
         self.carry(Call::Read, self.memory.read(name)).await
+    }
+
+    async fn read_many(&self, names: &[&str]) -> Vec<Result<Option<Arc<Entry<String>>>, Error>> {
+        match self.carry(Call::ReadMany, async { Ok(self.memory.read_many(names).await) }).await {
+            Ok(found) => found,
+            Err(error) => names.iter().map(|_| Err(error.kind().into())).collect(),
+        }
     }
 
     async fn look_up_or_lease(

@@ -1,0 +1,181 @@
+//! Loads within loads, and the end of a guard.
+
+use std::time::Duration;
+
+use cattleguard::{Error, Guard, Loaded, Outcome, Shutdown, Tier};
+use futures::{FutureExt, future::BoxFuture};
+use tokio::time::Instant;
+
+use crate::{
+    TestGuard, answer, answers, bounded, builder, caller, callers, guard_on, idle, memory, ms,
+    origin::{Origin, Reply},
+    plain, secs, version_of,
+};
+
+/// Loads `key` by fetching the next of `keys`.
+fn through(
+    guard: &TestGuard,
+    keys: &'static [&'static str],
+) -> impl FnMut() -> BoxFuture<'static, Result<Loaded<String>, Error>> + Send + use<> {
+    let guard = guard.clone();
+    move || {
+        let guard = guard.clone();
+        async move {
+            let [next, rest @ ..] = keys else { return Ok(Loaded::found("end".to_owned(), 1)) };
+            let fetched = guard.fetch(next, through(&guard, rest)).await?;
+            Ok(Loaded::found(fetched.value().cloned().unwrap_or_default(), 1))
+        }
+        .boxed()
+    }
+}
+
+fn is_nested(answer: &crate::Answer) -> bool {
+    // Each loader on the way has made it its own error.
+    let mut error: Option<&(dyn std::error::Error + 'static)> =
+        answer.as_ref().err().map(|error| error as _);
+    while let Some(found) = error {
+        if matches!(found.downcast_ref(), Some(Error::Nested)) {
+            return true;
+        }
+        error = found.source();
+    }
+    false
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_that_fetches_its_own_key_is_told_at_once() {
+    let guard = guard_on(memory());
+    let begun = Instant::now();
+    assert!(is_nested(&bounded(guard.fetch("a", through(&guard, &["a"]))).await));
+    assert!(is_nested(&bounded(guard.fetch("a", through(&guard, &["b", "c", "a"]))).await));
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn loaders_may_fetch_other_keys_and_their_own_key_of_another_guard() {
+    let guard = guard_on(memory());
+    let fetched = guard.fetch("a", through(&guard, &["b", "c"])).await.expect("a value");
+    assert_eq!(fetched.value().map(String::as_str), Some("end"));
+    let other = guard_on(memory());
+    let answer = other.fetch("x", through(&guard, &["x"])).await;
+    assert_eq!(version_of(&answer), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_near_entry_of_its_own_key_is_no_nested_load() {
+    let guard = builder()
+        .policy(plain().ttl(secs(10)).grace(secs(60)).near_ttl(secs(90)))
+        .far(memory())
+        .build();
+    guard.fetch("a", Origin::new().load()).await.expect("a value");
+    tokio::time::advance(secs(20)).await;
+    let stale = guard.fetch("a", through(&guard, &["a"])).await.expect("something stale");
+    assert_eq!(stale.outcome(), Outcome::Stale(Tier::Near));
+    idle().await;
+    // The refresh has fetched the stale value, and not itself.
+    assert_eq!(
+        guard.fetch("a", Origin::new().load()).await.expect("a value").outcome(),
+        Outcome::Hit(Tier::Near)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_after_a_load_is_not_nested() {
+    let guard = guard_on(memory());
+    let origin = Origin::new();
+    origin.next(Reply::Fail);
+    assert!(!is_nested(&guard.fetch("a", origin.load()).await));
+    assert!(guard.fetch("a", origin.load()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_for_loads_and_begins_no_new_ones() {
+    let far = memory();
+    let guard = guard_on(far.clone());
+    let origin = Origin::taking(secs(1));
+    guard.fetch("hit", origin.load()).await.expect("a value");
+    let herd = callers(&guard, 10, "k", &origin);
+    idle().await;
+    let stopping = tokio::spawn({
+        let guard = guard.clone();
+        async move { guard.shutdown(secs(5)).await }
+    });
+    idle().await;
+    let answer = guard.fetch("new", origin.load()).await;
+    assert!(matches!(answer, Err(Error::ShutDown)), "{answer:?}");
+    assert_eq!(version_of(&guard.fetch("hit", origin.load()).await), 1);
+    assert_eq!(bounded(stopping).await.expect("a task"), Shutdown::Finished);
+    for answer in answers(herd).await {
+        assert_eq!(version_of(&answer), 1);
+    }
+    assert_eq!((origin.loads(), far.lease_count()), (2, 0));
+    // Far hits go on.
+    let fresh = builder().near_capacity(0).far(far).build();
+    assert_eq!(fresh.shutdown(Duration::ZERO).await, Shutdown::Finished);
+    assert_eq!(
+        fresh.fetch("k", origin.load()).await.expect("a hit").outcome(),
+        Outcome::Hit(Tier::Far)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_ends_what_takes_too_long_and_releases_its_lease() {
+    let far = memory();
+    let guard = builder().policy(plain().max_concurrent_loads(1)).far(far.clone()).build();
+    let other = guard_on(far.clone());
+    let origin = Origin::new();
+    origin.next(Reply::Never);
+    let loading = caller(&guard, "k", &origin);
+    origin.begun(1).await;
+    let queued = caller(&guard, "queued", &origin);
+    idle().await;
+    let begun = Instant::now();
+    assert_eq!(guard.shutdown(secs(1)).await, Shutdown::Aborted { flights: 2 });
+    assert_eq!(begun.elapsed(), secs(1));
+    for caller in [loading, queued] {
+        assert!(matches!(answer(caller).await, Err(Error::ShutDown)));
+    }
+    assert_eq!((far.lease_count(), origin.running(), guard.flights()), (0, 0, 0));
+    // Nobody has to wait for a lease to run out.
+    let begun = Instant::now();
+    assert_eq!(version_of(&other.fetch("k", Origin::new().load()).await), 1);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_ends_the_wait_for_another_process() {
+    let far = memory();
+    let (guard, other) = (guard_on(far.clone()), guard_on(far.clone()));
+    let (origin, gate) = Origin::gated();
+    let loading = caller(&other, "k", &origin);
+    origin.begun(1).await;
+    let waiting = caller(&guard, "k", &origin);
+    idle().await;
+    assert_eq!(guard.shutdown(ms(100)).await, Shutdown::Aborted { flights: 1 });
+    assert!(matches!(answer(waiting).await, Err(Error::ShutDown)));
+    gate.open();
+    assert_eq!(version_of(&answer(loading).await), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_guard_shuts_down_at_once_and_twice() {
+    let guard: Guard<str, String> = guard_on(memory());
+    let begun = Instant::now();
+    assert_eq!(guard.shutdown(secs(5)).await, Shutdown::Finished);
+    assert_eq!(guard.shutdown(secs(5)).await, Shutdown::Finished);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    let stale = builder()
+        .policy(plain().ttl(secs(1)).grace(secs(60)).near_ttl(secs(60)))
+        .far(memory())
+        .build();
+    let origin = Origin::new();
+    stale.fetch("k", origin.load()).await.expect("a value");
+    tokio::time::advance(secs(2)).await;
+    assert_eq!(stale.shutdown(secs(5)).await, Shutdown::Finished);
+    assert_eq!(
+        stale.fetch("k", origin.load()).await.expect("stale").outcome(),
+        Outcome::Stale(Tier::Near)
+    );
+    idle().await;
+    assert_eq!(origin.loads(), 1);
+}
