@@ -9,16 +9,17 @@
 //! curl -X PUT localhost:3000/products/7 -H 'content-type: application/json' -d '{"name":"Lamp"}'
 //! ```
 
-use std::{env, error::Error, time::Duration};
+use std::{env, time::Duration};
 
 use axum::{
     Json, Router,
     extract::{Path, State},
-    http::{HeaderName, StatusCode},
+    http::{HeaderName, StatusCode, header::RETRY_AFTER},
+    response,
     routing::get,
 };
 use cattleguard::{
-    Guard, GuardLayer, Loaded, Policy, codec, far, redis::Connection, tower::GuardService,
+    Guard, GuardLayer, Loaded, Policy, Shutdown, codec, far, redis::Connection, tower::GuardService,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{SqlitePool, sqlite::SqlitePoolOptions};
@@ -62,7 +63,7 @@ async fn read(
 async fn show(
     State(app): State<App>,
     Path(id): Path<i64>,
-) -> Result<([(HeaderName, &'static str); 1], Json<Product>), (StatusCode, String)> {
+) -> response::Result<([(HeaderName, &'static str); 1], Json<Product>)> {
     let fetched = app.products.oneshot(GetProduct(id)).await.map_err(unavailable)?;
     let outcome = [(HeaderName::from_static("x-outcome"), fetched.outcome().as_str())];
     let product = fetched.value().cloned();
@@ -73,7 +74,7 @@ async fn update(
     State(app): State<App>,
     Path(id): Path<i64>,
     Json(product): Json<Product>,
-) -> Result<StatusCode, (StatusCode, String)> {
+) -> response::Result<StatusCode> {
     // The version is a row counter: with `now()` the last writer may carry the smaller stamp.
     let version: Option<(i64,)> = sqlx::query_as(
         "UPDATE product SET name = ?, version = version + 1 WHERE id = ? RETURNING version",
@@ -84,15 +85,21 @@ async fn update(
     .await
     .map_err(unavailable)?;
     let Some((version,)) = version else {
-        return Err((StatusCode::NOT_FOUND, format!("no product {id}\n")));
+        return Err((StatusCode::NOT_FOUND, format!("no product {id}\n")).into());
     };
     // Committed by now: from here on nobody gets the old row.
     app.guard.invalidate_at(&id, version.unsigned_abs()).await.map_err(unavailable)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn unavailable(error: impl Error) -> (StatusCode, String) {
-    (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))
+type Unavailable = (StatusCode, [(HeaderName, String); 1], String);
+
+fn unavailable(error: impl Into<BoxError>) -> Unavailable {
+    let error = error.into();
+    // Where the guard knows when it is worth to come again, it says so.
+    let known = error.downcast_ref().and_then(cattleguard::Error::retry_after);
+    let seconds = known.map_or(1, |after| after.as_secs() + 1);
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, seconds.to_string())], format!("{error}\n"))
 }
 
 #[tokio::main]
@@ -115,20 +122,22 @@ async fn main() -> Result<(), BoxError> {
     };
     let pool = database.clone();
     let origin = service_fn(move |request| read(pool.clone(), request));
-    let layer = GuardLayer::new(guard.clone(), |request: &GetProduct| Some(request.0));
+    let layer = GuardLayer::new(guard.clone(), |request: &GetProduct| Some(request.0))
+        .timeout(Duration::from_secs(2));
     let products: GuardService<_, _, _, _> = tower::Layer::layer(&layer, origin);
     let products = BoxCloneSyncService::new(products);
 
-    let app = Router::new().route("/products/{id}", get(show).put(update)).with_state(App {
-        database,
-        products,
-        guard,
-    });
+    let app = App { database, products, guard: guard.clone() };
+    let app = Router::new().route("/products/{id}", get(show).put(update)).with_state(app);
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(&address).await?;
     println!("http://{}/products/7", listener.local_addr()?);
     axum::serve(listener, app)
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
         .await?;
+    // Loads that nobody waits for any more, and their leases.
+    if let Shutdown::Aborted { flights } = guard.shutdown(Duration::from_secs(5)).await {
+        eprintln!("{flights} loads took too long");
+    }
     Ok(())
 }

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use crate::{Guard, tower::GuardService};
 
@@ -8,13 +8,23 @@ use crate::{Guard, tower::GuardService};
 pub struct GuardLayer<K: ?Sized, V, F> {
     guard: Guard<K, V>,
     key_of: F,
+    timeout: Option<Duration>,
 }
 
 impl<K: ?Sized, V, F> GuardLayer<K, V, F> {
     /// A layer that guards the requests for which `key_of` finds a key. `key_of` is a closure
     /// `Fn(&Request) -> Option<K>`, or a type that implements [`KeyOf`](super::KeyOf).
     pub fn new(guard: Guard<K, V>, key_of: F) -> Self {
-        Self { guard, key_of }
+        Self { guard, key_of, timeout: None }
+    }
+
+    /// The deadline of each request, from its call: then it is answered with an expired entry, if there
+    /// is one, or [`Error::DeadlineExceeded`](crate::Error::DeadlineExceeded), and its load goes on. As
+    /// [`Guard::fetch_by`]. Default: none. Prefer it to `tower::timeout`, which knows of nothing stale.
+    /// Requests without a key are not bounded.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
     }
 }
 
@@ -22,13 +32,13 @@ impl<S, K: ?Sized, V, F: Clone> tower::Layer<S> for GuardLayer<K, V, F> {
     type Service = GuardService<S, K, V, F>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        GuardService::new(inner, self.guard.clone(), self.key_of.clone())
+        GuardService::new(inner, self.guard.clone(), self.key_of.clone(), self.timeout)
     }
 }
 
 impl<K: ?Sized, V, F: Clone> Clone for GuardLayer<K, V, F> {
     fn clone(&self) -> Self {
-        Self { guard: self.guard.clone(), key_of: self.key_of.clone() }
+        Self { guard: self.guard.clone(), key_of: self.key_of.clone(), timeout: self.timeout }
     }
 }
 

@@ -1,9 +1,11 @@
 use std::{
     fmt,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::FutureExt;
+use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt};
 
 use crate::{Bypass, Error, Fetched, Guard, Key, Loaded, tower::ResponseFuture};
@@ -33,11 +35,12 @@ pub struct GuardService<S, K: ?Sized, V, F> {
     inner: S,
     guard: Guard<K, V>,
     key_of: F,
+    timeout: Option<Duration>,
 }
 
 impl<S, K: ?Sized, V, F> GuardService<S, K, V, F> {
-    pub(super) fn new(inner: S, guard: Guard<K, V>, key_of: F) -> Self {
-        Self { inner, guard, key_of }
+    pub(super) fn new(inner: S, guard: Guard<K, V>, key_of: F, timeout: Option<Duration>) -> Self {
+        Self { inner, guard, key_of, timeout }
     }
 }
 
@@ -78,13 +81,22 @@ where
         }
         let guard = self.guard.clone();
         let load = move || inner.clone().oneshot(request.clone());
-        ResponseFuture::pending(async move { guard.fetch(&key, load).await }.boxed())
+        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        ResponseFuture::pending(match deadline {
+            Some(deadline) => async move { guard.fetch_by(&key, deadline, load).await }.boxed(),
+            None => async move { guard.fetch(&key, load).await }.boxed(),
+        })
     }
 }
 
 impl<S: Clone, K: ?Sized, V, F: Clone> Clone for GuardService<S, K, V, F> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), guard: self.guard.clone(), key_of: self.key_of.clone() }
+        Self {
+            inner: self.inner.clone(),
+            guard: self.guard.clone(),
+            key_of: self.key_of.clone(),
+            timeout: self.timeout,
+        }
     }
 }
 

@@ -274,3 +274,26 @@ async fn a_stale_entry_answers_a_request_at_once() {
     tokio::time::sleep(ms(60)).await;
     assert_eq!(origin.loads(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_request_has_the_layers_deadline() {
+    let origin = Origin::taking(secs(2));
+    let layer = GuardLayer::new(guard(), key_of).timeout(ms(300));
+    let load = {
+        let origin = origin.clone();
+        move |_: Get| origin.load()()
+    };
+    let service = layer.layer(service_fn(load));
+    let begun = Instant::now();
+    let answer = bounded(service.clone().oneshot(Get(Some("k")))).await;
+    assert!(matches!(answer, Err(Error::DeadlineExceeded)), "{answer:?}");
+    assert_eq!(begun.elapsed(), ms(300));
+    tokio::time::sleep(secs(2)).await;
+    assert!(service.oneshot(Get(Some("k"))).await.is_ok());
+    assert_eq!(origin.loads(), 1);
+    // A timeout without end is none.
+    let service = GuardLayer::new(guard(), key_of)
+        .timeout(std::time::Duration::MAX)
+        .layer(service_fn(|_: Get| ready(Ok::<_, io::Error>(row_at(1)))));
+    assert!(service.oneshot(Get(Some("k"))).await.is_ok());
+}
