@@ -150,8 +150,9 @@ impl Policy {
     }
 
     /// How long after ttl and grace an entry is still served when its load fails, takes longer than
-    /// the soft timeout, or finds no room. Default 5 min; zero turns it off, as errors within grace are
-    /// not, and shortens how long the far tier keeps entries. An invalidated entry is never served.
+    /// the soft timeout, or finds no room. Default 5 min; zero turns it off. The far tier keeps entries
+    /// for that much longer, so shorten it where its memory is short. An invalidated entry is never
+    /// served.
     pub fn stale_if_error(mut self, window: Duration) -> Self {
         self.stale_if_error = window;
         self
@@ -202,7 +203,7 @@ impl Policy {
     /// How long nobody loads after this many failures in a row.
     pub(crate) fn pause_after(&self, failures: u32) -> Duration {
         let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
-        self.failure_pause.saturating_mul(doubled).min(self.max_failure_pause)
+        self.failure_pause.saturating_mul(doubled).min(self.max_failure_pause).min(CENTURY)
     }
 
     /// How long a record with this ttl must stay in the far tier, so that its version outlives
@@ -213,11 +214,12 @@ impl Policy {
 
     /// `ttl` with a random part of the jitter share cut off.
     pub(crate) fn spread(&self, ttl: Duration) -> Duration {
-        // A ttl "without end" must not overflow when multiplied.
-        const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
         ttl.min(CENTURY).mul_f64(1.0 - self.jitter * fastrand::f64())
     }
 }
+
+/// What is "without end" must not overflow when multiplied.
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {

@@ -1,14 +1,20 @@
 //! Failure pauses: a key whose load has failed is left alone for a while, and everybody who asks
 //! meanwhile shares what is known, a stale entry or the error.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use quick_cache::sync::Cache;
 
 use crate::{Entry, Error, Moment};
 
 /// The failed keys of this process. Bounded: of the oldest it forgets that they failed, which costs one more
 /// load each.
 pub(super) struct Pauses<V> {
-    of: quick_cache::sync::Cache<Arc<str>, Arc<Pause<V>>>,
+    /// Made with the first failure: most guards have none, and it takes its room at once.
+    of: OnceLock<Cache<Arc<str>, Arc<Pause<V>>>>,
 }
 
 /// What is known of a key whose load has failed.
@@ -40,38 +46,36 @@ impl<V> Pause<V> {
 
 impl<V> Pauses<V> {
     pub(super) fn new() -> Self {
-        Self { of: quick_cache::sync::Cache::new(CAPACITY) }
+        Self { of: OnceLock::new() }
     }
 
     /// The pause of `name`, unless it is over.
     pub(super) fn now(&self, name: &str, now: Moment) -> Option<Arc<Pause<V>>> {
-        self.of.get(name).filter(|pause| now < pause.until)
+        self.of.get()?.get(name).filter(|pause| now < pause.until)
     }
 
     /// How many loads of `name` have failed in a row.
     pub(super) fn failures(&self, name: &str, now: Moment) -> u32 {
-        let pause = self.of.get(name).filter(|pause| now < pause.remembered_until);
-        pause.map_or(0, |pause| pause.failures)
+        let pause = self.of.get().and_then(|of| of.get(name));
+        pause.filter(|pause| now < pause.remembered_until).map_or(0, |pause| pause.failures)
     }
 
     /// Callers hold the name's lock in `Flights`, so that an invalidation comes before, and nothing is
     /// kept, or after, and ends the pause.
     pub(super) fn begin(&self, name: &Arc<str>, pause: Arc<Pause<V>>) {
-        self.of.insert(name.clone(), pause);
+        self.of.get_or_init(|| Cache::new(CAPACITY)).insert(name.clone(), pause);
     }
 
     /// Ends the pause and forgets the failures.
     #[must_use = "dropped by the caller, without the name's lock"]
     pub(super) fn end(&self, name: &str) -> Option<Arc<Pause<V>>> {
-        // Asked for every key that is written; nearly none has failed.
-        if self.of.is_empty() {
-            return None;
-        }
-        self.of.remove(name).map(|(_, pause)| pause)
+        self.of.get()?.remove(name).map(|(_, pause)| pause)
     }
 
     pub(super) fn clear(&self) {
-        self.of.clear();
+        if let Some(of) = self.of.get() {
+            of.clear();
+        }
     }
 }
 

@@ -233,6 +233,20 @@ async fn with_the_far_tier_down_too_a_failure_is_shared_and_pauses() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn with_the_far_tier_down_this_process_counts_the_failures_itself() {
+    let (guard, wire) = wired_with(&memory(), forgiving());
+    wire.fault_all(&Fault::Error);
+    let failing = failing(Duration::ZERO);
+    let begun = Instant::now();
+    while begun.elapsed() < secs(15) {
+        assert!(guard.fetch("k", failing.load()).await.is_err());
+        tokio::time::advance(ms(10)).await;
+    }
+    // At once, and after 1, 2, 4, 4 s, less a quarter at most.
+    assert!((5..=6).contains(&failing.loads()), "{}", failing.loads());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_load_timeout_and_a_lagging_origin_count_as_failures() {
     let policy = forgiving().load_timeout(secs(1)).stale_if_error(Duration::ZERO);
     let guard = builder().policy(policy).far(memory()).build();
