@@ -261,12 +261,25 @@ pub(crate) fn typed(error: RedisError) -> Error {
         _ if error.is_timeout() => ErrorKind::Timeout,
         Redis::InvalidClientConfig => ErrorKind::Config,
         Redis::Io | Redis::ClusterConnectionNotFound => ErrorKind::Unreachable,
+        _ if says(&error, &CANNOT_SERVE_NOW) => ErrorKind::Unreachable,
         _ => ErrorKind::Refused,
     };
     Error::new(kind, error)
 }
 
-async fn within<T>(
+/// What a server answers to every command, or every write, until its state is another one.
+const CANNOT_SERVE_NOW: [&str; 5] =
+    ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"];
+
+/// Whether the server's answer has one of these codes. Before Redis 7 an error that a script raised has
+/// it in the middle of its text, after a hyphen.
+pub(super) fn says(error: &RedisError, codes: &[&str]) -> bool {
+    let mut words = error.detail().unwrap_or_default().split(' ');
+    error.code().is_some_and(|code| codes.contains(&code))
+        || words.any(|word| word.strip_prefix('-').is_some_and(|word| codes.contains(&word)))
+}
+
+pub(super) async fn within<T>(
     timeout: Duration,
     work: impl Future<Output = Result<T, RedisError>>,
 ) -> Result<T, Error> {
@@ -310,4 +323,34 @@ async fn checked_out(
         deadpool_redis::PoolError::Backend(error) => error,
         other => (::redis::ErrorKind::Io, "no connection from the pool", other.to_string()).into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_cannot_serve_now_is_unreachable_and_one_that_refuses_is_not() {
+        for (answer, kind) in [
+            ("READONLY You can't write against a read only replica.", ErrorKind::Unreachable),
+            (
+                "ERR Error running script (call to f_1): @user_script:9: @user_script: 9: -READONLY \
+                 You can't write against a read only replica.",
+                ErrorKind::Unreachable,
+            ),
+            ("LOADING Redis is loading the dataset in memory", ErrorKind::Unreachable),
+            ("MASTERDOWN Link with MASTER is down", ErrorKind::Unreachable),
+            ("CLUSTERDOWN The cluster is down", ErrorKind::Unreachable),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", ErrorKind::Unreachable),
+            ("OOM command not allowed when used memory > 'maxmemory'.", ErrorKind::Refused),
+            ("NOPERM this user has no permissions", ErrorKind::Refused),
+            ("NOREPLICAS Not enough good replicas to write.", ErrorKind::Refused),
+            ("WRONGTYPE Operation against a key", ErrorKind::Refused),
+            ("ERR READONLY is a word here", ErrorKind::Refused),
+        ] {
+            let parsed = ::redis::parse_redis_value(format!("-{answer}\r\n").as_bytes());
+            let Ok(::redis::Value::ServerError(error)) = parsed else { panic!("{parsed:?}") };
+            assert_eq!(typed(error.into()).kind(), kind, "{answer}");
+        }
+    }
 }

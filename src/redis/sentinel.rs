@@ -1,10 +1,12 @@
 use std::{sync::Arc, time::Duration};
 
 use ::redis::{
-    AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, ServerErrorKind,
-    aio::MultiplexedConnection, sentinel::SentinelClient,
+    AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, aio::MultiplexedConnection,
+    sentinel::SentinelClient,
 };
 use tokio::{sync::watch, time::Instant};
+
+use super::connection::says;
 
 /// The primary that Sentinels name, asked anew when it fails.
 pub(super) struct Sentinels {
@@ -62,9 +64,8 @@ impl Sentinels {
 
     /// Lets the next command ask the Sentinels if this failure may mean a new primary.
     pub(super) fn note_error(&self, of: &Primary, error: &RedisError) {
-        let replaced = error.is_io_error()
-            || error.is_connection_dropped()
-            || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
+        let replaced =
+            error.is_io_error() || error.is_connection_dropped() || says(error, &["READONLY"]);
         if replaced {
             self.forget(|primary| primary.attempt == of.attempt);
         }
