@@ -1,8 +1,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use ::redis::{
-    Client, Cmd, FromRedisValue, IntoConnectionInfo, RedisError, ScriptInvocation,
-    aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, PubSub},
+    AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo, RedisError,
+    RedisResult, ScriptInvocation,
+    aio::{
+        ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection, PubSub,
+    },
     cluster::ClusterClientBuilder,
     cluster_async::ClusterConnection,
     io::tcp::TcpSettings,
@@ -35,7 +38,7 @@ pub struct Connection {
 
 #[derive(Clone)]
 enum Link {
-    Single(ConnectionManager),
+    Single(ConnectionManager, Client),
     Cluster(ClusterConnection),
     Sentinel(Arc<Sentinels>),
     #[cfg(feature = "deadpool")]
@@ -43,7 +46,7 @@ enum Link {
 }
 
 const TIMEOUT: Duration = Duration::from_millis(50);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Connection {
     /// Connects to a single server by its URL, `redis://[user:password@]host[:port][/db]`.
@@ -56,7 +59,7 @@ impl Connection {
         let (client, config) = (client(url)?, manager_config());
         let connecting = ConnectionManager::new_with_config(client.clone(), config);
         let manager = within(CONNECT_TIMEOUT * 2, connecting).await?;
-        Ok(Self::new(Link::Single(manager), vec![client]))
+        Ok(Self::new(Link::Single(manager, client.clone()), vec![client]))
     }
 
     /// Like [`open`](Self::open), but connects with the first command: for services that must start
@@ -73,7 +76,7 @@ impl Connection {
         let client = client(url)?;
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), manager_config())
             .map_err(typed)?;
-        Ok(Self::new(Link::Single(manager), vec![client]))
+        Ok(Self::new(Link::Single(manager, client.clone()), vec![client]))
     }
 
     /// Connects to a Redis Cluster through any of its nodes.
@@ -175,6 +178,26 @@ impl Connection {
         within(CONNECT_TIMEOUT, client.get_async_pubsub()).await
     }
 
+    /// A connection to the server that takes the commands, shared with nobody.
+    pub(super) async fn own(&self) -> RedisResult<MultiplexedConnection> {
+        let client = match &self.link {
+            Link::Single(_, client) => client.clone(),
+            Link::Sentinel(sentinels) => sentinels.primary().await?.client.as_ref().clone(),
+            // Many servers, and none of them is the one.
+            Link::Cluster(_) => {
+                return Err((::redis::ErrorKind::InvalidClientConfig, "a cluster").into());
+            }
+            #[cfg(feature = "deadpool")]
+            Link::Pool(pool) => {
+                return Ok(deadpool_redis::Connection::take(checked_out(pool).await?));
+            }
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(None);
+        client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
     pub(crate) async fn query<T: FromRedisValue + Send>(&self, command: &Cmd) -> Result<T, Error> {
         self.send(command).await
     }
@@ -189,7 +212,7 @@ impl Connection {
     async fn send<T: FromRedisValue + Send>(&self, sent: &impl Sent) -> Result<T, Error> {
         let sending = async {
             match &self.link {
-                Link::Single(link) => sent.over(&mut link.clone()).await,
+                Link::Single(link, _) => sent.over(&mut link.clone()).await,
                 Link::Cluster(link) => sent.over(&mut link.clone()).await,
                 Link::Sentinel(sentinels) => {
                     Box::pin(async {
@@ -245,7 +268,7 @@ impl Sent for ScriptInvocation<'_> {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let link = match self.link {
-            Link::Single(_) => "single",
+            Link::Single(..) => "single",
             Link::Cluster(_) => "cluster",
             Link::Sentinel(_) => "sentinel",
             #[cfg(feature = "deadpool")]

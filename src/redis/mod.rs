@@ -3,6 +3,7 @@
 
 mod connection;
 mod namespace;
+mod replicas;
 mod sentinel;
 mod subscriber;
 

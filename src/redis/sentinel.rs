@@ -26,6 +26,8 @@ struct State {
 #[derive(Clone)]
 pub(super) struct Primary {
     pub(super) connection: MultiplexedConnection,
+    /// Its address, for a connection of another kind to the same server.
+    pub(super) client: Arc<Client>,
     attempt: u64,
     since: Instant,
 }
@@ -96,21 +98,27 @@ impl Sentinels {
         }
     }
 
-    async fn ask(&self) -> RedisResult<MultiplexedConnection> {
+    async fn ask(&self) -> RedisResult<(MultiplexedConnection, Client)> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(None);
-        self.client.lock().await.get_async_connection_with_config(&config).await
+        let client = self.client.lock().await.async_get_client().await?;
+        Ok((client.get_multiplexed_async_connection_with_config(&config).await?, client))
     }
 }
 
 struct Attempt<'a>(&'a Sentinels);
 
 impl Attempt<'_> {
-    fn with(self, connection: Option<MultiplexedConnection>) {
+    fn with(self, connected: Option<(MultiplexedConnection, Client)>) {
         self.0.state.send_modify(|state| {
             let (attempt, since) = (state.attempts, Instant::now());
-            state.primary = connection.map(|connection| Primary { connection, attempt, since });
+            state.primary = connected.map(|(connection, client)| Primary {
+                connection,
+                client: Arc::new(client),
+                attempt,
+                since,
+            });
         });
     }
 }
