@@ -17,12 +17,14 @@ use parking_lot::{Mutex, MutexGuard};
 use super::{
     Attempt, Commit, Error, Event, Far, Grant, Invalidated, Put, Record, Renewal, Token, Watcher,
 };
-use crate::{Clock, Entry, Moment, Version, entry::Age, notify::Watchers, store::memory::Records};
+use crate::{
+    Clock, Entry, Moment, Version,
+    entry::Age,
+    notify::Watchers,
+    store::memory::{REMEMBERED, Records},
+};
 
 const SHARDS: usize = 64;
-
-/// How much longer than its pause a failure is remembered, at least.
-const REMEMBERED: Duration = Duration::from_secs(1);
 
 /// A far tier in this process. Guards that share a clone elect one load among them, as processes
 /// do that share a Redis.

@@ -7,9 +7,9 @@ use std::{
 use moka::policy::EvictionPolicy;
 use parking_lot::Mutex;
 
-use super::{Begin, Store};
+use super::{Begin, Look, Store};
 use crate::{
-    Clock, Entry, Version,
+    Clock, Entry, Moment, Version,
     entry::Age,
     far::{Commit, Error, Put, Record, Renewal},
 };
@@ -23,10 +23,28 @@ pub struct Memory<V> {
 struct Inner<V> {
     clock: Clock,
     records: Records<V>,
-    /// The open loads' fencing tokens. Held over every write, which thereby is one step with the
-    /// question whose load is open.
-    open: Mutex<HashMap<Arc<str>, u64>>,
+    /// Held over every write, which thereby is one step with the question whose load is open.
+    loads: Mutex<Loads>,
 }
+
+#[derive(Default)]
+struct Loads {
+    by_name: HashMap<Arc<str>, Load>,
+    /// Size at which failures that are to be forgotten are swept.
+    sweep_at: usize,
+}
+
+struct Load {
+    fence: u64,
+    /// The end of the pause after the load failed; `None` while it is open.
+    paused_until: Option<Moment>,
+    /// Failed loads in a row, and how long that is remembered after the last one.
+    failures: u32,
+    remembered_until: Moment,
+}
+
+/// How much longer than its pause a failure is remembered, at least.
+pub(crate) const REMEMBERED: Duration = Duration::from_secs(1);
 
 impl<V: Send + Sync + 'static> Memory<V> {
     /// A store of at most 100,000 records on the system's clock.
@@ -36,8 +54,8 @@ impl<V: Send + Sync + 'static> Memory<V> {
 
     /// A store of at most `capacity` records on `clock`.
     pub fn with(capacity: u64, clock: Clock) -> Self {
-        let (records, open) = (Records::new(capacity), Mutex::default());
-        Self { inner: Arc::new(Inner { clock, records, open }) }
+        let (records, loads) = (Records::new(capacity), Mutex::default());
+        Self { inner: Arc::new(Inner { clock, records, loads }) }
     }
 }
 
@@ -56,34 +74,48 @@ impl<V: Send + Sync + 'static> Store<V> for Memory<V> {
         Ok(self.inner.records.get(name).and_then(|stored| stored.entry))
     }
 
-    async fn begin(&self, name: &str, fence: u64) -> Result<Begin<V>, Error> {
-        let mut open = self.inner.open.lock();
-        let stored = self.inner.records.get(name);
-        let minimum = stored.as_ref().map_or(Version::ZERO, |stored| stored.version);
-        let seen = stored.as_ref().map_or(0, |stored| stored.fence);
-        if let Some(entry) = stored.and_then(|stored| stored.entry)
-            && entry.age(self.inner.clock.now(), Duration::ZERO) == Age::Fresh
-        {
+    async fn look_up(&self, name: &str, fresh_for: Duration) -> Result<Look<V>, Error> {
+        let loads = self.inner.loads.lock();
+        let now = self.inner.clock.now();
+        if let Some(entry) = self.inner.fresh(name, now.after(fresh_for)) {
+            return Ok(Look::Hit(entry));
+        }
+        Ok(loads.pause(name, now).map_or(Look::Miss, |remaining| Look::Paused { remaining }))
+    }
+
+    async fn begin(&self, name: &str, fence: u64, fresh_for: Duration) -> Result<Begin<V>, Error> {
+        let mut loads = self.inner.loads.lock();
+        let now = self.inner.clock.now();
+        if let Some(entry) = self.inner.fresh(name, now.after(fresh_for)) {
             return Ok(Begin::Hit(entry));
         }
-        if fence < seen.max(open.get(name).copied().unwrap_or(0)) {
+        if let Some(remaining) = loads.pause(name, now) {
+            return Ok(Begin::Paused { remaining });
+        }
+        let stored = self.inner.records.get(name);
+        let (minimum, seen) =
+            stored.map_or((Version::ZERO, 0), |stored| (stored.version, stored.fence));
+        let before = loads.by_name.get(name).filter(|load| load.is_remembered(now));
+        if fence < before.map_or(seen, |load| load.fence.max(seen)) {
             return Ok(Begin::Fenced);
         }
-        open.insert(name.into(), fence);
-        Ok(Begin::Begun { minimum })
+        let failures = before.map_or(0, |load| load.failures);
+        let load = Load { fence, paused_until: None, failures, remembered_until: now };
+        loads.by_name.insert(name.into(), load);
+        Ok(Begin::Begun { minimum, failures })
     }
 
     async fn check(&self, name: &str, fence: u64) -> Result<Renewal, Error> {
-        let open = self.inner.open.lock().get(name) == Some(&fence);
+        let open = self.inner.loads.lock().open(name, fence).is_some();
         Ok(if open { Renewal::Renewed } else { Renewal::Lost })
     }
 
     async fn commit(&self, name: &str, fence: u64, record: Record<V>) -> Result<Commit<V>, Error> {
-        let mut open = self.inner.open.lock();
-        if open.get(name) != Some(&fence) {
+        let mut loads = self.inner.loads.lock();
+        if loads.open(name, fence).is_none() {
             return Ok(Commit::Lost);
         }
-        open.remove(name);
+        loads.by_name.remove(name);
         Ok(match self.inner.records.write(name, record, fence) {
             Ok(entry) => Commit::Stored(entry),
             Err(minimum) => Commit::Older { minimum },
@@ -91,19 +123,32 @@ impl<V: Send + Sync + 'static> Store<V> for Memory<V> {
     }
 
     async fn end(&self, name: &str, fence: u64) -> Result<(), Error> {
-        let mut open = self.inner.open.lock();
-        if open.get(name) == Some(&fence) {
-            open.remove(name);
+        let mut loads = self.inner.loads.lock();
+        if loads.open(name, fence).is_some() {
+            loads.by_name.remove(name);
+        }
+        Ok(())
+    }
+
+    async fn fail(&self, name: &str, fence: u64, pause: Duration) -> Result<(), Error> {
+        let mut loads = self.inner.loads.lock();
+        let now = self.inner.clock.now();
+        if let Some(load) = loads.open(name, fence) {
+            let until = now.after(pause);
+            load.paused_until = Some(until);
+            load.failures = load.failures.saturating_add(1);
+            load.remembered_until = until.after(pause).after(REMEMBERED);
+            loads.sweep(now);
         }
         Ok(())
     }
 
     async fn put(&self, name: &str, record: Record<V>) -> Result<Put<V>, Error> {
-        let mut open = self.inner.open.lock();
-        let past = open.get(name).map_or(0, |fence| fence.saturating_add(1));
+        let mut loads = self.inner.loads.lock();
+        let past = loads.by_name.get(name).map_or(0, |load| load.fence.saturating_add(1));
         Ok(match self.inner.records.write(name, record, past) {
             Ok(entry) => {
-                open.remove(name);
+                loads.by_name.remove(name);
                 Put::Stored(entry)
             }
             Err(minimum) => Put::Older { minimum },
@@ -116,10 +161,43 @@ impl<V: Send + Sync + 'static> Store<V> for Memory<V> {
         version: Option<Version>,
         retention: Duration,
     ) -> Result<(), Error> {
-        let mut open = self.inner.open.lock();
-        let past = open.remove(name).map_or(0, |fence| fence.saturating_add(1));
+        let mut loads = self.inner.loads.lock();
+        let past = loads.by_name.remove(name).map_or(0, |load| load.fence.saturating_add(1));
         self.inner.records.invalidate(name, version, retention, past);
         Ok(())
+    }
+}
+
+impl<V: Send + Sync + 'static> Inner<V> {
+    fn fresh(&self, name: &str, at: Moment) -> Option<Arc<Entry<V>>> {
+        let entry = self.records.get(name)?.entry?;
+        (entry.age(at, Duration::ZERO) == Age::Fresh).then_some(entry)
+    }
+}
+
+impl Loads {
+    fn open(&mut self, name: &str, fence: u64) -> Option<&mut Load> {
+        let load = self.by_name.get_mut(name)?;
+        (load.fence == fence && load.paused_until.is_none()).then_some(load)
+    }
+
+    /// The rest of the pause.
+    fn pause(&self, name: &str, now: Moment) -> Option<Duration> {
+        let until = self.by_name.get(name)?.paused_until?;
+        (now < until).then(|| until.since(now))
+    }
+
+    fn sweep(&mut self, now: Moment) {
+        if self.by_name.len() >= self.sweep_at.max(64) {
+            self.by_name.retain(|_, load| load.is_remembered(now));
+            self.sweep_at = self.by_name.len() * 2;
+        }
+    }
+}
+
+impl Load {
+    fn is_remembered(&self, now: Moment) -> bool {
+        self.paused_until.is_none() || now < self.remembered_until
     }
 }
 
@@ -173,7 +251,10 @@ impl<V: Send + Sync + 'static> Records<V> {
         let (entry, version) = match version {
             Some(version) if version < known => return Err(known),
             Some(version) => (entry, version),
-            None => (Arc::new(Entry::new(None, known, entry.fresh_until())), known),
+            None => {
+                let absent = Entry::new(None, known, entry.fresh_until());
+                (Arc::new(absent.loaded_in(entry.load_time())), known)
+            }
         };
         let fence = fence.max(seen);
         let stored = Stored { entry: Some(entry.clone()), version, retention, fence };

@@ -26,6 +26,11 @@
 //! 9. *(cancel safe)* stay consistent when a call's future is dropped; the call may then have been
 //!    carried out or not.
 //! 10. *(quiet)* show no key and no value in an error or log.
+//! 11. *(fresh enough)* let an entry stand in the way of a load only if it stays fresh for longer than was
+//!     asked for.
+//! 12. *(pause)* after [`fail`](Store::fail) of the open load, open none until the pause is over; a put
+//!     or an invalidation ends it. The next loads count the failures in a row, at least while no longer
+//!     than another pause (and a second) passes between them.
 //!
 //! `tests/far` stamps the contract of [`far`](crate::far) over pairs with each implementer.
 
@@ -52,9 +57,22 @@ pub trait Store<V>: Send + Sync + 'static {
     /// The entry of `name`, fresh or not. Tombstones are not returned.
     fn get(&self, name: &str) -> impl Future<Output = Result<Option<Arc<Entry<V>>>, Error>> + Send;
 
-    /// Opens the load of the lock's holder with this fencing token, unless there is a fresh entry.
-    fn begin(&self, name: &str, fence: u64)
-    -> impl Future<Output = Result<Begin<V>, Error>> + Send;
+    /// What a load of `name` would meet, asked before the lock: while there is an entry that is fresh for
+    /// longer than `fresh_for`, or a pause, the lock is left alone.
+    fn look_up(
+        &self,
+        name: &str,
+        fresh_for: Duration,
+    ) -> impl Future<Output = Result<Look<V>, Error>> + Send;
+
+    /// Opens the load of the lock's holder with this fencing token, unless there is an entry that is
+    /// fresh for longer than `fresh_for`, or a pause.
+    fn begin(
+        &self,
+        name: &str,
+        fence: u64,
+        fresh_for: Duration,
+    ) -> impl Future<Output = Result<Begin<V>, Error>> + Send;
 
     /// Whether the load of this fencing token is still the open one.
     fn check(&self, name: &str, fence: u64) -> impl Future<Output = Result<Renewal, Error>> + Send;
@@ -69,6 +87,14 @@ pub trait Store<V>: Send + Sync + 'static {
 
     /// Closes the load of this fencing token without a write.
     fn end(&self, name: &str, fence: u64) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Closes the load of this fencing token, because it failed, and opens none for `pause`.
+    fn fail(
+        &self,
+        name: &str,
+        fence: u64,
+        pause: Duration,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Writes without a load: iff not older than the record. Closes the open load.
     fn put(
@@ -85,18 +111,51 @@ pub trait Store<V>: Send + Sync + 'static {
         version: Option<Version>,
         retention: Duration,
     ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Waits until `replicas` replicas have all that was written about `name` until now, and says how
+    /// many do. `timeout` ends the wait. Default: a store without replicas, zero.
+    fn replicated(
+        &self,
+        name: &str,
+        replicas: usize,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<usize, Error>> + Send {
+        let _ = (name, replicas, timeout);
+        async { Ok(0) }
+    }
+}
+
+/// The answer to [`Store::look_up`].
+#[derive(Debug)]
+pub enum Look<V> {
+    /// There is an entry that is fresh for long enough.
+    Hit(Arc<Entry<V>>),
+    /// The last load failed, and none opens until the failure pause is over.
+    Paused {
+        /// The rest of the pause.
+        remaining: Duration,
+    },
+    /// Neither, as far as the store can say without opening a load.
+    Miss,
 }
 
 /// The answer to [`Store::begin`].
 #[derive(Debug)]
 pub enum Begin<V> {
-    /// There is a fresh entry: nothing to load.
+    /// There is an entry that is fresh for long enough: nothing to load.
     Hit(Arc<Entry<V>>),
     /// The load is open.
     Begun {
         /// The version on record: a write below it will be refused.
         minimum: Version,
+        /// How many loads of this name have failed in a row until now.
+        failures: u32,
     },
     /// Refused: a greater fencing token was seen.
     Fenced,
+    /// Refused: the last load failed, and none opens until the failure pause is over.
+    Paused {
+        /// The rest of the pause.
+        remaining: Duration,
+    },
 }

@@ -348,6 +348,8 @@ pub async fn every_watcher_hears_what_happened<F: Far<String> + Clone>(far: F) {
     far.invalidate(&name, None, LONG).await.expect("an invalidation");
     let (token, _) = lease(&far, &name, LONG).await;
     let _ = far.commit(&name, token, record(&far, Some("a"), 1)).await.expect("refused as older");
+    let (token, _) = lease(&far, &name, LONG).await;
+    far.fail(&name, token, LONG).await.expect("an answer");
 
     let expected = [
         format!("released {name}"),
@@ -355,6 +357,7 @@ pub async fn every_watcher_hears_what_happened<F: Far<String> + Clone>(far: F) {
         format!("put {name} 2"),
         format!("invalidated {name} Some(Version(3))"),
         format!("invalidated {name} None"),
+        format!("released {name}"),
         format!("released {name}"),
     ];
     for recorder in &recorders {
@@ -378,6 +381,162 @@ pub async fn a_dropped_call_leaves_a_consistent_store<F: Far<String> + Clone>(fa
         assert_eq!(grant.minimum, Version::new(6));
         let stored = far.commit(&name, token, record(&far, Some("b"), 6)).await;
         assert!(matches!(stored, Ok(Commit::Stored(_))), "{stored:?}");
+    }
+}
+
+/// Clause 13.
+pub async fn an_entry_is_a_hit_only_if_it_stays_fresh_for_long_enough<F: Far<String> + Clone>(
+    far: F,
+) {
+    let name = fresh_name();
+    let _ = far.put(&name, record(&far, Some("a"), 3)).await.expect("a put");
+    let ask = async |token, fresh_for| {
+        far.look_up_or_lease(&name, token, LONG, fresh_for).await.expect("a look-up")
+    };
+    for fresh_for in [Duration::ZERO, Duration::from_nanos(1), LONG / 2] {
+        let hit = ask(Token::random(), fresh_for).await;
+        assert!(matches!(hit, Attempt::Hit(_)), "{fresh_for:?}: {hit:?}");
+    }
+    let elected = Token::random();
+    let Attempt::Granted(grant) = ask(elected, LONG + SHORT).await else { panic!("not granted") };
+    assert_eq!(grant.minimum, Version::new(3));
+    let second = ask(Token::random(), LONG + SHORT).await;
+    assert!(matches!(second, Attempt::Held { .. }), "{second:?}");
+    let other = ask(Token::random(), Duration::ZERO).await;
+    assert!(matches!(other, Attempt::Hit(_)), "fresh enough for the others: {other:?}");
+    let refreshed = far.commit(&name, elected, record(&far, Some("b"), 4)).await;
+    assert!(matches!(refreshed, Ok(Commit::Stored(_))), "{refreshed:?}");
+    let hit = ask(Token::random(), LONG / 2).await;
+    assert!(matches!(hit, Attempt::Hit(entry) if entry.version() == Version::new(4)));
+    let forever = ask(Token::random(), Duration::MAX).await;
+    assert!(matches!(forever, Attempt::Granted(_)), "{forever:?}");
+}
+
+/// Clause 14.
+pub async fn a_failed_load_pauses_everyone_until_a_put_or_an_invalidation<
+    F: Far<String> + Clone,
+>(
+    far: F,
+) {
+    let name = fresh_name();
+    let mut last_fence = 0;
+    for ended_by in ["invalidate", "put", "nothing"] {
+        let (token, grant) = lease_soon(&far, &name).await;
+        assert!(grant.fence > last_fence, "{ended_by}");
+        last_fence = grant.fence;
+        for _ in 0..2 {
+            far.fail(&name, token, LONG).await.expect("an answer");
+        }
+        far.release(&name, token).await.expect("an answer");
+        assert_eq!(far.renew(&name, token, LONG).await.expect("an answer"), Renewal::Lost);
+        let refused = far.commit(&name, token, record(&far, Some("late"), 9)).await;
+        assert!(matches!(refused, Ok(Commit::Lost)), "{refused:?}");
+        for asking in [token, Token::random(), Token::random()] {
+            let paused = far.look_up_or_lease(&name, asking, LONG, Duration::ZERO).await;
+            let Ok(Attempt::Paused { remaining }) = paused else { panic!("{paused:?}") };
+            // Some estimate a server's clock.
+            assert!(remaining < LONG * 2 && remaining > LONG / 2, "{remaining:?}");
+        }
+        match ended_by {
+            "invalidate" => drop(far.invalidate(&name, None, LONG).await.expect("an answer")),
+            "put" => drop(far.put(&name, stale(&far, "put", 1)).await.expect("an answer")),
+            _ => {}
+        }
+    }
+}
+
+/// Clause 14.
+pub async fn failures_in_a_row_are_counted_until_a_load_succeeds<F: Far<String> + Clone>(far: F) {
+    let name = fresh_name();
+    let pause = Duration::from_millis(80);
+    let mut last_fence = 0;
+    let (mut token, mut grant) = lease(&far, &name, LONG).await;
+    for failures in 0..3 {
+        assert_eq!(grant.failures, failures);
+        assert!(grant.fence > last_fence, "{failures}");
+        last_fence = grant.fence;
+        let again = far.look_up_or_lease(&name, token, LONG, Duration::ZERO).await;
+        assert!(matches!(again, Ok(Attempt::Granted(again)) if again == grant), "{again:?}");
+        let begin = Instant::now();
+        far.fail(&name, token, pause).await.expect("an answer");
+        (token, grant) = lease_soon(&far, &name).await;
+        // The clocks of some step by a few milliseconds.
+        assert!(begin.elapsed() > pause - Duration::from_millis(20), "{:?}", begin.elapsed());
+    }
+    assert_eq!(grant.failures, 3);
+    let stored = far.commit(&name, token, stale(&far, "a", 1)).await;
+    assert!(matches!(stored, Ok(Commit::Stored(_))), "{stored:?}");
+    let (_, grant) = lease_soon(&far, &name).await;
+    assert_eq!(grant.failures, 0);
+}
+
+/// Clauses 7 and 14.
+pub async fn only_the_holder_can_fail<F: Far<String> + Clone>(far: F) {
+    let name = fresh_name();
+    let (late, _) = lease(&far, &name, SHORT).await;
+    let (current, _) = lease_soon(&far, &name).await;
+    for stranger in [late, Token::random()] {
+        far.fail(&name, stranger, LONG).await.expect("an answer");
+        let held = far.look_up_or_lease(&name, Token::random(), LONG, Duration::ZERO).await;
+        assert!(matches!(held, Ok(Attempt::Held { .. })), "{held:?}");
+    }
+    let stored = far.commit(&name, current, stale(&far, "a", 1)).await;
+    assert!(matches!(stored, Ok(Commit::Stored(_))), "{stored:?}");
+    far.fail(&name, current, LONG).await.expect("an answer");
+    let (_, grant) = lease_soon(&far, &name).await;
+    assert_eq!(grant.failures, 0);
+}
+
+pub async fn a_load_time_is_kept<F: Far<String> + Clone>(far: F) {
+    let name = fresh_name();
+    let took = Duration::from_micros(1_250_001);
+    let timed = |value: Option<&str>, version: u64| {
+        let record = record(&far, value, version);
+        let entry = Entry::new(
+            record.entry.value().cloned(),
+            record.entry.version(),
+            record.entry.fresh_until(),
+        );
+        Record { entry: Arc::new(entry.loaded_in(took)), ..record }
+    };
+    let (token, _) = lease(&far, &name, LONG).await;
+    let Ok(Commit::Stored(entry)) = far.commit(&name, token, timed(Some("a"), 1)).await else {
+        panic!("refused")
+    };
+    assert_eq!(entry.load_time(), took);
+    let hit = far.look_up_or_lease(&name, token, LONG, Duration::ZERO).await;
+    assert!(matches!(hit, Ok(Attempt::Hit(entry)) if entry.load_time() == took));
+    let absent = Record { version: None, ..timed(None, 0) };
+    let Ok(Put::Stored(entry)) = far.put(&name, absent).await else { panic!("refused") };
+    assert_eq!(entry.load_time(), took);
+    let found = far.read(&name).await.expect("a read").expect("an entry");
+    assert_eq!((found.value(), found.load_time()), (None, took));
+    let _ = far.put(&name, record(&far, Some("of unknown origin"), 1)).await.expect("a put");
+    let found = far.read(&name).await.expect("a read").expect("an entry");
+    assert_eq!(found.load_time(), Duration::ZERO);
+}
+
+pub async fn many_names_are_read_in_their_order<F: Far<String> + Clone>(far: F) {
+    assert!(far.read_many(&[]).await.is_empty());
+    let names: Vec<String> = (0..1100).map(|_| fresh_name()).collect();
+    for at in (0..names.len()).step_by(100) {
+        let value = at.to_string();
+        let _ = far.put(&names[at], record(&far, Some(&value), 1)).await.expect("a put");
+    }
+    far.invalidate(&names[100], None, LONG).await.expect("an invalidation");
+    let _ = far.put(&names[200], record(&far, None, 1)).await.expect("a put");
+    let asked: Vec<&str> = names.iter().map(String::as_str).collect();
+    let found = far.read_many(&asked).await;
+    assert_eq!(found.len(), names.len());
+    for (at, found) in found.into_iter().enumerate() {
+        let found = found.expect("a read");
+        let value = found.as_ref().map(|entry| entry.value().cloned());
+        let expected = match at {
+            100 => None,
+            200 => Some(None),
+            _ => (at % 100 == 0).then(|| Some(at.to_string())),
+        };
+        assert_eq!(value, expected, "{at}");
     }
 }
 

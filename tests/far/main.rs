@@ -4,7 +4,7 @@
 use std::{
     any::Any,
     process::ExitCode,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -27,6 +27,7 @@ mod servers;
 
 mod contract;
 mod notifiers;
+mod replicas;
 mod stores;
 
 use notifiers::Server;
@@ -165,6 +166,12 @@ fn main() -> ExitCode {
         leases_expire_unless_renewed,
         every_watcher_hears_what_happened,
         a_dropped_call_leaves_a_consistent_store,
+        an_entry_is_a_hit_only_if_it_stays_fresh_for_long_enough,
+        a_failed_load_pauses_everyone_until_a_put_or_an_invalidation,
+        failures_in_a_row_are_counted_until_a_load_succeeds,
+        only_the_holder_can_fail,
+        a_load_time_is_kept,
+        many_names_are_read_in_their_order,
     );
     macro_rules! stamp_stores {
         ($($test:ident),* $(,)?) => {$(
@@ -186,6 +193,8 @@ fn main() -> ExitCode {
         a_stale_fencing_token_is_refused,
         only_the_open_load_writes,
         a_load_that_begins_again_is_the_same,
+        an_entry_is_a_hit_only_if_it_stays_fresh_for_long_enough,
+        a_failed_load_pauses_the_next_and_is_counted,
     );
     macro_rules! stamp_notifiers {
         // One in this process: nothing can fail.
@@ -236,7 +245,52 @@ fn main() -> ExitCode {
         trial("redis::a_full_server_still_invalidates_and_releases", || full().boxed_local()),
         trial("redis::errors_show_neither_key_nor_value", || quiet().boxed_local()),
         trial("redis::a_missing_server_is_a_typed_error", || missing().boxed_local()),
+        trial("redis::many_reads_of_a_dead_server_all_fail", || many_of_dead().boxed_local()),
+        trial("replicas::an_acknowledged_write_is_on_the_replicas", || {
+            replicas::an_acknowledged_write_is_on_the_replicas().boxed_local()
+        }),
+        trial("replicas::a_replica_that_lags_is_not_counted", || {
+            replicas::a_replica_that_lags_is_not_counted().boxed_local()
+        }),
+        trial("replicas::a_full_server_confirms", || {
+            replicas::a_full_server_confirms().boxed_local()
+        }),
+        trial("replicas::sentinels_are_asked_for_the_server_that_took_the_write", || {
+            replicas::sentinels_are_asked_for_the_server_that_took_the_write().boxed_local()
+        }),
+        trial("replicas::a_server_that_has_become_a_replica_is_unreachable", || {
+            replicas::a_server_that_has_become_a_replica_is_unreachable().boxed_local()
+        }),
     ]);
+    let on = servers.clone();
+    trials.push(trial("replicas::a_cluster_cannot_confirm", move || {
+        replicas::a_cluster_cannot_confirm(on.cluster()).boxed_local()
+    }));
+
+    let on = servers.clone();
+    trials.push(trial("redis::a_failure_wakes_the_waiters_of_other_processes", move || {
+        let url = on.redis();
+        async move {
+            let tier = async || Tier::new(open(&url).await, Json);
+            failure_wakes(tier().await, tier().await).await;
+        }
+        .boxed_local()
+    }));
+    let on = servers.clone();
+    trials.push(trial("redis_paired::a_failure_wakes_the_waiters_of_other_processes", move || {
+        let url = on.redis();
+        async move {
+            let pair = async || {
+                let redis = open(&url).await;
+                let store = store::Redis::<String, Json>::new(redis.clone(), Json);
+                let notifier = notify::Redis::new(redis.clone());
+                Paired::new(store, lock::Redis::new(redis), notifier)
+                    .lock_timeout(Duration::from_secs(5))
+            };
+            failure_wakes(pair().await, pair().await).await;
+        }
+        .boxed_local()
+    }));
 
     let on = servers.clone();
     trials.push(trial("pool::without_messages_waiters_look_again_soon", move || {
@@ -309,6 +363,52 @@ async fn without_messages(url: String) {
     assert_eq!(invalidated, Invalidated::Unconfirmed);
 }
 
+/// Two processes: what one fails, the other hears of, and then sees the pause.
+async fn failure_wakes(one: impl Far<String>, other: impl Far<String>) {
+    let name = contract::fresh_name();
+    let recorder = Arc::new(contract::Recorder::default());
+    let weak: Weak<contract::Recorder> = Arc::downgrade(&recorder);
+    other.watch(weak);
+    other.read(&name).await.expect("a read");
+    let (token, _) = contract::lease(&one, &name, contract::LONG).await;
+    let ask = async || {
+        let token = Token::random();
+        other.look_up_or_lease(&name, token, contract::LONG, Duration::ZERO).await
+    };
+    contract::eventually(async || {
+        recorder.heard.lock().iter().any(|event| event == "connected").then_some(())
+    })
+    .await;
+    let held = ask().await;
+    assert!(matches!(held, Ok(Attempt::Held { .. })), "{held:?}");
+    one.fail(&name, token, contract::LONG).await.expect("an answer");
+    contract::eventually(async || (!recorder.about(&name).is_empty()).then_some(())).await;
+    for _ in 0..3 {
+        let paused = ask().await;
+        assert!(matches!(paused, Ok(Attempt::Paused { .. })), "{paused:?}");
+    }
+    // Those who look during the pause do not wake each other.
+    one.invalidate(&name, None, contract::LONG).await.expect("an invalidation");
+    contract::eventually(async || (recorder.about(&name).len() > 1).then_some(())).await;
+    assert_eq!(
+        recorder.about(&name),
+        [format!("released {name}"), format!("invalidated {name} None")]
+    );
+}
+
+async fn many_of_dead() {
+    let mut server = servers::Redis::start().expect("a Redis");
+    let far = Tier::new(open(&server.url()).await, Json);
+    server.kill();
+    let names: Vec<String> = (0..600).map(|_| contract::fresh_name()).collect();
+    let asked: Vec<&str> = names.iter().map(String::as_str).collect();
+    let found = far.read_many(&asked).await;
+    assert_eq!(found.len(), asked.len());
+    for error in found {
+        assert_eq!(error.expect_err("a dead server").kind(), ErrorKind::Unreachable);
+    }
+}
+
 async fn undecodable(url: String) {
     let name = contract::fresh_name();
     let other_release: Redis<Vec<u8>, Raw> = Redis::new(open(&url).await, Raw);
@@ -377,11 +477,13 @@ async fn frozen_or_dead() {
         );
         assert!(far.renew(&name, token, contract::LONG).await.is_err());
         assert!(far.release(&name, token).await.is_err());
+        assert!(far.fail(&name, token, contract::LONG).await.is_err());
+        assert!(far.read_many(&[&name]).await[0].is_err());
         assert!(far.commit(&name, token, record).await.is_err());
         assert!(far.invalidate(&name, None, contract::LONG).await.is_err());
-        // Eight times at most: two of the calls may also wait for the subscription.
+        // Ten times at most: two of the calls may also wait for the subscription.
         assert!(
-            begin.elapsed() < timeout * 8 + Duration::from_secs(1),
+            begin.elapsed() < timeout * 10 + Duration::from_secs(1),
             "{fault}: {:?}",
             begin.elapsed()
         );
@@ -403,15 +505,17 @@ async fn full() {
     };
     limit("0").await;
     let far = Tier::new(open(&server.url()).await, Json);
-    let (committing, releasing) = (contract::fresh_name(), contract::fresh_name());
+    let [committing, releasing, failing] = [(); 3].map(|()| contract::fresh_name());
     let (token, _) = contract::lease(&far, &committing, contract::LONG).await;
     let (other, _) = contract::lease(&far, &releasing, contract::LONG).await;
+    let (third, _) = contract::lease(&far, &failing, contract::LONG).await;
     limit("1").await;
 
     let record = contract::record(&far, Some("secret-value"), 1);
     let refused = far.commit(&committing, token, record).await.expect_err("no memory");
     assert_eq!(refused.kind(), ErrorKind::Refused);
     far.release(&releasing, other).await.expect("a release needs no memory");
+    far.fail(&failing, third, contract::LONG).await.expect("a pause needs no memory");
     far.invalidate(&committing, None, contract::LONG)
         .await
         .expect("an invalidation needs no memory");
@@ -431,6 +535,7 @@ async fn quiet() {
     hash.arg("cg:{:secret-key}").arg("secret-field").arg("secret-value");
     hash.query_async::<()>(&mut link).await.expect("an answer");
     let mut errors = vec![far.read(name).await.expect_err("a key of another type")];
+    assert_eq!(errors[0].kind(), ErrorKind::Refused, "{:?}", errors[0]);
     let record = contract::record(&far, Some("secret-value"), 1);
     errors.push(far.put(name, record).await.expect_err("a key of another type"));
     drop(server);

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use cattleguard::{
     Entry, Version,
     far::{Commit, Put, Record, Renewal},
-    store::{Begin, Store},
+    store::{Begin, Look, Store},
 };
 
-use crate::contract::{LONG, fresh_name};
+use crate::contract::{LONG, eventually, fresh_name};
 
 fn record(store: &impl Store<String>, value: &str, version: u64, ttl: Duration) -> Record<String> {
     let until = store.clock().now().after(ttl);
@@ -23,10 +23,11 @@ fn stale(store: &impl Store<String>, value: &str, version: u64) -> Record<String
 async fn begun(store: &impl Store<String>, name: &str, fence: u64) -> bool {
     // What was written stale is stale a moment later.
     loop {
-        match store.begin(name, fence).await.expect("an answer") {
+        match store.begin(name, fence, Duration::ZERO).await.expect("an answer") {
             Begin::Begun { .. } => return true,
             Begin::Fenced => return false,
             Begin::Hit(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            Begin::Paused { .. } => panic!("nothing failed"),
         }
     }
 }
@@ -89,16 +90,79 @@ pub async fn a_load_that_begins_again_is_the_same(store: impl Store<String>) {
     let name = fresh_name();
     store.invalidate(&name, Some(Version::new(4)), LONG).await.expect("an invalidation");
     for _ in 0..2 {
-        let begin = store.begin(&name, 3).await.expect("an answer");
-        assert!(matches!(begin, Begin::Begun { minimum } if minimum == Version::new(4)));
+        let begin = store.begin(&name, 3, Duration::ZERO).await.expect("an answer");
+        assert!(matches!(begin, Begin::Begun { minimum, .. } if minimum == Version::new(4)));
     }
     let older = store.commit(&name, 3, record(&store, "older", 3, LONG)).await;
     assert!(matches!(older, Ok(Commit::Older { minimum }) if minimum == Version::new(4)));
     assert!(begun(&store, &name, 3).await);
     let stored = store.commit(&name, 3, record(&store, "fresh", 4, LONG)).await;
     assert!(matches!(stored, Ok(Commit::Stored(_))), "{stored:?}");
-    let hit = store.begin(&name, 4).await.expect("an answer");
+    let hit = store.begin(&name, 4, Duration::ZERO).await.expect("an answer");
     assert!(
         matches!(hit, Begin::Hit(entry) if entry.value().is_some_and(|value| value == "fresh"))
     );
+}
+
+/// Clause 11.
+pub async fn an_entry_is_a_hit_only_if_it_stays_fresh_for_long_enough(store: impl Store<String>) {
+    let name = fresh_name();
+    let _ = store.put(&name, record(&store, "a", 1, LONG)).await.expect("an answer");
+    for fresh_for in [Duration::ZERO, LONG / 2] {
+        let look = store.look_up(&name, fresh_for).await.expect("an answer");
+        assert!(matches!(look, Look::Hit(_)), "{look:?}");
+        let begin = store.begin(&name, 1, fresh_for).await.expect("an answer");
+        assert!(matches!(begin, Begin::Hit(_)), "{begin:?}");
+    }
+    let look = store.look_up(&name, LONG * 2).await.expect("an answer");
+    assert!(matches!(look, Look::Miss), "{look:?}");
+    let begin = store.begin(&name, 1, LONG * 2).await.expect("an answer");
+    assert!(matches!(begin, Begin::Begun { .. }), "{begin:?}");
+}
+
+/// Clause 12.
+pub async fn a_failed_load_pauses_the_next_and_is_counted(store: impl Store<String>) {
+    for (ended_by, fence) in [("invalidate", 0), ("put", 1 << 63), ("time", 7)] {
+        let name = fresh_name();
+        let pause = if ended_by == "time" { Duration::from_millis(50) } else { LONG };
+        assert!(begun(&store, &name, fence).await);
+        store.fail(&name, fence + 1, pause).await.expect("an answer");
+        assert_eq!(store.check(&name, fence).await.expect("an answer"), Renewal::Renewed);
+        for _ in 0..2 {
+            store.fail(&name, fence, pause).await.expect("an answer");
+        }
+        // It is closed, and what is said in its name ends no pause.
+        if ended_by != "time" {
+            assert_eq!(store.check(&name, fence).await.expect("an answer"), Renewal::Lost);
+            store.end(&name, fence).await.expect("an answer");
+            let late = store.commit(&name, fence, record(&store, "late", 9, LONG)).await;
+            assert!(matches!(late, Ok(Commit::Lost)), "{late:?}");
+            let look = store.look_up(&name, Duration::ZERO).await.expect("an answer");
+            let Look::Paused { remaining } = look else { panic!("{look:?}") };
+            assert!(remaining < LONG * 2 && remaining > LONG / 2, "{remaining:?}");
+            let begin = store.begin(&name, fence + 1, Duration::ZERO).await.expect("an answer");
+            let Begin::Paused { remaining } = begin else { panic!("{begin:?}") };
+            assert!(remaining < LONG * 2 && remaining > LONG / 2, "{remaining:?}");
+        }
+        let expected = match ended_by {
+            "invalidate" => {
+                store.invalidate(&name, None, LONG).await.expect("an answer");
+                0
+            }
+            "put" => {
+                let _ = store.put(&name, stale(&store, "put", 1)).await.expect("an answer");
+                0
+            }
+            _ => 1,
+        };
+        let failures = eventually(async || {
+            match store.begin(&name, fence + 2, Duration::ZERO).await.expect("an answer") {
+                Begin::Begun { failures, .. } => Some(failures),
+                _ => None,
+            }
+        });
+        assert_eq!(failures.await, expected, "{ended_by}");
+        // A pause forgets no fencing token.
+        assert!(!begun(&store, &name, fence + 1).await, "{ended_by}");
+    }
 }

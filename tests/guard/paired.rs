@@ -15,7 +15,7 @@ use cattleguard::{
     far::{Commit, Error, ErrorKind, Paired, Put, Record, Renewal},
     lock::{self, Lease, Lock},
     notify,
-    store::{self, Begin, Store},
+    store::{self, Begin, Look, Store},
 };
 use tokio::time::Instant;
 
@@ -186,12 +186,21 @@ impl Store<String> for Moody {
         self.store.get(name).await
     }
 
-    async fn begin(&self, name: &str, fence: u64) -> Result<Begin<String>, Error> {
+    async fn look_up(&self, name: &str, fresh_for: Duration) -> Result<Look<String>, Error> {
+        self.store.look_up(name, fresh_for).await
+    }
+
+    async fn begin(
+        &self,
+        name: &str,
+        fence: u64,
+        fresh_for: Duration,
+    ) -> Result<Begin<String>, Error> {
         tokio::time::sleep(ms(1)).await;
         if self.refuses.load(Ordering::SeqCst) {
             return Err(ErrorKind::Refused.into());
         }
-        self.store.begin(name, fence).await
+        self.store.begin(name, fence, fresh_for).await
     }
 
     async fn check(&self, name: &str, fence: u64) -> Result<Renewal, Error> {
@@ -209,6 +218,10 @@ impl Store<String> for Moody {
 
     async fn end(&self, name: &str, fence: u64) -> Result<(), Error> {
         self.store.end(name, fence).await
+    }
+
+    async fn fail(&self, name: &str, fence: u64, pause: Duration) -> Result<(), Error> {
+        self.store.fail(name, fence, pause).await
     }
 
     async fn put(&self, name: &str, record: Record<String>) -> Result<Put<String>, Error> {

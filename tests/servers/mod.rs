@@ -16,6 +16,6 @@ pub use self::mariadb::MariaDb;
 pub use self::postgres::Postgres;
 pub use self::process::{Signal, free_port, signal};
 pub use self::proxy::Proxy;
-pub use self::redis::{Redis, RedisCluster};
+pub use self::redis::{Redis, RedisCluster, ask_redis};
 pub use self::sentinel::RedisSentinel;
 pub use self::zookeeper::{Zookeeper, ZookeeperEnsemble};

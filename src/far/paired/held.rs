@@ -2,7 +2,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 
-use crate::{Version, far::Token, lock::Lease};
+use crate::{
+    far::{Grant, Token},
+    lock::Lease,
+};
 
 /// The leases of this process' loads.
 #[derive(Default)]
@@ -12,13 +15,13 @@ pub(super) struct Held {
 
 pub(super) struct Load {
     pub(super) lease: Arc<Lease>,
-    pub(super) minimum: Version,
+    pub(super) grant: Grant,
 }
 
 impl Held {
     pub(super) fn get(&self, token: Token) -> Option<Load> {
         let held = self.by_token.lock();
-        held.get(&token).map(|load| Load { lease: load.lease.clone(), minimum: load.minimum })
+        held.get(&token).map(|load| Load { lease: load.lease.clone(), grant: load.grant })
     }
 
     pub(super) fn insert(&self, token: Token, load: Load) {

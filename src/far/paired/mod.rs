@@ -28,10 +28,9 @@ use super::{
 };
 use crate::{
     Clock, Entry, Version,
-    entry::Age,
     lock::{self, Lease, Lock},
     notify::Notifier,
-    store::{Begin, Store},
+    store::{Begin, Look, Store},
 };
 
 mod held;
@@ -118,25 +117,22 @@ where
         name: &str,
         token: Token,
         ttl: Duration,
-        _fresh_for: Duration,
+        fresh_for: Duration,
     ) -> Result<Attempt<V>, Error> {
         let inner = &self.inner;
         if let Some(load) = inner.held.get(token) {
-            return Ok(Attempt::Granted(Grant {
-                fence: load.lease.fence(),
-                minimum: load.minimum,
-                failures: 0,
-            }));
+            return Ok(Attempt::Granted(load.grant));
         }
         inner.listen::<V>();
         // Before the look-up, which thereby is also the re-check: a message that is sent after it
         // will be heard.
         let connected = inner.notifier.ready().await;
-        // Most often a waiter was woken because there is one.
-        if let Some(entry) = inner.store.get(name).await?
-            && entry.age(inner.store.clock().now(), Duration::ZERO) == Age::Fresh
-        {
-            return Ok(Attempt::Hit(entry));
+        // Most often a waiter was woken because there is an entry. During a pause the lock is left alone:
+        // freed, it would wake all who wait, and each of them the others.
+        match inner.store.look_up(name, fresh_for).await? {
+            Look::Hit(entry) => return Ok(Attempt::Hit(entry)),
+            Look::Paused { remaining } => return Ok(Attempt::Paused { remaining }),
+            Look::Miss => {}
         }
         let asking = tokio::time::timeout(inner.lock_timeout, inner.lock.try_acquire(name, ttl));
         let lease = match asking.await {
@@ -151,13 +147,15 @@ where
         // Whoever was told "held" meanwhile is told when that ends, also when this future is dropped.
         let freeing = Freeing { inner: Some(inner.clone()), lease: lease.clone() };
         let fence = lease.fence();
-        match inner.store.begin(name, fence).await? {
-            Begin::Begun { minimum } => {
+        match inner.store.begin(name, fence, fresh_for).await? {
+            Begin::Begun { minimum, failures } => {
                 freeing.keep();
-                inner.held.insert(token, Load { lease, minimum });
-                Ok(Attempt::Granted(Grant { fence, minimum, failures: 0 }))
+                let grant = Grant { fence, minimum, failures };
+                inner.held.insert(token, Load { lease, grant });
+                Ok(Attempt::Granted(grant))
             }
             Begin::Hit(entry) => Ok(Attempt::Hit(entry)),
+            Begin::Paused { remaining } => Ok(Attempt::Paused { remaining }),
             Begin::Fenced => Err(Error::new(
                 ErrorKind::Refused,
                 "the store knows a greater fencing token than the lock's: was the lock's data lost?",
@@ -228,8 +226,19 @@ where
         ended
     }
 
-    async fn fail(&self, name: &str, token: Token, _pause: Duration) -> Result<(), Error> {
-        Far::<V>::release(self, name, token).await
+    async fn fail(&self, name: &str, token: Token, pause: Duration) -> Result<(), Error> {
+        let inner = &self.inner;
+        let Some(load) = inner.held.take(token) else { return Ok(()) };
+        let fence = load.lease.fence();
+        // The word of one that lost the lock holds up nobody.
+        let failed = if load.lease.is_lost() {
+            inner.store.end(name, fence).await
+        } else {
+            inner.store.fail(name, fence, pause).await
+        };
+        let this = inner.clone();
+        settle(async move { this.free(&load.lease).await }).await;
+        failed
     }
 
     async fn put(&self, name: &str, record: Record<V>) -> Result<Put<V>, Error> {
@@ -264,6 +273,16 @@ where
             Ok(told.unwrap_or(Invalidated::Unconfirmed))
         });
         invalidating.await.unwrap_or_else(|_| Err(ErrorKind::Timeout.into()))
+    }
+
+    /// As the store says.
+    async fn replicated(
+        &self,
+        name: &str,
+        replicas: usize,
+        timeout: Duration,
+    ) -> Result<usize, Error> {
+        self.inner.store.replicated(name, replicas, timeout).await
     }
 
     fn watch(&self, watcher: Weak<dyn Watcher>) {

@@ -3,8 +3,8 @@
 //! - A hit is one plain `GET`; everything else one atomic script. A miss costs the process that loads
 //!   three commands (`GET`, look up or lease, commit), and each other process three (`GET`, look up or
 //!   lease, look up again when woken).
-//! - An entry is one string with a 34-byte header, a lease another key in the same slot with its own
-//!   expiry (`store/redis/lua/prelude.lua` states the layout).
+//! - An entry is one string with a 38-byte header, a lease another key in the same slot with its own
+//!   expiry (`store/redis/lua/prelude.lua` states the layout). A failure pause is a lease of nobody.
 //! - All times are the server's. A client estimates the server's clock from the answers it gets; the
 //!   estimate moves only the moment at which it takes an entry for stale.
 //! - The fence comes from the server's clock and grows past each record's floor, so there is no
@@ -20,9 +20,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    Attempt, Commit, Error, Far, Grant, Invalidated, Put, Record, Renewal, Token, Watcher,
-};
+use super::{Attempt, Commit, Error, Far, Invalidated, Put, Record, Renewal, Token, Watcher};
 use crate::{
     Clock, Entry, Version,
     codec::Codec,
@@ -33,8 +31,8 @@ use crate::{
     },
     redis::{Connection, Namespace},
     store::redis::{
-        header::{self, malformed},
-        records::{BY_CLOCK, Opened, Records, bulk, integer},
+        header::malformed,
+        records::{BY_CLOCK, Opened, Records},
     },
 };
 
@@ -112,30 +110,19 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
         name: &str,
         token: Token,
         ttl: Duration,
-        _fresh_for: Duration,
+        fresh_for: Duration,
     ) -> Result<Attempt<V>, Error> {
         // Before the look-up, which thereby is also the re-check: a message that is sent after it
         // will be heard.
         let connected = self.inner.messages.ready().await;
-        match self.inner.records.open(name, token, ttl).await? {
+        match self.inner.records.open(name, token, ttl, fresh_for).await? {
             Opened::Hit(entry) => Ok(Attempt::Hit(entry)),
-            Opened::Other(1, answer) => {
-                let mut answer = answer.into_iter();
-                let fence = answer.next().and_then(integer);
-                let fence = fence.and_then(|fence| u64::try_from(fence).ok());
-                let minimum = answer.next().and_then(bulk);
-                Ok(Attempt::Granted(Grant {
-                    fence: fence.ok_or_else(malformed)?,
-                    minimum: minimum.as_deref().and_then(header::version).unwrap_or_default(),
-                    failures: 0,
-                }))
-            }
-            Opened::Other(2, answer) => {
-                let left = answer.into_iter().next().and_then(integer).ok_or_else(malformed)?;
-                let rest = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-                Ok(Attempt::Held { remaining: if connected { rest } else { rest.min(POLL) } })
-            }
-            Opened::Other(..) => Err(malformed()),
+            Opened::Granted(grant) => Ok(Attempt::Granted(grant)),
+            Opened::Held { remaining } => Ok(Attempt::Held {
+                remaining: if connected { remaining } else { remaining.min(POLL) },
+            }),
+            Opened::Paused { remaining } => Ok(Attempt::Paused { remaining }),
+            Opened::Fenced => Err(malformed()),
         }
     }
 
@@ -156,8 +143,8 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
         self.inner.records.release(name, token).await
     }
 
-    async fn fail(&self, name: &str, token: Token, _pause: Duration) -> Result<(), Error> {
-        self.inner.records.release(name, token).await
+    async fn fail(&self, name: &str, token: Token, pause: Duration) -> Result<(), Error> {
+        self.inner.records.fail(name, token, pause).await
     }
 
     async fn put(&self, name: &str, record: Record<V>) -> Result<Put<V>, Error> {
@@ -180,6 +167,32 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for Redis<V, C> {
         let message = Message::invalidated(name, version, reply_to);
         let receivers = records.invalidate(name, version, retention, message).await?;
         Ok(reach(confirming, receivers, records.connection.far_timeout()).await)
+    }
+
+    /// One command for every 512 names. In a Cluster one for each name: they are in different slots.
+    async fn read_many(&self, names: &[&str]) -> Vec<Result<Option<Arc<Entry<V>>>, Error>> {
+        self.inner.messages.start();
+        self.inner.records.get_many(names).await
+    }
+
+    /// Asks by Redis' `WAIT`, on a connection that is opened for each call: a connect, a small write and
+    /// the wait, so it is for the few writes that a failover must not undo. With fewer replicas than
+    /// asked for it takes the whole `timeout`, and never longer than that and the far timeout and a
+    /// second to connect.
+    ///
+    /// It speaks of the server that takes the commands now: a failover between the write and this call is
+    /// not noticed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](super::ErrorKind::Config) in a Cluster, where this is not supported.
+    async fn replicated(
+        &self,
+        name: &str,
+        replicas: usize,
+        timeout: Duration,
+    ) -> Result<usize, Error> {
+        self.inner.records.replicated(name, replicas, timeout).await
     }
 
     fn watch(&self, watcher: Weak<dyn Watcher>) {

@@ -1,10 +1,10 @@
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
-use super::{Begin, Store};
+use super::{Begin, Look, Store};
 use crate::{
     Clock, Entry, Version,
     codec::Codec,
-    far::{Commit, Error, Put, Record, Renewal, Token},
+    far::{Commit, Error, Grant, Put, Record, Renewal, Token},
     redis::{Connection, Namespace},
 };
 
@@ -14,7 +14,7 @@ mod server_clock;
 
 use self::{
     header::malformed,
-    records::{BY_LOCK, Opened, Records, bulk},
+    records::{BY_LOCK, Opened, Records},
 };
 
 /// How long Redis remembers a load that was neither written nor ended: its process is dead.
@@ -66,16 +66,19 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Store<V> for Redis<V, C> {
         self.records.get(name).await
     }
 
-    async fn begin(&self, name: &str, fence: u64) -> Result<Begin<V>, Error> {
-        match self.records.open(name, Token::of_fence(fence), FORGOTTEN).await? {
+    async fn look_up(&self, name: &str, fresh_for: Duration) -> Result<Look<V>, Error> {
+        self.records.look_up(name, fresh_for).await
+    }
+
+    async fn begin(&self, name: &str, fence: u64, fresh_for: Duration) -> Result<Begin<V>, Error> {
+        match self.records.open(name, Token::of_fence(fence), FORGOTTEN, fresh_for).await? {
             Opened::Hit(entry) => Ok(Begin::Hit(entry)),
-            Opened::Other(1, answer) => {
-                let minimum = answer.into_iter().next().and_then(bulk);
-                let minimum = minimum.as_deref().and_then(header::version).unwrap_or_default();
-                Ok(Begin::Begun { minimum })
+            Opened::Granted(Grant { minimum, failures, .. }) => {
+                Ok(Begin::Begun { minimum, failures })
             }
-            Opened::Other(3, _) => Ok(Begin::Fenced),
-            Opened::Other(..) => Err(malformed()),
+            Opened::Paused { remaining } => Ok(Begin::Paused { remaining }),
+            Opened::Fenced => Ok(Begin::Fenced),
+            Opened::Held { .. } => Err(malformed()),
         }
     }
 
@@ -91,6 +94,10 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Store<V> for Redis<V, C> {
         self.records.release(name, Token::of_fence(fence)).await
     }
 
+    async fn fail(&self, name: &str, fence: u64, pause: Duration) -> Result<(), Error> {
+        self.records.fail(name, Token::of_fence(fence), pause).await
+    }
+
     async fn put(&self, name: &str, record: Record<V>) -> Result<Put<V>, Error> {
         self.records.put(name, record).await
     }
@@ -103,5 +110,15 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Store<V> for Redis<V, C> {
     ) -> Result<(), Error> {
         self.records.invalidate(name, version, retention, Vec::new()).await?;
         Ok(())
+    }
+
+    /// As [`far::Redis`](crate::far::Redis) does.
+    async fn replicated(
+        &self,
+        name: &str,
+        replicas: usize,
+        timeout: Duration,
+    ) -> Result<usize, Error> {
+        self.records.replicated(name, replicas, timeout).await
     }
 }

@@ -5,6 +5,7 @@ use std::{
 
 use ::redis::{Cmd, Script, Value};
 use bytes::Bytes;
+use futures::future::join_all;
 
 use super::{
     header::{self, Header, Kind, malformed},
@@ -13,10 +14,18 @@ use super::{
 use crate::{
     Clock, Entry, Version,
     codec::Codec,
-    far::{Commit, Error, ErrorKind, Put, Record, Renewal, Token},
+    entry::Age,
+    far::{Commit, Error, ErrorKind, Grant, Put, Record, Renewal, Token},
     notify::message::Message,
     redis::{Connection, Namespace, millis},
+    store::Look,
 };
+
+/// How many names one command asks for: a longer answer would hold up what others asked.
+const AT_ONCE: usize = 512;
+
+/// Longer than any entry stays fresh, in milliseconds.
+const FOREVER: u64 = u64::MAX;
 
 /// Entries and tombstones in Redis, each beside the lease, or the open load, whose token alone may write.
 pub(crate) struct Records<C> {
@@ -48,24 +57,32 @@ macro_rules! script {
 
 /// Fences from the server's clock: a far tier.
 pub(crate) static BY_CLOCK: LazyLock<Scripts> = LazyLock::new(|| Scripts {
-    open: script!("../../far/redis/lua/look_up_or_lease.lua"),
+    open: script!("lua/open.lua", "../../far/redis/lua/look_up_or_lease.lua"),
     commit: script!("lua/by_clock.lua", "lua/commit.lua"),
     invalidate: script!("lua/by_clock.lua", "lua/invalidate.lua"),
 });
 /// Fences from a lock somewhere else: a store.
 pub(crate) static BY_LOCK: LazyLock<Scripts> = LazyLock::new(|| Scripts {
-    open: script!("lua/by_lock.lua", "lua/begin.lua"),
+    open: script!("lua/by_lock.lua", "lua/open.lua", "lua/begin.lua"),
     commit: script!("lua/by_lock.lua", "lua/commit.lua"),
     invalidate: script!("lua/by_lock.lua", "lua/invalidate.lua"),
 });
 static RENEW: LazyLock<Script> = LazyLock::new(|| script!("lua/renew.lua"));
 static RELEASE: LazyLock<Script> = LazyLock::new(|| script!("lua/release.lua"));
+static FAIL: LazyLock<Script> = LazyLock::new(|| script!("lua/fail.lua"));
 
 /// The answer to an attempt to open.
 pub(crate) enum Opened<V> {
     Hit(Arc<Entry<V>>),
-    /// What else a script says: a number, and what belongs to it.
-    Other(i64, Vec<Value>),
+    Granted(Grant),
+    Held {
+        remaining: Duration,
+    },
+    /// A greater fencing token was seen.
+    Fenced,
+    Paused {
+        remaining: Duration,
+    },
 }
 
 impl<C> Records<C> {
@@ -92,9 +109,7 @@ impl<C> Records<C> {
     where
         C: Codec<V>,
     {
-        if !self.clock.is_known() {
-            self.ask_time().await?;
-        }
+        self.know_time().await?;
         let key = self.keys.key(name);
         let mut get = Cmd::with_capacity(2, 3 + key.len());
         get.arg("GET").arg(key);
@@ -102,33 +117,113 @@ impl<C> Records<C> {
         Ok(bytes.and_then(|bytes| self.entry(bytes.into())).map(Arc::new))
     }
 
-    /// The fresh entry, or what the script that opens says otherwise.
+    /// One command for [`AT_ONCE`] names; in a cluster, where each is in a slot of its own, one for each.
+    pub(crate) async fn get_many<V>(
+        &self,
+        names: &[&str],
+    ) -> Vec<Result<Option<Arc<Entry<V>>>, Error>>
+    where
+        V: Send + Sync,
+        C: Codec<V>,
+    {
+        if self.connection.is_cluster() {
+            return join_all(names.iter().map(|name| self.get(name))).await;
+        }
+        let chunks = join_all(names.chunks(AT_ONCE).map(|names| self.get_chunk(names))).await;
+        let answers =
+            chunks.into_iter().zip(names.chunks(AT_ONCE)).map(|(found, names)| match found {
+                Ok(found) => found.into_iter().map(Ok).collect::<Vec<_>>(),
+                Err(error) => {
+                    let (kind, error) = (error.kind(), Arc::new(error));
+                    names.iter().map(|_| Err(Error::new(kind, error.clone()))).collect()
+                }
+            });
+        answers.flatten().collect()
+    }
+
+    async fn get_chunk<V>(&self, names: &[&str]) -> Result<Vec<Option<Arc<Entry<V>>>>, Error>
+    where
+        C: Codec<V>,
+    {
+        self.know_time().await?;
+        let mut get = Cmd::new();
+        get.arg("MGET");
+        for name in names {
+            get.arg(self.keys.key(name));
+        }
+        let found: Vec<Value> = self.connection.query(&get).await?;
+        if found.len() != names.len() {
+            return Err(malformed());
+        }
+        let entries = found.into_iter().map(|value| self.entry(bulk(value)?).map(Arc::new));
+        Ok(entries.collect())
+    }
+
+    /// What a load would meet, without a script.
+    pub(crate) async fn look_up<V>(&self, name: &str, fresh_for: Duration) -> Result<Look<V>, Error>
+    where
+        C: Codec<V>,
+    {
+        self.know_time().await?;
+        let mut get = Cmd::new();
+        get.arg("MGET").arg(self.keys.key(name)).arg(self.lease(name));
+        let (entry, lease): (Value, Value) = self.connection.query(&get).await?;
+        let now = self.clock.own().now();
+        if let Some(entry) = bulk(entry).and_then(|bytes| self.entry(bytes))
+            && entry.age(now.after(fresh_for), Duration::ZERO) == Age::Fresh
+        {
+            return Ok(Look::Hit(Arc::new(entry)));
+        }
+        let until = bulk(lease).and_then(|lease| header::paused_until(&lease));
+        match until.map(|until| self.clock.moment_of(until).since(now)) {
+            Some(remaining) if remaining > Duration::ZERO => Ok(Look::Paused { remaining }),
+            _ => Ok(Look::Miss),
+        }
+    }
+
+    /// The entry that is fresh for long enough, or what the script that opens says otherwise.
     pub(crate) async fn open<V>(
         &self,
         name: &str,
         token: Token,
         ttl: Duration,
+        fresh_for: Duration,
     ) -> Result<Opened<V>, Error>
     where
         C: Codec<V>,
     {
-        let mut unusable = "";
+        let mut fresh_for = if fresh_for.is_zero() { 0 } else { millis(fresh_for) };
         loop {
             let mut call = self.scripts.open.key(self.keys.key(name));
-            call.key(self.lease(name)).arg(token.as_bytes()).arg(millis(ttl)).arg(unusable);
+            call.key(self.lease(name)).arg(token.as_bytes()).arg(millis(ttl)).arg(fresh_for);
             let answer: Vec<Value> = self.connection.run(&call).await?;
             let mut answer = answer.into_iter();
             self.clock.note(answer.next().and_then(integer).ok_or_else(malformed)?);
             let kind = answer.next().and_then(integer).ok_or_else(malformed)?;
-            if kind != 0 {
-                return Ok(Opened::Other(kind, answer.collect()));
-            }
-            match answer.next().and_then(bulk).and_then(|bytes| self.entry(bytes)) {
-                Some(entry) => return Ok(Opened::Hit(Arc::new(entry))),
-                // Another release's value. Ask for the lease, to replace it.
-                None if unusable.is_empty() => unusable = "1",
-                None => return Err(malformed()),
-            }
+            let Some(value) = answer.next() else {
+                return if kind == 3 { Ok(Opened::Fenced) } else { Err(malformed()) };
+            };
+            return match kind {
+                0 => match bulk(value).and_then(|bytes| self.entry(bytes)) {
+                    Some(entry) => Ok(Opened::Hit(Arc::new(entry))),
+                    // Another release's value. Ask for the lease, to replace it.
+                    None if fresh_for < FOREVER => {
+                        fresh_for = FOREVER;
+                        continue;
+                    }
+                    None => Err(malformed()),
+                },
+                1 => {
+                    let granted = bulk(value).and_then(|bytes| header::grant(&bytes));
+                    let (fence, failures) = granted.ok_or_else(malformed)?;
+                    let minimum = answer.next().and_then(bulk);
+                    let minimum = minimum.as_deref().and_then(header::version).unwrap_or_default();
+                    Ok(Opened::Granted(Grant { fence, minimum, failures }))
+                }
+                2 => Ok(Opened::Held { remaining: left(value)? }),
+                4 => Ok(Opened::Paused { remaining: left(value)? }),
+                _ => Err(malformed()),
+            };
         }
     }
 
@@ -186,6 +281,27 @@ impl<C> Records<C> {
         self.connection.run::<()>(&call).await
     }
 
+    pub(crate) async fn fail(
+        &self,
+        name: &str,
+        token: Token,
+        pause: Duration,
+    ) -> Result<(), Error> {
+        let mut call = FAIL.key(self.lease(name));
+        call.arg(token.as_bytes()).arg(millis(pause));
+        call.arg(&self.channel).arg(Message::released(name));
+        self.connection.run::<()>(&call).await
+    }
+
+    pub(crate) async fn replicated(
+        &self,
+        name: &str,
+        replicas: usize,
+        timeout: Duration,
+    ) -> Result<usize, Error> {
+        self.connection.replicated(&self.keys.key_with(name, ":w"), replicas, timeout).await
+    }
+
     /// How many subscribers heard the message.
     pub(crate) async fn invalidate(
         &self,
@@ -217,7 +333,8 @@ impl<C> Records<C> {
     where
         C: Codec<V>,
     {
-        let mut payload = Vec::new();
+        let load_time = record.entry.load_time();
+        let mut payload = header::load_time(load_time).to_vec();
         let kind = match record.entry.value() {
             Some(value) => {
                 let encoded = self.codec.encode(value, &mut payload);
@@ -247,18 +364,14 @@ impl<C> Records<C> {
                     Some(_) => record.entry,
                     None => {
                         let version = header::version(&detail).ok_or_else(malformed)?;
-                        Arc::new(Entry::new(None, version, record.entry.fresh_until()))
+                        let entry = Entry::new(None, version, record.entry.fresh_until());
+                        Arc::new(entry.loaded_in(load_time))
                     }
                 };
                 Ok(Written::Stored(entry))
             }
             0 => Ok(Written::Lost),
             -1 => Ok(Written::Older(header::version(&detail).ok_or_else(malformed)?)),
-            // The reason begins with the server's error code; none names a key or a value.
-            -2 => {
-                let reason = String::from_utf8_lossy(&detail).into_owned();
-                Err(Error::new(ErrorKind::Refused, reason))
-            }
             _ => Err(malformed()),
         }
     }
@@ -282,10 +395,13 @@ impl<C> Records<C> {
             Kind::Tombstone => return None,
         };
         let fresh_until = self.clock.moment_of(header.fresh_until);
-        Some(Entry::new(value, header.version, fresh_until))
+        Some(Entry::new(value, header.version, fresh_until).loaded_in(header.load_time))
     }
 
-    async fn ask_time(&self) -> Result<(), Error> {
+    async fn know_time(&self) -> Result<(), Error> {
+        if self.clock.is_known() {
+            return Ok(());
+        }
         let mut time = Cmd::new();
         time.arg("TIME");
         let (seconds, micros): (i64, i64) = self.connection.query(&time).await?;
@@ -300,7 +416,12 @@ enum Written<V> {
     Lost,
 }
 
-pub(crate) fn integer(value: Value) -> Option<i64> {
+fn left(value: Value) -> Result<Duration, Error> {
+    let left = integer(value).ok_or_else(malformed)?;
+    Ok(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+}
+
+fn integer(value: Value) -> Option<i64> {
     match value {
         Value::Int(number) => Some(number),
         Value::BulkString(digits) => str::from_utf8(&digits).ok()?.parse().ok(),
@@ -309,7 +430,7 @@ pub(crate) fn integer(value: Value) -> Option<i64> {
     }
 }
 
-pub(crate) fn bulk(value: Value) -> Option<Bytes> {
+fn bulk(value: Value) -> Option<Bytes> {
     match value {
         Value::BulkString(bytes) => Some(bytes.into()),
         _ => None,

@@ -3,7 +3,7 @@
 local function floor_after(h, lease, beyond)
   local more = beyond and 1 or 0
   local floor = now_us()
-  if #lease == 24 then floor = math.max(floor, u64(lease, 17) + more) end
+  if #lease >= 24 then floor = math.max(floor, u64(lease, 17) + more) end
   if h then floor = math.max(floor, u64(h, 19) + more) end
   return pack(floor)
 end

@@ -6,7 +6,7 @@ end
 
 local function floor_after(h, lease, beyond)
   local floor = h and string.sub(h, 19, 26) or string.rep('\0', 8)
-  if #lease ~= 24 then return floor end
+  if #lease < 24 then return floor end
   local high, low = struct.unpack('>I4I4', lease, 17)
   if beyond then
     low = low + 1

@@ -1,7 +1,7 @@
 -- KEYS entry, lease
--- ARGV token ('' for a put), kind, version ('' takes over the one on record), ttl ms, retention ms, payload,
---      channel ('' for no message), tail of the message
--- {1, version} stored | {0} lease lost | {-1, version on record} older | {-2, reason} the server refused the write
+-- ARGV token ('' for a put), kind, version ('' takes over the one on record), ttl ms, retention ms,
+--      load time and payload, channel ('' for no message), tail of the message
+-- {1, version} stored | {0} lease lost | {-1, version on record} older | the server's error
 local put = ARGV[1] == ''
 local lease = redis.call('GETRANGE', KEYS[2], 0, 23)
 local mine = not put and string.sub(lease, 1, 16) == ARGV[1]
@@ -20,7 +20,7 @@ else
   local bytes = '\1' .. ARGV[2] .. version .. floor .. pack(fresh) .. ARGV[6]
   -- pcall: out of memory must still end the lease
   local set = redis.pcall('SET', KEYS[1], bytes, 'PX', ARGV[5])
-  if type(set) == 'table' and set.err then reply = {-2, set.err} else reply = {1, version} end
+  if type(set) == 'table' and set.err then reply = set else reply = {1, version} end
 end
 local stored = reply[1] == 1
 if mine or (stored and #lease > 0) then redis.call('DEL', KEYS[2]) end

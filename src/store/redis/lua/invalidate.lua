@@ -23,6 +23,6 @@ if stays then
 else
   -- no shorter than an earlier invalidation asked for
   local retention = math.max(tonumber(ARGV[2]), redis.call('PTTL', KEYS[1]))
-  redis.call('SET', KEYS[1], '\1T' .. version .. floor .. string.rep('\0', 8), 'PX', retention)
+  redis.call('SET', KEYS[1], '\1T' .. version .. floor .. string.rep('\0', 12), 'PX', retention)
 end
 return ARGV[3] ~= '' and redis.call('PUBLISH', ARGV[3], ARGV[4]) or 0
