@@ -195,6 +195,7 @@ fn main() -> ExitCode {
         a_load_that_begins_again_is_the_same,
         an_entry_is_a_hit_only_if_it_stays_fresh_for_long_enough,
         a_failed_load_pauses_the_next_and_is_counted,
+        a_pause_is_nobodys_load,
     );
     macro_rules! stamp_notifiers {
         // One in this process: nothing can fail.
@@ -276,6 +277,14 @@ fn main() -> ExitCode {
         }
         .boxed_local()
     }));
+    let on = servers.clone();
+    trials.push(trial(
+        "redis::fences_grow_over_a_pause_also_when_the_clock_steps_back",
+        move || {
+            let url = on.redis();
+            clock_steps_back(url).boxed_local()
+        },
+    ));
     let on = servers.clone();
     trials.push(trial("redis_paired::a_failure_wakes_the_waiters_of_other_processes", move || {
         let url = on.redis();
@@ -394,6 +403,30 @@ async fn failure_wakes(one: impl Far<String>, other: impl Far<String>) {
         recorder.about(&name),
         [format!("released {name}"), format!("invalidated {name} None")]
     );
+}
+
+async fn clock_steps_back(url: String) {
+    let far = Tier::new(open(&url).await, Json);
+    let client = redis::Client::open(url).expect("a URL");
+    let mut link = client.get_multiplexed_async_connection().await.expect("a connection");
+    let name = format!("stepped{}", fastrand::u64(..));
+    let lease_key = format!("cg:{{:{name}}}:l");
+    let (token, grant) = contract::lease(&far, &name, contract::LONG).await;
+    // As if the server's clock had been an hour ahead when it was granted.
+    let ahead = grant.fence + 3_600_000_000;
+    let mut set = redis::cmd("SETRANGE");
+    set.arg(&lease_key).arg(16).arg(&ahead.to_be_bytes());
+    set.query_async::<()>(&mut link).await.expect("an answer");
+    far.fail(&name, token, Duration::from_millis(1)).await.expect("an answer");
+    let token = Token::random();
+    let grant = contract::eventually(async || {
+        match far.look_up_or_lease(&name, token, contract::LONG, Duration::ZERO).await {
+            Ok(Attempt::Granted(grant)) => Some(grant),
+            _ => None,
+        }
+    })
+    .await;
+    assert_eq!((grant.fence, grant.failures), (ahead + 1, 1));
 }
 
 async fn many_of_dead() {
