@@ -9,7 +9,7 @@ use crate::{
     Entry, Error, Fetched, Outcome, Tier, Trouble,
     entry::Age,
     far::Token,
-    flight::{Landing, Mark, Ticket},
+    flight::{Landing, Ticket},
 };
 
 impl<V: Send + Sync + 'static> Core<V> {
@@ -55,9 +55,8 @@ impl<V: Send + Sync + 'static> Core<V> {
                 None => {}
             }
         };
-        let mark = ticket.mark();
-        let ((), stale) = join(telling, self.found_in_far(name)).await;
-        self.left_alone(mark, stale, error, pause, failures)
+        let ((), found) = join(telling, self.found_in_far(name)).await;
+        self.left_alone(found, error, pause, failures)
     }
 
     /// The answer when another process' load has failed and nobody loads for `remaining`.
@@ -66,27 +65,24 @@ impl<V: Send + Sync + 'static> Core<V> {
         ticket: &Ticket<Answer<V>>,
         remaining: Duration,
     ) -> Arrival<V> {
-        let mark = ticket.mark();
-        let stale = self.found_in_far(ticket.name()).await;
+        let found = self.found_in_far(ticket.name()).await;
         let error = Error::FailedElsewhere { retry_after: remaining };
         // No failure of this process: the far tier counts.
-        self.left_alone(mark, stale, error, remaining, 0)
+        self.left_alone(found, error, remaining, 0)
     }
 
+    /// The answer for those aboard, and for those who ask during the pause: a mark between them would
+    /// only send the ones to the others.
     fn left_alone(
         &self,
-        mark: Mark,
-        stale: Option<Arc<Entry<V>>>,
+        found: Option<Arc<Entry<V>>>,
         error: Error,
         pause: Duration,
         failures: u32,
     ) -> Arrival<V> {
-        let answer = stale.as_ref().and_then(|entry| self.resort_to(entry, Trouble::Failed));
-        let landing = match answer {
-            Some(fetched) => Landing::for_those_before(mark, Ok(fetched)),
-            None => Landing::for_all(Err(error.clone())),
-        };
-        let pause = Pause::new(self.now(), pause, failures, error, stale);
+        let instead = found.as_ref().and_then(|entry| self.resort_to(entry, Trouble::Failed));
+        let landing = Landing::for_all(instead.ok_or_else(|| error.clone()));
+        let pause = Pause::new(self.now(), pause, failures, error, found);
         Arrival { pause: Some(pause), ..Arrival::of(landing) }
     }
 

@@ -283,7 +283,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// How long the near tier may keep an entry. Asked under the name's lock: see
     /// `Event::Disconnected` in the watcher.
     pub(super) fn near_ttl(&self) -> Duration {
-        if self.connected.load(Ordering::Acquire) && self.breaker.is_closed() {
+        if self.connected.load(Ordering::Acquire) {
             self.policy.near_ttl
         } else {
             self.policy.near_ttl.min(self.policy.near_outage_ttl)

@@ -10,6 +10,8 @@ use crate::{
     TestGuard, answer, answers, bounded, builder, caller, callers, guard_on, idle, memory, ms,
     origin::{Origin, Reply},
     plain, secs, version_of,
+    wire::Call,
+    wired_with,
 };
 
 /// Loads `key` by fetching the next of `keys`.
@@ -164,10 +166,8 @@ async fn an_idle_guard_shuts_down_at_once_and_twice() {
     assert_eq!(guard.shutdown(secs(5)).await, Shutdown::Finished);
     assert_eq!(guard.shutdown(secs(5)).await, Shutdown::Finished);
     assert_eq!(begun.elapsed(), Duration::ZERO);
-    let stale = builder()
-        .policy(plain().ttl(secs(1)).grace(secs(60)).near_ttl(secs(60)))
-        .far(memory())
-        .build();
+    let (stale, wire) =
+        wired_with(&memory(), plain().ttl(secs(1)).grace(secs(60)).near_ttl(secs(60)));
     let origin = Origin::new();
     stale.fetch("k", origin.load()).await.expect("a value");
     tokio::time::advance(secs(2)).await;
@@ -177,5 +177,5 @@ async fn an_idle_guard_shuts_down_at_once_and_twice() {
         Outcome::Stale(Tier::Near)
     );
     idle().await;
-    assert_eq!(origin.loads(), 1);
+    assert_eq!((origin.loads(), wire.calls(Call::LookUp)), (1, 1));
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use cattleguard::{Error, Loaded, Outcome, Policy, Tier, Trouble, far::Far};
+use cattleguard::{
+    Error, Loaded, Outcome, Policy, Tier, Trouble,
+    far::{Event, Far},
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -93,6 +96,23 @@ async fn a_failing_origin_is_asked_once_per_pause_which_doubles_up_to_the_longes
 }
 
 #[tokio::test(start_paused = true)]
+async fn failures_in_a_row_count_whichever_process_they_are_in() {
+    let far = memory();
+    let guards: Vec<_> =
+        (0..3).map(|_| builder().policy(forgiving()).far(far.clone()).build()).collect();
+    let failing = failing(Duration::ZERO);
+    // Each process fails for its first time.
+    for (guard, pause) in guards.iter().zip([1, 2, 4]) {
+        let loads = failing.loads();
+        assert!(guard.fetch("k", failing.load()).await.is_err());
+        tokio::time::advance(secs(pause).mul_f64(0.74)).await;
+        assert!(guard.fetch("k", failing.load()).await.is_err());
+        assert_eq!(failing.loads(), loads + 1, "after a pause of {pause} s");
+        tokio::time::advance(secs(pause).mul_f64(0.26)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_success_the_first_pause_is_short_again() {
     let guard =
         builder().policy(forgiving().ttl(ms(1)).grace(Duration::ZERO)).far(memory()).build();
@@ -142,6 +162,7 @@ async fn within_grace_a_failing_refresh_pauses_and_callers_go_on() {
         tokio::time::sleep(ms(1)).await;
     }
     assert_eq!((failing.loads(), wire.calls(Call::Fail)), (1, 1));
+    assert_eq!(wire.calls(Call::LookUp), 2, "a paused key is not even asked for");
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,6 +182,22 @@ async fn an_invalidated_entry_is_never_served_in_place_of_an_error() {
     assert!(is_broken(&guard.fetch("k", failing.load()).await));
     assert!(guard.fetch("k", failing.load()).await.is_err());
     assert_eq!(failing.loads(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_messages_may_be_lost_a_pause_lets_go_of_its_entry() {
+    for event in [Event::Disconnected, Event::Connected] {
+        let far = memory();
+        let (guard, wire) = wired_with(&far, forgiving());
+        guard.fetch("k", Origin::new().load()).await.expect("a value");
+        tokio::time::advance(secs(20)).await;
+        let failing = failing(Duration::ZERO);
+        assert_eq!(guard.fetch("k", failing.load()).await.expect("stale").outcome(), INSTEAD);
+        wire.lose_messages();
+        guard_on(far).invalidate("k").await.expect("the far tier");
+        wire.tell(event);
+        assert!(guard.fetch("k", failing.load()).await.is_err());
+    }
 }
 
 #[tokio::test(start_paused = true)]
