@@ -238,6 +238,42 @@ async fn a_key_whose_holder_fails_is_loaded_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_turns_up_meanwhile_does_not_hold_up_the_others() {
+    let far = memory();
+    let ((guard, wire), other) = (wired(&far), guard_on(far.clone()));
+    let read = wire.hold_after(Call::ReadMany);
+    let (table, keys) = (Table::taking(ms(50)), keys(0..3));
+    let batch = tokio::spawn({
+        let (guard, keys, load) = (guard.clone(), keys.clone(), table.load());
+        async move { guard.fetch_many(&keys, load).await }
+    });
+    idle().await;
+    other.fetch("k0", Origin::new().load()).await.expect("a value");
+    let follower = callers(&guard, 1, "k1", &Origin::new());
+    idle().await;
+    read.open();
+    let fetched = bounded(batch).await.expect("a task");
+    assert_eq!(fetched[0].as_ref().expect("an answer").outcome(), Outcome::Hit(Tier::Far));
+    are(&fetched[1..], &keys[1..]);
+    assert_eq!(table.asked(), [&keys[1..]]);
+    let follower = answers(follower).await.remove(0).expect("an answer");
+    assert_eq!(follower.outcome(), Outcome::Followed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_follows_the_flights_of_others() {
+    let guard = guard_on(memory());
+    let origin = Origin::taking(ms(50));
+    let single = callers(&guard, 1, "k0", &origin);
+    idle().await;
+    let (table, keys) = (Table::taking(ms(10)), keys(0..2));
+    let fetched = fetch(&guard, &keys, &table).await;
+    assert_eq!(fetched[0].as_ref().expect("an answer").outcome(), Outcome::Followed);
+    answers(single).await;
+    assert_eq!((table.asked(), origin.loads()), (vec![vec!["k1".to_owned()]], 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_batch_fails_each_of_its_keys_and_pauses_them() {
     let (guard, wire) = wired_with(&memory(), plain().failure_pause(secs(1)));
     let (table, keys) = (Table::taking(ms(10)), keys(0..5));
@@ -420,6 +456,9 @@ async fn a_batch_that_fetches_one_of_its_own_keys_is_told() {
         async move {
             let load = || async { Ok::<_, Broken>(row_at(1)) };
             assert!(matches!(inner.fetch("k1", load).await, Err(Error::Nested)));
+            let many = |_: Vec<String>| async { Ok::<Rows, Broken>(vec![]) };
+            let again = inner.fetch_many(&["k0".to_owned()], many).await;
+            assert!(matches!(again[..], [Err(Error::Nested)]));
             assert!(inner.fetch("other", load).await.is_ok());
             Ok::<Rows, Broken>(
                 keys.into_iter().map(|key| (key.clone(), Loaded::found(key, 1))).collect(),
