@@ -129,9 +129,6 @@ impl<V> Entry<V> {
     /// Whether a request at `now` is to refresh this fresh entry before its end: XFetch, by which the
     /// chance grows with the load time and as the end comes near.
     pub(crate) fn is_early(&self, now: Moment, beta: f64) -> bool {
-        if now < self.early_from(beta) {
-            return false;
-        }
         // 1 − U has the same distribution and is never zero.
         let gap = self.load_time.as_secs_f64() * beta * -(1.0 - fastrand::f64()).ln();
         now.after(Duration::try_from_secs_f64(gap).unwrap_or(Duration::MAX)) >= self.fresh_until

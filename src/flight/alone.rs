@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Flight, Flights, Landing, Open, Ticket, Who};
+use super::{Flight, Flights, Meanwhile, Open, Ticket, Who};
 use crate::Version;
 
 /// The only caller of a name, looking into the far tier.
@@ -21,20 +21,20 @@ impl<T> Alone<T> {
     }
 
     /// Found something stale: opens a flight that refreshes it, or finds the one that began beside
-    /// this caller, and answers all who board it with what is stale. Neither, if an invalidation has
+    /// this caller, and answers who boards it with what is stale. Neither, if an invalidation has
     /// closed the name meanwhile.
-    pub(crate) fn refresh(self, stale: T, abandoned: fn() -> T) -> Option<Ticket<T>> {
+    pub(crate) fn refresh(self, stale: Meanwhile<T>, abandoned: fn() -> T) -> Option<Ticket<T>> {
         let mut shard = self.flights.shard(&self.name).lock();
         let open = shard.get_mut(&*self.name)?;
         match &open.who {
             Who::Alone(id) if *id == self.id => {
                 let flight = Flight::new(&self.name, None);
-                let _ = flight.landing.set(Landing::for_all(stale));
+                flight.answer(stale);
                 open.who = Who::Flight(flight.clone());
                 Some(Ticket { flights: self.flights.clone(), flight, abandoned })
             }
             Who::Flight(flight) if flight.beside == Some(self.id) => {
-                let _ = flight.landing.set(Landing::for_all(stale));
+                flight.answer(stale);
                 None
             }
             _ => None,

@@ -1,12 +1,12 @@
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU32, Ordering},
 };
 
-use tokio::sync::SetOnce;
+use tokio::sync::Notify;
 
 use super::Flights;
-use crate::Version;
+use crate::{Moment, Version};
 
 /// What a flight's leader, its followers and its task share.
 pub(super) struct Flight<T> {
@@ -15,7 +15,22 @@ pub(super) struct Flight<T> {
     pub(super) beside: Option<u64>,
     /// How many marks were set. A caller notes it when boarding.
     pub(super) marks: AtomicU32,
-    pub(super) landing: SetOnce<Landing<T>>,
+    pub(super) landing: OnceLock<Landing<T>>,
+    /// With the mark of those who were aboard when it was given.
+    pub(super) meanwhile: OnceLock<(Meanwhile<T>, Mark)>,
+    /// What somebody aboard has found that is better than no answer at all.
+    spare: OnceLock<T>,
+    /// Rung when `landing` or `meanwhile` is set.
+    bell: Notify,
+}
+
+/// The answer to give until the flight has landed: to all who are aboard when it is given, and for how
+/// long to those who come later.
+///
+/// Right for both: an invalidation that makes it wrong closes the flight, and nobody boards it any more.
+pub(crate) struct Meanwhile<T> {
+    pub(crate) answer: T,
+    pub(crate) until: Moment,
 }
 
 /// The answer of a flight.
@@ -60,22 +75,69 @@ impl<T> Landing<T> {
 
 impl<T> Flight<T> {
     pub(super) fn new(name: &Arc<str>, beside: Option<u64>) -> Arc<Self> {
-        let (marks, landing) = (AtomicU32::new(0), SetOnce::new());
-        Arc::new(Self { name: name.clone(), beside, marks, landing })
+        Arc::new(Self {
+            name: name.clone(),
+            beside,
+            marks: AtomicU32::new(0),
+            landing: OnceLock::new(),
+            meanwhile: OnceLock::new(),
+            spare: OnceLock::new(),
+            bell: Notify::new(),
+        })
+    }
+
+    pub(super) fn answer(&self, meanwhile: Meanwhile<T>) {
+        // Somebody may have answered already; both are right.
+        let _ = self.meanwhile.set((meanwhile, self.mark()));
+        self.bell.notify_waiters();
+    }
+
+    fn mark(&self) -> Mark {
+        Mark(self.marks.fetch_add(1, Ordering::AcqRel) + 1)
+    }
+
+    fn land(&self, landing: Landing<T>) {
+        let _ = self.landing.set(landing);
+        self.bell.notify_waiters();
     }
 }
 
 impl<T: Clone> Seat<T> {
-    /// Waits for the flight. `None`: it landed with an answer that is not for this caller, who
-    /// must go round again. The flight is no longer open then.
+    /// Waits for the flight, or for the answer to give meanwhile. `None`: it landed with an answer that
+    /// is not for this caller, who must go round again. The flight is no longer open then.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the seat and nothing else.
-    pub(crate) async fn landed(&self) -> Option<T> {
-        let landing = self.flight.landing.wait().await;
-        let aboard_in_time = landing.boarded_before.is_none_or(|Mark(mark)| self.boarded_at < mark);
-        aboard_in_time.then(|| landing.answer.clone())
+    /// Dropping the future gives up nothing: the seat can be asked again.
+    pub(crate) async fn landed(&self, now: impl Fn() -> Moment) -> Option<T> {
+        loop {
+            // Made before the look: it hears what is rung after it.
+            let rung = self.flight.bell.notified();
+            if let Some(landing) = self.flight.landing.get() {
+                let for_this = landing.boarded_before.is_none_or(|mark| self.was_aboard(mark));
+                return for_this.then(|| landing.answer.clone());
+            }
+            if let Some((meanwhile, given)) = self.flight.meanwhile.get()
+                && (self.was_aboard(*given) || now() < meanwhile.until)
+            {
+                return Some(meanwhile.answer.clone());
+            }
+            rung.await;
+        }
+    }
+
+    fn was_aboard(&self, Mark(mark): Mark) -> bool {
+        self.boarded_at < mark
+    }
+
+    /// What is better than no answer at all, for a caller who cannot wait for the landing.
+    pub(crate) fn spare(&self) -> Option<T> {
+        self.flight.spare.get().cloned()
+    }
+
+    /// Has found something that is better than no answer at all.
+    pub(crate) fn offer(&self, spare: T) {
+        let _ = self.flight.spare.set(spare);
     }
 }
 
@@ -87,20 +149,24 @@ impl<T> Ticket<T> {
     /// Sets a mark between those aboard and those to come. Set one before each read whose answer
     /// only those aboard may have.
     pub(crate) fn mark(&self) -> Mark {
-        Mark(self.flight.marks.fetch_add(1, Ordering::AcqRel) + 1)
+        self.flight.mark()
     }
 
     /// Answers those aboard and those to come, before the flight ends.
-    pub(crate) fn answer(&self, landing: Landing<T>) {
-        // Somebody may have answered already; both are right.
-        let _ = self.flight.landing.set(landing);
+    pub(crate) fn answer(&self, meanwhile: Meanwhile<T>) {
+        self.flight.answer(meanwhile);
+    }
+
+    /// As [`Seat::offer`].
+    pub(crate) fn offer(&self, spare: T) {
+        let _ = self.flight.spare.set(spare);
     }
 
     /// Ends the flight. `fill` runs iff it is still open, with the newest version heard of, under
     /// the name's lock, before anyone wakes: who comes next finds the near entry or a new flight.
     pub(crate) fn land(self, landing: Landing<T>, fill: impl FnOnce(Version)) {
         self.flights.remove(&self.flight, fill);
-        let _ = self.flight.landing.set(landing);
+        self.flight.land(landing);
     }
 }
 
@@ -109,8 +175,8 @@ impl<T> Drop for Ticket<T> {
         // After `land` both are without effect. Otherwise the task was dropped: no one may wait
         // for it any longer.
         self.flights.remove(&self.flight, |_| ());
-        if !self.flight.landing.initialized() {
-            let _ = self.flight.landing.set(Landing::for_all((self.abandoned)()));
+        if self.flight.landing.get().is_none() {
+            self.flight.land(Landing::for_all((self.abandoned)()));
         }
     }
 }

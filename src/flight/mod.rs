@@ -33,7 +33,7 @@ use parking_lot::Mutex;
 use self::flight::Flight;
 pub(crate) use self::{
     alone::Alone,
-    flight::{Landing, Mark, Seat, Ticket},
+    flight::{Landing, Mark, Meanwhile, Seat, Ticket},
 };
 use crate::Version;
 
@@ -113,14 +113,14 @@ impl<T: Clone> Flights<T> {
         self.lead(flight, abandoned)
     }
 
-    /// Opens a flight that nobody waits for, and answers all who board it with something stale. Not if
+    /// Opens a flight that nobody waits for, and answers who boards it with something stale. Not if
     /// somebody is there already; nor if `valid`, asked under the name's lock, denies: an
     /// invalidation that came since the stale answer was found has closed the name and dropped it, and
     /// must not be undone.
     pub(crate) fn refresh(
         self: &Arc<Self>,
         name: &Arc<str>,
-        stale: T,
+        stale: Meanwhile<T>,
         abandoned: fn() -> T,
         valid: impl FnOnce() -> bool,
     ) -> Option<Ticket<T>> {
@@ -129,7 +129,7 @@ impl<T: Clone> Flights<T> {
             return None;
         }
         let flight = Flight::new(name, None);
-        let _ = flight.landing.set(Landing::for_all(stale));
+        flight.answer(stale);
         let open = Open { who: Who::Flight(flight.clone()), floor: Version::ZERO };
         shard.insert(name.clone(), open);
         Some(Ticket { flights: self.clone(), flight, abandoned })
@@ -179,10 +179,16 @@ impl<T: Clone> Flights<T> {
         }
     }
 
-    /// Returns when every fill that has begun before has ended.
-    pub(crate) fn wait_for_fills(&self) {
+    /// Closes the flights whose callers get something stale meanwhile, and returns when every fill that
+    /// has begun before has ended.
+    pub(crate) fn close_answered(&self) {
+        let is_answered =
+            |open: &Open<T>| matches!(&open.who, Who::Flight(f) if f.meanwhile.get().is_some());
         for shard in &self.shards {
-            drop(shard.lock());
+            let mut shard = shard.lock();
+            let closed: Vec<_> = shard.extract_if(|_, open| is_answered(open)).collect();
+            drop(shard);
+            drop(closed);
         }
     }
 

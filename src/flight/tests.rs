@@ -1,6 +1,7 @@
 use futures::FutureExt;
 
 use super::*;
+use crate::{Clock, Moment};
 
 fn name() -> Arc<str> {
     "k".into()
@@ -18,6 +19,15 @@ fn follow(flights: &Arc<Flights<u32>>) -> Seat<u32> {
         Boarding::Follower(seat) => seat,
         _ => panic!("no flight is open"),
     }
+}
+
+/// An answer to give for ever.
+fn stale(answer: u32) -> Meanwhile<u32> {
+    Meanwhile { answer, until: Moment::FAR_FUTURE }
+}
+
+fn now() -> Moment {
+    Clock::manual().now()
 }
 
 fn alone(flights: &Arc<Flights<u32>>) -> Alone<u32> {
@@ -50,9 +60,9 @@ fn the_second_caller_starts_a_flight_and_waits_for_nobody() {
     let first = alone(&flights);
     let (ticket, seat) = lead(&flights);
     first.landed(|_| panic!("filled although a flight has begun"));
-    assert!(seat.landed().now_or_never().is_none());
+    assert!(seat.landed(now).now_or_never().is_none());
     ticket.land(Landing::for_all(7), |_| ());
-    assert_eq!(seat.landed().now_or_never(), Some(Some(7)));
+    assert_eq!(seat.landed(now).now_or_never(), Some(Some(7)));
     assert_eq!(flights.open_count(), 0);
 }
 
@@ -61,36 +71,36 @@ fn something_stale_is_shared_only_with_the_flight_beside() {
     let flights = Flights::new();
     let first = alone(&flights);
     let (_ticket, seat) = lead(&flights);
-    assert!(first.refresh(3, || 0).is_none(), "a flight is in the air");
-    assert_eq!(seat.landed().now_or_never(), Some(Some(3)));
+    assert!(first.refresh(stale(3), || 0).is_none(), "a flight is in the air");
+    assert_eq!(seat.landed(now).now_or_never(), Some(Some(3)));
 
     let flights = Flights::new();
     let first = alone(&flights);
     flights.close("k", || ());
     let (_ticket, seat) = lead(&flights);
-    assert!(first.refresh(3, || 0).is_none());
-    assert_eq!(seat.landed().now_or_never(), None, "it is older than the invalidation");
+    assert!(first.refresh(stale(3), || 0).is_none());
+    assert_eq!(seat.landed(now).now_or_never(), None, "it is older than the invalidation");
 
     let flights = Flights::new();
     let first = alone(&flights);
     flights.close("k", || ());
-    assert!(first.refresh(3, || 0).is_none(), "closed and nobody there");
+    assert!(first.refresh(stale(3), || 0).is_none(), "closed and nobody there");
     assert_eq!(flights.open_count(), 0);
 }
 
 #[test]
 fn who_boards_a_refresh_gets_what_is_stale() {
     let flights = Flights::new();
-    let ticket = alone(&flights).refresh(3, || 0).expect("nobody else is there");
-    assert_eq!(follow(&flights).landed().now_or_never(), Some(Some(3)));
+    let ticket = alone(&flights).refresh(stale(3), || 0).expect("nobody else is there");
+    assert_eq!(follow(&flights).landed(now).now_or_never(), Some(Some(3)));
     ticket.land(Landing::for_all(4), |_| ());
     assert_eq!(flights.open_count(), 0);
 
-    let ticket = flights.refresh(&name(), 3, || 0, || true).expect("nobody is there");
-    assert_eq!(follow(&flights).landed().now_or_never(), Some(Some(3)));
-    assert!(flights.refresh(&name(), 3, || 0, || true).is_none(), "one at a time");
+    let ticket = flights.refresh(&name(), stale(3), || 0, || true).expect("nobody is there");
+    assert_eq!(follow(&flights).landed(now).now_or_never(), Some(Some(3)));
+    assert!(flights.refresh(&name(), stale(3), || 0, || true).is_none(), "one at a time");
     drop(ticket);
-    assert!(flights.refresh(&name(), 3, || 0, || false).is_none(), "no longer valid");
+    assert!(flights.refresh(&name(), stale(3), || 0, || false).is_none(), "no longer valid");
     assert_eq!(flights.open_count(), 0);
 }
 
@@ -99,10 +109,10 @@ fn everyone_aboard_gets_the_answer_and_nothing_is_left() {
     let flights = Flights::new();
     let (ticket, leader) = lead(&flights);
     let follower = follow(&flights);
-    assert!(follower.landed().now_or_never().is_none(), "still in the air");
+    assert!(follower.landed(now).now_or_never().is_none(), "still in the air");
     ticket.land(Landing::for_all(7), |_| ());
-    assert_eq!(leader.landed().now_or_never(), Some(Some(7)));
-    assert_eq!(follower.landed().now_or_never(), Some(Some(7)));
+    assert_eq!(leader.landed(now).now_or_never(), Some(Some(7)));
+    assert_eq!(follower.landed(now).now_or_never(), Some(Some(7)));
     assert_eq!(flights.open_count(), 0);
 }
 
@@ -114,9 +124,9 @@ fn who_boards_after_the_mark_goes_round_again() {
     let mark = ticket.mark();
     let late = follow(&flights);
     ticket.land(Landing::for_those_before(mark, 7), |_| ());
-    assert_eq!(leader.landed().now_or_never(), Some(Some(7)));
-    assert_eq!(early.landed().now_or_never(), Some(Some(7)));
-    assert_eq!(late.landed().now_or_never(), Some(None));
+    assert_eq!(leader.landed(now).now_or_never(), Some(Some(7)));
+    assert_eq!(early.landed(now).now_or_never(), Some(Some(7)));
+    assert_eq!(late.landed(now).now_or_never(), Some(None));
 }
 
 #[test]
@@ -126,10 +136,10 @@ fn a_closed_flight_takes_no_newcomers_and_fills_nothing() {
     flights.close("k", || ());
     let (new, _) = lead(&flights);
     old.land(Landing::for_all(1), |_| panic!("filled by a closed flight"));
-    assert_eq!(seat.landed().now_or_never(), Some(Some(1)));
+    assert_eq!(seat.landed(now).now_or_never(), Some(Some(1)));
     let aboard_new = follow(&flights);
     new.land(Landing::for_all(2), |_| ());
-    assert_eq!(aboard_new.landed().now_or_never(), Some(Some(2)));
+    assert_eq!(aboard_new.landed(now).now_or_never(), Some(Some(2)));
 }
 
 #[test]
@@ -137,7 +147,7 @@ fn a_dropped_ticket_hangs_no_one() {
     let flights = Flights::new();
     let (ticket, seat) = lead(&flights);
     drop(ticket);
-    assert_eq!(seat.landed().now_or_never(), Some(Some(0)));
+    assert_eq!(seat.landed(now).now_or_never(), Some(Some(0)));
     assert_eq!(flights.open_count(), 0);
 }
 

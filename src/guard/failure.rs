@@ -1,10 +1,19 @@
 //! What callers get when the origin does not answer: something stale, or the error, and then a pause.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::future::join;
 
-use super::{Core, fetch::Answer, fly::Arrival, pauses::Pause};
+use super::{
+    Core, CountsAsFailure,
+    fetch::Answer,
+    fly::Arrival,
+    pauses::{Known, Pause},
+};
 use crate::{
     Entry, Error, Fetched, Outcome, Tier, Trouble,
     entry::Age,
@@ -13,15 +22,13 @@ use crate::{
 };
 
 impl<V: Send + Sync + 'static> Core<V> {
-    /// The answer to give while `name` is left alone.
+    /// The answer to give while `name` is left alone. `None` also if the far tier has to be asked.
     pub(super) fn paused(&self, name: &str) -> Option<Answer<V>> {
-        let pause = self.pauses.now(name, self.now())?;
-        let stale = pause.stale.as_ref().and_then(|entry| self.resort_to(entry, Trouble::Failed));
-        Some(stale.ok_or_else(|| pause.error.clone()))
-    }
-
-    pub(super) fn is_paused(&self, name: &str) -> bool {
-        self.pauses.now(name, self.now()).is_some()
+        match self.pauses.known(name, || self.now())? {
+            Known::Stale(entry) => self.resort_to(&entry, Trouble::Failed).map(Ok),
+            Known::Unsure => None,
+            Known::Error(error) => Some(Err(error)),
+        }
     }
 
     /// Ends a lease whose load failed, and has the answer for those aboard.
@@ -67,8 +74,9 @@ impl<V: Send + Sync + 'static> Core<V> {
     ) -> Arrival<V> {
         let found = self.found_in_far(ticket.name()).await;
         let error = Error::FailedElsewhere { retry_after: remaining };
-        // No failure of this process: the far tier counts.
-        self.left_alone(found, error, remaining, 0)
+        // The far tier has counted it.
+        let failures = self.pauses.failures(ticket.name(), self.now());
+        self.left_alone(found, error, remaining, failures)
     }
 
     /// The answer for those aboard, and for those who ask during the pause: a mark between them would
@@ -110,7 +118,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         self.ask(self.far.read(name)).await.ok().flatten()
     }
 
-    fn resort_to(&self, entry: &Arc<Entry<V>>, trouble: Trouble) -> Option<Fetched<V>> {
+    pub(super) fn resort_to(&self, entry: &Arc<Entry<V>>, trouble: Trouble) -> Option<Fetched<V>> {
         let outcome = match entry.age(self.now(), self.policy.last_resort()) {
             Age::Fresh => Outcome::Hit(Tier::Far),
             Age::Stale => Outcome::StaleIfError(trouble),
@@ -129,6 +137,10 @@ impl<V: Send + Sync + 'static> Core<V> {
                 | Error::LoadPanicked
                 | Error::Outdated { .. }
         );
-        of_load && self.counts_as_failure.as_ref().is_none_or(|counts| counts(error))
+        let counts = |counts: &CountsAsFailure| {
+            // The user's. A panic here must not cost the others their answer.
+            catch_unwind(AssertUnwindSafe(|| counts(error))).unwrap_or(true)
+        };
+        of_load && self.counts_as_failure.as_ref().is_none_or(counts)
     }
 }

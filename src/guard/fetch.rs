@@ -5,8 +5,10 @@ use tracing::Instrument;
 
 use super::{Core, Guard, fly::Route, loader::Loader, nesting::Loading};
 use crate::{
-    Entry, Error, Fetched, Key, Loaded, Moment, Outcome, Tier, Trouble, Version, entry::Age,
-    flight::Boarding, near::Look,
+    Entry, Error, Fetched, Key, Loaded, Moment, Outcome, Tier, Trouble, Version,
+    entry::Age,
+    flight::{Boarding, Meanwhile},
+    near::Look,
 };
 
 pub(super) type Answer<V> = Result<Fetched<V>, Error>;
@@ -73,7 +75,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
             match self.core.look_near(&name) {
                 Look::Fresh(entry) => return Ok(Fetched::new(entry, Outcome::Hit(Tier::Near))),
                 // Boxed, so that a hit does not carry the size of a miss.
-                look => Box::pin(Core::miss(self.core.clone(), look, (*name).into(), load)),
+                look => Box::pin(self.go_on(look, (*name).into(), None, load)),
             }
         };
         missed.await
@@ -106,11 +108,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
             let name = key.name();
             match self.core.look_near(&name) {
                 Look::Fresh(entry) => return Ok(Fetched::new(entry, Outcome::Hit(Tier::Near))),
-                look => {
-                    let name: Arc<str> = (*name).into();
-                    let missed = Core::miss(self.core.clone(), look, name.clone(), load);
-                    Box::pin(self.core.clone().by_deadline(name, deadline, missed))
-                }
+                look => Box::pin(self.go_on(look, (*name).into(), Some(deadline), load)),
             }
         };
         fetching.await
@@ -126,12 +124,25 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         }
     }
 
-    /// A near hit that [`fetch`](Self::fetch) would have nothing to do for.
-    pub(crate) fn hit(&self, key: &K) -> Option<Fetched<V>> {
-        match self.core.look_near(&key.name()) {
-            Look::Fresh(entry) => Some(Fetched::new(entry, Outcome::Hit(Tier::Near))),
-            _ => None,
-        }
+    /// Looks near. What is not fresh [`go_on`](Self::go_on) takes further.
+    pub(crate) fn look_near(&self, name: &str) -> Look<V> {
+        self.core.look_near(name)
+    }
+
+    /// Everything but a plain near hit.
+    pub(crate) fn go_on<F, Fut, E>(
+        &self,
+        look: Look<V>,
+        name: Arc<str>,
+        deadline: Option<Instant>,
+        load: F,
+    ) -> impl Future<Output = Result<Fetched<V>, Error>> + Send + use<K, V, F, Fut, E>
+    where
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
+    {
+        Core::miss(self.core.clone(), look, name, deadline, load)
     }
 }
 
@@ -151,6 +162,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         core: Arc<Self>,
         look: Look<V>,
         name: Arc<str>,
+        deadline: Option<Instant>,
         load: impl Loader<V>,
     ) -> Answer<V> {
         let begun = Instant::now();
@@ -158,17 +170,16 @@ impl<V: Send + Sync + 'static> Core<V> {
         let observer = core.observer.clone();
         let answer = match look {
             Look::Early(entry) => {
-                let hit = Fetched::new(entry, Outcome::Hit(Tier::Near));
-                let fresh_for = core.beyond(hit.entry());
-                span.in_scope(|| core.refresh_near(&name, &hit, load, fresh_for));
+                let (hit, refresh) = core.early(entry, Tier::Near);
+                span.in_scope(|| core.refresh_near(&name, &hit, refresh, load));
                 Ok(hit)
             }
             Look::Stale(entry) => {
-                let stale = Fetched::new(entry, Outcome::Stale(Tier::Near));
-                span.in_scope(|| core.refresh_near(&name, &stale, load, Duration::ZERO));
+                let (stale, refresh) = core.stale(entry, Tier::Near);
+                span.in_scope(|| core.refresh_near(&name, &stale, refresh, load));
                 Ok(stale)
             }
-            _ => Self::fly_along(core, name, load).instrument(span.clone()).await,
+            _ => Self::fly_along(core, name, deadline, load).instrument(span.clone()).await,
         };
         match &answer {
             Ok(fetched) => {
@@ -189,13 +200,14 @@ impl<V: Send + Sync + 'static> Core<V> {
         self: &Arc<Self>,
         name: &Arc<str>,
         served: &Fetched<V>,
+        refresh: Refresh,
         load: impl Loader<V>,
-        fresh_for: Duration,
     ) {
-        let Some(permit) = self.refresh_permit(name) else { return };
+        let Some(permit) = self.refresh_permit(name, &mut None) else { return };
         let valid = || self.near.holds(name, served.entry());
-        if let Some(ticket) = self.flights.refresh(name, Ok(served.clone()), abandoned, valid) {
-            self.clone().take_off(ticket, load, Route::Refresh { permit, fresh_for });
+        let meanwhile = self.meanwhile(served, refresh);
+        if let Some(ticket) = self.flights.refresh(name, meanwhile, abandoned, valid) {
+            self.clone().take_off(ticket, load, Route::Refresh(permit, refresh));
         }
     }
 
@@ -203,128 +215,137 @@ impl<V: Send + Sync + 'static> Core<V> {
     pub(super) async fn fly_along(
         core: Arc<Self>,
         name: Arc<str>,
+        deadline: Option<Instant>,
         load: impl Loader<V>,
     ) -> Answer<V> {
         if Loading::is_current(core.id(), &name) {
             return Err(Error::Nested);
         }
-        // A flight ends by itself within wait and load timeout, so a caller needs no timer, only an
-        // end to going round when every flight is overtaken by an invalidation.
+        // A flight ends by itself within wait and load timeout, so a caller needs no timer of its
+        // own, only an end to going round when every flight is overtaken by an invalidation.
         let patience = core.policy.wait_timeout.saturating_add(core.policy.load_timeout);
         let mut give_up = None;
+        let now = || core.now();
         loop {
             if let Some(answer) = core.paused(&name) {
                 return answer;
             }
             let mut route = Route::Leased;
+            let mut expired = None;
             let boarding = match core.flights.board(&name, abandoned) {
-                Boarding::Alone(alone) => match core.ask(core.far.read(&name)).await {
-                    Ok(found) => match core.look_at(found) {
-                        Look::Fresh(entry) => {
-                            alone.landed(|floor| {
-                                core.keep(&name, &entry, floor, core.policy.near_ttl);
-                            });
-                            return Ok(Fetched::new(entry, Outcome::Hit(Tier::Far)));
-                        }
-                        Look::Early(entry) => {
-                            let fresh_for = core.beyond(&entry);
-                            let hit = Fetched::new(entry, Outcome::Hit(Tier::Far));
-                            if let Some(permit) = core.refresh_permit(&name)
-                                && let Some(ticket) = alone.refresh(Ok(hit.clone()), abandoned)
-                            {
-                                core.take_off(ticket, load, Route::Refresh { permit, fresh_for });
+                Boarding::Alone(alone) => {
+                    match by(deadline, core.ask(core.far.read(&name))).await {
+                        Some(Ok(found)) => match core.look_at(found) {
+                            Found::Fresh(entry) => {
+                                alone.landed(|floor| {
+                                    core.keep(&name, &entry, floor, core.policy.near_ttl);
+                                });
+                                return Ok(Fetched::new(entry, Outcome::Hit(Tier::Far)));
                             }
-                            return Ok(hit);
-                        }
-                        Look::Stale(entry) => {
-                            let stale = Fetched::new(entry, Outcome::Stale(Tier::Far));
-                            let fresh_for = Duration::ZERO;
-                            if let Some(permit) = core.refresh_permit(&name)
-                                && let Some(ticket) = alone.refresh(Ok(stale.clone()), abandoned)
-                            {
-                                core.take_off(ticket, load, Route::Refresh { permit, fresh_for });
+                            Found::Due(served, refresh) => {
+                                let meanwhile = core.meanwhile(&served, refresh);
+                                if let Some(permit) = core.refresh_permit(&name, &mut None)
+                                    && let Some(ticket) = alone.refresh(meanwhile, abandoned)
+                                {
+                                    core.take_off(ticket, load, Route::Refresh(permit, refresh));
+                                }
+                                return Ok(served);
                             }
-                            return Ok(stale);
+                            Found::Expired(fetched) => {
+                                expired = Some(fetched);
+                                core.flights.fly(&name, abandoned)
+                            }
+                            Found::Nothing => core.flights.fly(&name, abandoned),
+                        },
+                        Some(Err(_)) => {
+                            // The origin is not asked because the far tier cannot say more.
+                            if let Some(pause) = core.pauses.now(&name, now) {
+                                return Err(pause.error(now()));
+                            }
+                            route = Route::Unleased;
+                            core.flights.fly(&name, abandoned)
                         }
-                        Look::Miss => core.flights.fly(&name, abandoned),
-                    },
-                    Err(_) => {
-                        route = Route::Unleased;
-                        core.flights.fly(&name, abandoned)
+                        None => {
+                            // Nobody else sees to it that the load goes on.
+                            if let Boarding::Leader(ticket, _) = core.flights.fly(&name, abandoned)
+                            {
+                                core.take_off(ticket, load, route);
+                            }
+                            return Err(Error::DeadlineExceeded);
+                        }
                     }
-                },
+                }
                 boarding => boarding,
             };
-            match boarding {
-                Boarding::Leader(ticket, seat) => {
-                    core.take_off(ticket, load, route);
-                    // A leader boards before its flight's first mark, so every answer is for it.
-                    return seat.landed().await.unwrap_or(Err(Error::Abandoned));
-                }
-                Boarding::Follower(seat) => {
-                    if let Some(answer) = seat.landed().await {
-                        return answer.map(|fetched| fetched.with(fetched.outcome().followed()));
-                    }
-                }
+            let (leader, seat) = match boarding {
+                Boarding::Leader(ticket, seat) => (Some(ticket), seat),
+                Boarding::Follower(seat) => (None, seat),
                 // `fly` does not go alone.
-                Boarding::Alone(_) => {}
+                Boarding::Alone(_) => continue,
+            };
+            if let Some(expired) = expired {
+                seat.offer(Ok(expired));
+            }
+            if let Some(ticket) = leader {
+                core.clone().take_off(ticket, load, route);
+                // A leader boards before its flight's first mark, so every answer is for it.
+                return match by(deadline, seat.landed(now)).await {
+                    Some(answer) => answer.unwrap_or_else(abandoned),
+                    None => seat.spare().unwrap_or(Err(Error::DeadlineExceeded)),
+                };
+            }
+            match by(deadline, seat.landed(now)).await {
+                Some(Some(answer)) => {
+                    return answer.map(|fetched| fetched.with(fetched.outcome().followed()));
+                }
+                Some(None) => {}
+                None => return seat.spare().unwrap_or(Err(Error::DeadlineExceeded)),
             }
             let now = Instant::now();
             if now >= *give_up.get_or_insert(now + patience.min(FOREVER)) {
                 return Err(Error::WaitTimeout { after: patience });
             }
-            if let Look::Fresh(entry) = core.near.look(&name, Duration::ZERO) {
+            if let Look::Fresh(entry) | Look::Early(entry) = core.near.look(&name, Duration::ZERO) {
                 return Ok(Fetched::new(entry, Outcome::Followed));
             }
         }
     }
 
-    /// The answer of `fetching`, or the next best at the deadline.
-    async fn by_deadline(
-        self: Arc<Self>,
-        name: Arc<str>,
-        deadline: Instant,
-        fetching: impl Future<Output = Answer<V>>,
-    ) -> Answer<V> {
-        // Looked for a little before, because it takes a call, and side by side, so that the call
-        // takes nothing from the fetch.
-        let left = deadline.saturating_duration_since(Instant::now());
-        let last_call = deadline - LAST_CALL.min(left / 2);
-        let mut next_best = None;
-        let looking = async {
-            tokio::time::sleep_until(last_call).await;
-            next_best = self.last_resort(&name, Trouble::Slow).await;
-            std::future::pending::<()>().await;
-        };
-        let answered = tokio::time::timeout_at(deadline, async {
-            tokio::select! {
-                biased;
-                answer = fetching => Some(answer),
-                () = looking => None,
-            }
-        });
-        match answered.await {
-            Ok(Some(answer)) => answer,
-            _ => next_best.ok_or(Error::DeadlineExceeded),
-        }
-    }
-
     /// What a far entry is worth now.
-    pub(super) fn look_at(&self, found: Option<Arc<Entry<V>>>) -> Look<V> {
-        let Some(entry) = found else { return Look::Miss };
-        let now = self.now();
+    pub(super) fn look_at(&self, found: Option<Arc<Entry<V>>>) -> Found<V> {
+        let Some(entry) = found else { return Found::Nothing };
+        let (now, beta) = (self.now(), self.policy.early_refresh);
+        let due = |(served, refresh)| Found::Due(served, refresh);
         match entry.age(now, self.policy.grace) {
-            Age::Fresh if entry.is_early(now, self.policy.early_refresh) => Look::Early(entry),
-            Age::Fresh => Look::Fresh(entry),
-            Age::Stale => Look::Stale(entry),
-            Age::Dead => Look::Miss,
+            Age::Fresh if now >= entry.early_from(beta) && entry.is_early(now, beta) => {
+                due(self.early(entry, Tier::Far))
+            }
+            Age::Fresh => Found::Fresh(entry),
+            Age::Stale => due(self.stale(entry, Tier::Far)),
+            Age::Dead => match self.resort_to(&entry, Trouble::Slow) {
+                Some(fetched) => Found::Expired(fetched),
+                None => Found::Nothing,
+            },
         }
     }
 
-    /// For how long another entry must be fresh to be a newer one than this.
-    pub(super) fn beyond(&self, entry: &Entry<V>) -> Duration {
-        // Not every process sees the same clock.
-        entry.fresh_until().since(self.now()) + Duration::from_millis(25)
+    /// A fresh entry that this request is to refresh.
+    pub(super) fn early(&self, entry: Arc<Entry<V>>, tier: Tier) -> (Fetched<V>, Refresh) {
+        let until = entry.fresh_until();
+        // Only what is fresh for longer is newer. Not every process sees the same clock.
+        let fresh_for = until.since(self.now()) + CLOCKS_DIFFER;
+        (Fetched::new(entry, Outcome::Hit(tier)), Refresh { until, fresh_for })
+    }
+
+    pub(super) fn stale(&self, entry: Arc<Entry<V>>, tier: Tier) -> (Fetched<V>, Refresh) {
+        let until = entry.fresh_until().after(self.policy.grace);
+        (Fetched::new(entry, Outcome::Stale(tier)), Refresh { until, fresh_for: Duration::ZERO })
+    }
+
+    /// What those get who come while it is refreshed: not for long, because messages may stop.
+    pub(super) fn meanwhile(&self, served: &Fetched<V>, refresh: Refresh) -> Meanwhile<Answer<V>> {
+        let until = refresh.until.min(self.now().after(self.meanwhile_ttl()));
+        Meanwhile { answer: Ok(served.clone()), until }
     }
 
     /// Keeps an entry near, unless a newer version was heard of. Called under the name's lock.
@@ -340,11 +361,19 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
-    pub(super) fn refresh_permit(&self, name: &str) -> Option<OwnedSemaphorePermit> {
-        if self.tasks.closing() || self.is_paused(name) {
+    /// Whether `name` may be refreshed now, with the permit of its batch if that has one.
+    pub(super) fn refresh_permit(
+        &self,
+        name: &str,
+        of_batch: &mut Option<RefreshPermit>,
+    ) -> Option<RefreshPermit> {
+        if self.tasks.closing() || self.pauses.now(name, || self.now()).is_some() {
             return None;
         }
-        self.refreshes.clone().try_acquire_owned().ok()
+        if of_batch.is_none() {
+            *of_batch = self.refreshes.clone().try_acquire_owned().ok().map(Arc::new);
+        }
+        of_batch.clone()
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -364,5 +393,35 @@ pub(super) fn abandoned<V>() -> Answer<V> {
 /// Longer than any wait, and short enough to add to an `Instant`.
 pub(super) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How long before its deadline a caller looks for something stale: the far timeout's default.
-const LAST_CALL: Duration = Duration::from_millis(50);
+/// How far apart the clocks of two processes may seem.
+const CLOCKS_DIFFER: Duration = Duration::from_millis(25);
+
+/// What a read of the far tier has brought.
+pub(super) enum Found<V> {
+    Fresh(Arc<Entry<V>>),
+    /// To be served, and refreshed.
+    Due(Fetched<V>, Refresh),
+    /// Better than an error.
+    Expired(Fetched<V>),
+    Nothing,
+}
+
+/// A refresh of something that is served meanwhile.
+#[derive(Clone, Copy)]
+pub(super) struct Refresh {
+    /// How long it may be served.
+    until: Moment,
+    /// Another entry is a new one if it is fresh for longer than this.
+    pub(super) fresh_for: Duration,
+}
+
+/// For one refresh, or for the refreshes of one batch, which are one load.
+pub(super) type RefreshPermit = Arc<OwnedSemaphorePermit>;
+
+/// `None` if it takes beyond the deadline.
+async fn by<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, work).await.ok(),
+        None => Some(work.await),
+    }
+}

@@ -2,20 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{
     Core,
-    fetch::{Answer, FOREVER},
+    fetch::{Answer, FOREVER, Refresh, RefreshPermit},
     loader::Loader,
     nesting::Loading,
     pauses::Pause,
 };
 use crate::{
-    Entry, Error, Fetched, Outcome, Tier, Trouble,
+    Entry, Error, Fetched, Outcome, Tier, Trouble, Version,
     far::{Attempt, Token},
-    flight::{Landing, Mark, Ticket},
+    flight::{Landing, Mark, Meanwhile, Ticket},
 };
 
 /// A flight's answer, and what this process keeps of it.
@@ -51,11 +51,8 @@ impl<V> Arrival<V> {
 /// How a flight comes by its answer.
 pub(super) enum Route {
     Leased,
-    /// Leased too, and nobody waits for it. An entry that is fresh for longer than `fresh_for` is new.
-    Refresh {
-        permit: OwnedSemaphorePermit,
-        fresh_for: Duration,
-    },
+    /// Leased too, and nobody waits for it.
+    Refresh(RefreshPermit, Refresh),
     /// Without a lease: the far tier has just failed to answer.
     Unleased,
 }
@@ -69,9 +66,15 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// For work that is ended by those who wait for it.
-    pub(super) fn endless() -> Self {
-        Self { deadline: Instant::now() + FOREVER, queues: true }
+    /// What the two are together content with.
+    pub(super) fn or(self, other: Option<Self>) -> Self {
+        let Some(other) = other else { return self };
+        Self { deadline: self.deadline.max(other.deadline), queues: self.queues || other.queues }
+    }
+
+    /// So that who waits for this hears why it came to nothing before its own deadline.
+    pub(super) fn a_little_less(self) -> Self {
+        Self { deadline: self.deadline - Duration::from_millis(10), ..self }
     }
 }
 
@@ -89,8 +92,8 @@ impl<V: Send + Sync + 'static> Core<V> {
             let _task = task;
             let arrival = match route {
                 Route::Leased => self.fly_with_soft_timeout(&ticket, load).await,
-                Route::Refresh { permit: _permit, fresh_for } => {
-                    self.fly(&ticket, load, fresh_for, false).await
+                Route::Refresh(_permit, refresh) => {
+                    self.fly(&ticket, load, refresh.fresh_for, false).await
                 }
                 Route::Unleased => self.load_alone(&ticket, load, self.patience(true)).await,
             };
@@ -113,7 +116,12 @@ impl<V: Send + Sync + 'static> Core<V> {
         let mut over = None;
         ticket.land(arrival.landing, |floor| {
             match (arrival.pause, &arrival.keep) {
-                (Some(pause), _) => self.pauses.begin(&name, pause),
+                // Somebody has written meanwhile: that is what there is to be had.
+                (Some(_), _) if floor > Version::ZERO => {}
+                (Some(pause), _) => {
+                    over = self.pauses.end(&name);
+                    self.pauses.begin(&name, pause, self.now().after(self.meanwhile_ttl()));
+                }
                 (None, Some(_)) => over = self.pauses.end(&name),
                 (None, None) => {}
             }
@@ -121,7 +129,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                 self.keep(&name, &entry, floor, ttl);
             }
         });
-        // The user's values are dropped without the lock.
+        // A user's value is dropped without the lock.
         drop(over);
     }
 
@@ -140,9 +148,8 @@ impl<V: Send + Sync + 'static> Core<V> {
         let too_long = async {
             tokio::time::sleep(self.policy.soft_timeout).await;
             if let Some(stale) = self.last_resort(ticket.name(), Trouble::Slow).await {
-                // For all: an invalidation that came meanwhile has closed this flight, and nobody
-                // boards it any more.
-                ticket.answer(Landing::for_all(Ok(stale)));
+                let until = self.now().after(self.meanwhile_ttl());
+                ticket.answer(Meanwhile { answer: Ok(stale), until });
             }
         };
         tokio::select! {
@@ -159,6 +166,9 @@ impl<V: Send + Sync + 'static> Core<V> {
         fresh_for: Duration,
         queues: bool,
     ) -> Arrival<V> {
+        if self.tasks.closing() {
+            return Arrival::failed(Error::ShutDown);
+        }
         let name = ticket.name();
         // Registered before the look-up: see `Waiter`.
         let waiter = self.waiters.register(name);
@@ -171,6 +181,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             woken.as_mut().enable();
             let mark = ticket.mark();
             let token = Token::random();
+            let may_ask = self.breaker.is_closed();
             let looking = self.far.look_up_or_lease(name, token, self.policy.lease_ttl, fresh_for);
             match self.ask(looking).await {
                 Ok(Attempt::Hit(entry)) => return self.arrive(mark, entry, found),
@@ -184,6 +195,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                     }
                 }
                 Ok(Attempt::Paused { remaining }) => {
+                    load.stand_by();
                     return self.failed_elsewhere(ticket, remaining).await;
                 }
                 Ok(Attempt::Held { remaining }) => {
@@ -207,7 +219,9 @@ impl<V: Send + Sync + 'static> Core<V> {
                 Err(_) => {
                     // It may have been granted all the same. Never committed under: the grant may
                     // have come after an invalidation that comes after this load's reading.
-                    self.release_later(name, token);
+                    if may_ask {
+                        self.release_later(name, token);
+                    }
                     let patience = patience.unwrap_or_else(|| self.patience(queues));
                     return self.load_alone(ticket, load, patience).await;
                 }

@@ -182,10 +182,10 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
         let permit = match load.has_own_permit() {
             true => None,
-            false => Some(self.room_for_a_load(patience).await?),
+            false => self.room_for_a_load(patience).await?,
         };
         // The closure itself may panic before there is a future.
-        let Ok(loading) = catch_unwind(AssertUnwindSafe(|| load.load())) else {
+        let Ok(loading) = catch_unwind(AssertUnwindSafe(|| load.load(patience))) else {
             return Err(Error::LoadPanicked);
         };
         let begun = Instant::now();
@@ -211,10 +211,23 @@ impl<V: Send + Sync + 'static> Core<V> {
         let took = begun.elapsed();
         self.observer.loaded(loaded.as_ref().map(|_| ()), took);
         self.observer.loads(self.bulkhead.running(), self.bulkhead.queued());
-        loaded.map(|loaded| Loaded { load_time: took, ..loaded })
+        // A batch has told already, without the wait for its members.
+        let timed = |loaded: Loaded<V>| match loaded.load_time {
+            Duration::ZERO => Loaded { load_time: took, ..loaded },
+            _ => loaded,
+        };
+        loaded.map(timed)
     }
 
-    pub(super) async fn room_for_a_load(&self, patience: Patience) -> Result<Permit, Error> {
+    /// A place in the bulkhead. A load within a load takes one if there is one, and goes without
+    /// otherwise: its outer load only waits for it, and would wait for ever.
+    pub(super) async fn room_for_a_load(
+        &self,
+        patience: Patience,
+    ) -> Result<Option<Permit>, Error> {
+        if Loading::is_within(self.id()) {
+            return Ok(self.bulkhead.try_enter().ok());
+        }
         let entered = match patience.queues {
             true => tokio::select! {
                 entered = self.bulkhead.enter(patience.deadline) => entered,
@@ -223,7 +236,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             false => self.bulkhead.try_enter(),
         };
         self.observer.loads(self.bulkhead.running(), self.bulkhead.queued());
-        entered.map_err(|Full { retry_after }| Error::Overloaded { retry_after })
+        entered.map(Some).map_err(|Full { retry_after }| Error::Overloaded { retry_after })
     }
 
     /// Renews until the lease is lost.
@@ -288,6 +301,12 @@ impl<V: Send + Sync + 'static> Core<V> {
         } else {
             self.policy.near_ttl.min(self.policy.near_outage_ttl)
         }
+    }
+
+    /// How long something stale may be given to one caller after the other without another look. Not
+    /// nothing when the near tier is off, or every caller would wait for a refresh.
+    pub(super) fn meanwhile_ttl(&self) -> Duration {
+        self.near_ttl().max(self.policy.near_outage_ttl)
     }
 
     /// An answer that went past every tier.

@@ -1,11 +1,15 @@
 use std::{error, future::Future, sync::Arc};
 
+use super::fly::Patience;
 use crate::{Error, Loaded};
 
 /// A way to ask the origin, as a flight has it.
 pub(super) trait Loader<V>: Send + 'static {
-    /// Asks the origin.
-    fn load(&mut self) -> impl Future<Output = Result<Loaded<V>, Error>> + Send + use<Self, V>;
+    /// Asks the origin. `patience` is for those who see to their own place in the bulkhead.
+    fn load(
+        &mut self,
+        patience: Patience,
+    ) -> impl Future<Output = Result<Loaded<V>, Error>> + Send + use<Self, V>;
 
     /// Called before the flight waits for something else than its load.
     fn stand_by(&mut self) {}
@@ -24,6 +28,7 @@ where
 {
     fn load(
         &mut self,
+        _: Patience,
     ) -> impl Future<Output = Result<Loaded<V>, Error>> + Send + use<V, F, Fut, E> {
         let loading = self();
         async move { loading.await.map_err(|error| Error::Origin(Arc::from(error.into()))) }

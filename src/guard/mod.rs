@@ -151,8 +151,8 @@ impl<V: Send + Sync + 'static> Watcher for Core<V> {
                 self.connected.store(false, Ordering::Release);
                 // A fill that saw the flag up has ended before the clearing, and later ones are for
                 // a short life. Flights go on: closing them would cost a second load each, in the
-                // very moment in which the origin is all there is.
-                self.flights.wait_for_fills();
+                // very moment in which the origin is all there is. But none serves on what is stale.
+                self.flights.close_answered();
                 self.clear();
                 self.waiters.wake_all();
             }

@@ -21,10 +21,19 @@ impl Loading {
 
     /// Whether this task is part of the load of `name` by `guard`.
     pub(super) fn is_current(guard: usize, name: &str) -> bool {
+        Self::any(|load| load.guard == guard && &*load.name == name)
+    }
+
+    /// Whether this task is part of a load by `guard`.
+    pub(super) fn is_within(guard: usize) -> bool {
+        Self::any(|load| load.guard == guard)
+    }
+
+    fn any(is: impl Fn(&Self) -> bool) -> bool {
         let current = Self::current();
         let mut loading = current.as_deref();
         while let Some(load) = loading {
-            if load.guard == guard && &*load.name == name {
+            if is(load) {
                 return true;
             }
             loading = load.within.as_deref();

@@ -41,6 +41,8 @@ struct Invalidation {
     version: Option<Version>,
     /// Whether there was one without.
     of_any: bool,
+    /// How many there were: one that came while an equal one was under way must be sent again.
+    times: u64,
 }
 
 impl Unsent {
@@ -53,6 +55,7 @@ impl Unsent {
         let kept = by_name.entry(name.into()).or_default();
         kept.version = kept.version.max(version);
         kept.of_any |= version.is_none();
+        kept.times += 1;
         Some(by_name.len())
     }
 
@@ -162,13 +165,15 @@ impl<V: Send + Sync + 'static> Core<V> {
         loop {
             let kept = self.unsent.all();
             if kept.is_empty() {
+                // Closed under the lock: see `keep_unsent`.
                 let by_name = self.unsent.by_name.lock();
-                if by_name.is_empty() {
-                    self.breaker.close();
-                    tracing::info!("the far tier is back");
-                    return true;
+                if !by_name.is_empty() {
+                    continue;
                 }
-                continue;
+                self.breaker.close();
+                drop(by_name);
+                tracing::info!("the far tier is back");
+                return true;
             }
             let sending = stream::iter(kept).map(|(name, kept)| async move {
                 let sent = self.send(&name, kept).await;

@@ -8,7 +8,9 @@ use futures::FutureExt;
 use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt};
 
-use crate::{Bypass, Error, Fetched, Guard, Key, Loaded, tower::ResponseFuture};
+use crate::{
+    Bypass, Error, Fetched, Guard, Key, Loaded, Outcome, Tier, near::Look, tower::ResponseFuture,
+};
 
 /// Finds the key of a request. Implemented for every `Fn(&Request) -> Option<K>`.
 pub trait KeyOf<Request> {
@@ -76,16 +78,17 @@ where
                     .boxed(),
             );
         };
-        if let Some(hit) = self.guard.hit(&key) {
-            return ResponseFuture::ready(hit);
-        }
-        let guard = self.guard.clone();
+        let name = key.name();
+        let look = match self.guard.look_near(&name) {
+            Look::Fresh(entry) => {
+                return ResponseFuture::ready(Fetched::new(entry, Outcome::Hit(Tier::Near)));
+            }
+            look => look,
+        };
         let load = move || inner.clone().oneshot(request.clone());
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        ResponseFuture::pending(match deadline {
-            Some(deadline) => async move { guard.fetch_by(&key, deadline, load).await }.boxed(),
-            None => async move { guard.fetch(&key, load).await }.boxed(),
-        })
+        let name = (*name).into();
+        ResponseFuture::pending(self.guard.go_on(look, name, deadline, load).boxed())
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use futures::future::{BoxFuture, Either, join_all, select};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use tracing::Instrument;
 
 use crate::{
@@ -26,6 +26,7 @@ impl<Q: Clone + Send + Sync + 'static> BatchKey for Q {}
 /// What a batch asks.
 pub(super) struct Origin<Q, V> {
     pub(super) core: Arc<Core<V>>,
+    /// Asked of the keys that a load returns.
     pub(super) name_of: fn(&Q) -> Arc<str>,
     pub(super) load: LoadMany<Q, V>,
 }
@@ -47,6 +48,8 @@ struct Joining<Q, V> {
 /// A flight that waits for the load.
 struct Joined<Q, V> {
     key: Q,
+    name: Arc<str>,
+    patience: Patience,
     told: oneshot::Sender<Result<Loaded<V>, Error>>,
 }
 
@@ -56,6 +59,7 @@ pub(super) struct Member<Q: BatchKey, V: Send + Sync + 'static> {
     batch: Option<Arc<Batch<Q, V>>>,
     origin: Arc<Origin<Q, V>>,
     key: Q,
+    name: Arc<str>,
 }
 
 impl<Q: BatchKey, V: Send + Sync + 'static> Batch<Q, V> {
@@ -75,39 +79,38 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Batch<Q, V> {
             std::mem::take(&mut joining.joined)
         };
         if !all.is_empty() {
-            self.origin.start(all, Room::Needed);
+            self.origin.start(all);
         }
     }
 }
 
-/// Whether a load still needs a place in the bulkhead.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Room {
-    Needed,
-    Given,
-}
-
 impl<Q: BatchKey, V: Send + Sync + 'static> Origin<Q, V> {
     /// Loads on a task of its own, and tells those who have joined.
-    fn start(self: &Arc<Self>, joined: Vec<Joined<Q, V>>, room: Room) {
+    fn start(self: &Arc<Self>, joined: Vec<Joined<Q, V>>) {
         let this = self.clone();
-        let names: Vec<_> = joined.iter().map(|joined| (self.name_of)(&joined.key)).collect();
-        let within = Loading::of_all(self.core.id(), &names);
-        let work = Loading::scope(within, async move {
-            let keys: Vec<_> = joined.iter().map(|joined| joined.key.clone()).collect();
-            let mut told: Vec<_> = joined.into_iter().map(|joined| joined.told).collect();
+        let work = async move {
+            let mut keys = Vec::with_capacity(joined.len());
+            let mut names = Vec::with_capacity(joined.len());
+            let mut told = Vec::with_capacity(joined.len());
+            let mut patience: Option<Patience> = None;
+            for joined in joined {
+                patience = Some(joined.patience.or(patience));
+                keys.push(joined.key);
+                names.push(joined.name);
+                told.push(joined.told);
+            }
+            let Some(patience) = patience else { return };
             // Aborted when nobody waits any more: each flight has its load timeout.
             let nobody = join_all(told.iter_mut().map(|told| told.closed()));
-            let loading = pin!(this.load(keys, room));
-            let loaded = match select(loading, nobody).await {
-                Either::Left((loaded, _)) => loaded,
-                Either::Right(_) => return,
+            let loaded = {
+                let loading = pin!(this.load(keys, &names, patience));
+                match select(loading, nobody).await {
+                    Either::Left((loaded, _)) => loaded,
+                    Either::Right(_) => return,
+                }
             };
             match loaded {
-                Ok(loaded) => {
-                    let named =
-                        loaded.into_iter().map(|(key, loaded)| ((this.name_of)(&key), loaded));
-                    let mut by_name: HashMap<_, _> = named.collect();
+                Ok(mut by_name) => {
                     for (told, name) in told.into_iter().zip(names) {
                         let loaded = by_name.remove(&name).unwrap_or_else(Loaded::absent);
                         let _ = told.send(Ok(loaded));
@@ -119,31 +122,43 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Origin<Q, V> {
                     }
                 }
             }
-        });
-        tokio::spawn(work.in_current_span());
+        };
+        tokio::spawn(Loading::scope(Loading::current(), work).in_current_span());
     }
 
-    async fn load(&self, keys: Vec<Q>, room: Room) -> Result<Vec<(Q, Loaded<V>)>, Error> {
-        let _permit = match room {
-            // The flights have deadlines of their own; theirs end this wait.
-            Room::Needed => Some(self.core.room_for_a_load(Patience::endless()).await?),
-            Room::Given => None,
-        };
+    async fn load(
+        &self,
+        keys: Vec<Q>,
+        names: &[Arc<str>],
+        patience: Patience,
+    ) -> Result<HashMap<Arc<str>, Loaded<V>>, Error> {
+        let _permit = self.core.room_for_a_load(patience.a_little_less()).await?;
+        let begun = Instant::now();
         let Ok(loading) = catch_unwind(AssertUnwindSafe(|| (self.load)(keys))) else {
             return Err(Error::LoadPanicked);
         };
-        loading.await
+        let within = Loading::of_all(self.core.id(), names);
+        let loaded = Loading::scope(within, loading).await?;
+        let load_time = begun.elapsed();
+        let named = loaded
+            .into_iter()
+            .map(|(key, loaded)| ((self.name_of)(&key), Loaded { load_time, ..loaded }));
+        Ok(named.collect())
     }
 }
 
 impl<Q: BatchKey, V: Send + Sync + 'static> Member<Q, V> {
     /// A flight that is of no batch.
-    pub(super) fn single(origin: Arc<Origin<Q, V>>, key: Q) -> Self {
-        Self { batch: None, origin, key }
+    pub(super) fn single(origin: Arc<Origin<Q, V>>, key: Q, name: Arc<str>) -> Self {
+        Self { batch: None, origin, key, name }
     }
 
-    pub(super) fn of(batch: &Arc<Batch<Q, V>>, key: Q) -> Self {
-        Self { batch: Some(batch.clone()), origin: batch.origin.clone(), key }
+    pub(super) fn of(batch: &Arc<Batch<Q, V>>, key: Q, name: Arc<str>) -> Self {
+        Self { batch: Some(batch.clone()), origin: batch.origin.clone(), key, name }
+    }
+
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     fn leave(&mut self) {
@@ -154,12 +169,16 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Member<Q, V> {
 }
 
 impl<Q: BatchKey, V: Send + Sync + 'static> Loader<V> for Member<Q, V> {
-    fn load(&mut self) -> impl Future<Output = Result<Loaded<V>, Error>> + Send + use<Q, V> {
+    fn load(
+        &mut self,
+        patience: Patience,
+    ) -> impl Future<Output = Result<Loaded<V>, Error>> + Send + use<Q, V> {
         let (told, loaded) = oneshot::channel();
-        let joined = Joined { key: self.key.clone(), told };
+        let (key, name) = (self.key.clone(), self.name.clone());
+        let joined = Joined { key, name, patience, told };
         match self.batch.take() {
             Some(batch) => batch.decided(Some(joined)),
-            None => self.origin.start(vec![joined], Room::Given),
+            None => self.origin.start(vec![joined]),
         }
         // Nobody tells when the load has panicked.
         async move { loaded.await.unwrap_or(Err(Error::LoadPanicked)) }
@@ -170,7 +189,7 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Loader<V> for Member<Q, V> {
     }
 
     fn has_own_permit(&self) -> bool {
-        self.batch.is_some()
+        true
     }
 }
 

@@ -6,7 +6,7 @@
 //! - When every flight has decided, one load is made for those that hold a lease. A flight that stood by
 //!   and is granted the lease later, or must load again, loads its one key.
 
-use std::{borrow::Borrow, error, future::Future, sync::Arc, time::Duration};
+use std::{borrow::Borrow, error, future::Future, sync::Arc};
 
 use futures::{FutureExt, future::join_all};
 use tokio::time::Instant;
@@ -15,13 +15,13 @@ use tracing::Instrument;
 use self::joint::{Batch, BatchKey, Member, Origin};
 use super::{
     Core, Guard,
-    fetch::{Answer, abandoned},
+    fetch::{Answer, Found, RefreshPermit, abandoned},
     fly::{Arrival, Route},
     nesting::Loading,
 };
 use crate::{
     Error, Fetched, Key, Loaded, Outcome, Tier,
-    flight::{Boarding, Landing, Seat, Ticket},
+    flight::{Boarding, Landing, Mark, Seat, Ticket},
     near::Look,
 };
 
@@ -34,8 +34,9 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     ///
     /// `load_many` returns the keys it was asked for, in any order; those it leaves out are taken as
     /// [`absent`](Loaded::absent), as rows that a query did not find. It is called again, with one key,
-    /// where another process has failed to load it, or the answer was older than an acknowledged
-    /// write. Its call takes one place in the bulkhead.
+    /// where another process held the lease and came to no answer (a failure that it shares as a failure
+    /// pause is an answer), or where what was loaded is older than an acknowledged write. Its call takes
+    /// one place in the bulkhead.
     ///
     /// # Cancel safety
     ///
@@ -82,6 +83,17 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
     {
         let core = &self.core;
+        // Names and clones are made by the user's code, which may panic: nothing is boarded yet.
+        let looked: Vec<_> = keys
+            .iter()
+            .map(|key| {
+                let name = key.borrow().name();
+                match core.look_near(&name) {
+                    Look::Fresh(entry) => Ok(Fetched::new(entry, Outcome::Hit(Tier::Near))),
+                    look => Err(Wanted { look, name: (*name).into(), key: key.clone() }),
+                }
+            })
+            .collect();
         let origin: Arc<Origin<Q, V>> = Arc::new(Origin {
             core: core.clone(),
             name_of: |key| (*key.borrow().name()).into(),
@@ -91,17 +103,17 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
                 async move { loading.await.map_err(shared) }.boxed()
             }),
         });
-        let mut boarded = Vec::new();
-        let answers: Vec<_> = keys
-            .iter()
-            .map(|key| {
-                let name: Arc<str> = (*key.borrow().name()).into();
-                core.board_one(name, key, &origin, &mut boarded)
+        let mut boarding = Boarded::default();
+        let answers: Vec<_> = looked
+            .into_iter()
+            .map(|looked| match looked {
+                Ok(hit) => Awaiting::Answered(Ok(hit)),
+                Err(wanted) => core.board_one(wanted, &origin, &mut boarding),
             })
             .collect();
-        if !boarded.is_empty() {
+        if !boarding.is_empty() {
             let task = core.tasks.begin();
-            let flying = core.clone().fly_many(boarded, origin);
+            let flying = core.clone().fly_many(boarding, origin);
             let flying = async move {
                 let _task = task;
                 flying.await;
@@ -112,49 +124,63 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     }
 }
 
+/// A key that the near tier does not just answer.
+struct Wanted<Q, V> {
+    look: Look<V>,
+    name: Arc<str>,
+    key: Q,
+}
+
 /// How the answer to one key of a batch comes about.
 enum Awaiting<Q: BatchKey, V: Send + Sync + 'static> {
     Answered(Answer<V>),
     Leader(Seat<Answer<V>>),
     /// With what it takes to go round again.
-    Follower(Seat<Answer<V>>, Arc<str>, Member<Q, V>),
+    Follower(Seat<Answer<V>>, Member<Q, V>),
 }
 
-/// A flight of a batch, before its take-off.
+/// The flights of a batch, before their take-off.
 struct Boarded<Q, V> {
-    ticket: Ticket<Answer<V>>,
-    key: Q,
-    /// For a near entry that is refreshed.
-    refresh: Option<Route>,
+    missing: Vec<(Ticket<Answer<V>>, Q)>,
+    flying: Vec<(Ticket<Answer<V>>, Q, Route)>,
+    /// One for all: they are one load.
+    refresh_permit: Option<RefreshPermit>,
+}
+
+impl<Q, V> Default for Boarded<Q, V> {
+    fn default() -> Self {
+        Self { missing: Vec::new(), flying: Vec::new(), refresh_permit: None }
+    }
+}
+
+impl<Q, V> Boarded<Q, V> {
+    fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.flying.is_empty()
+    }
 }
 
 impl<V: Send + Sync + 'static> Core<V> {
     fn board_one<Q: BatchKey>(
         self: &Arc<Self>,
-        name: Arc<str>,
-        key: &Q,
+        Wanted { look, name, key }: Wanted<Q, V>,
         origin: &Arc<Origin<Q, V>>,
-        boarded: &mut Vec<Boarded<Q, V>>,
+        boarded: &mut Boarded<Q, V>,
     ) -> Awaiting<Q, V> {
-        let (served, fresh_for) = match self.look_near(&name) {
+        let (served, refresh) = match look {
             // Counted by the look already.
             Look::Fresh(entry) => {
                 return Awaiting::Answered(Ok(Fetched::new(entry, Outcome::Hit(Tier::Near))));
             }
-            Look::Early(entry) => {
-                let fresh_for = self.beyond(&entry);
-                (Fetched::new(entry, Outcome::Hit(Tier::Near)), fresh_for)
-            }
-            Look::Stale(entry) => (Fetched::new(entry, Outcome::Stale(Tier::Near)), Duration::ZERO),
+            Look::Early(entry) => self.early(entry, Tier::Near),
+            Look::Stale(entry) => self.stale(entry, Tier::Near),
             Look::Miss => return self.board_missing(name, key, origin, boarded),
         };
-        if let Some(permit) = self.refresh_permit(&name) {
+        if let Some(permit) = self.refresh_permit(&name, &mut boarded.refresh_permit) {
             let valid = || self.near.holds(&name, served.entry());
-            let refreshed = self.flights.refresh(&name, Ok(served.clone()), abandoned, valid);
-            boarded.extend(refreshed.map(|ticket| {
-                let refresh = Some(Route::Refresh { permit, fresh_for });
-                Boarded { ticket, key: key.clone(), refresh }
-            }));
+            let meanwhile = self.meanwhile(&served, refresh);
+            let ticket = self.flights.refresh(&name, meanwhile, abandoned, valid);
+            let refreshing = ticket.map(|ticket| (ticket, key, Route::Refresh(permit, refresh)));
+            boarded.flying.extend(refreshing);
         }
         Awaiting::Answered(self.counted(Ok(served)))
     }
@@ -162,9 +188,9 @@ impl<V: Send + Sync + 'static> Core<V> {
     fn board_missing<Q: BatchKey>(
         self: &Arc<Self>,
         name: Arc<str>,
-        key: &Q,
+        key: Q,
         origin: &Arc<Origin<Q, V>>,
-        boarded: &mut Vec<Boarded<Q, V>>,
+        boarded: &mut Boarded<Q, V>,
     ) -> Awaiting<Q, V> {
         if Loading::is_current(self.id(), &name) {
             return Awaiting::Answered(self.counted(Err(Error::Nested)));
@@ -174,11 +200,11 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
         match self.flights.fly(&name, abandoned) {
             Boarding::Leader(ticket, seat) => {
-                boarded.push(Boarded { ticket, key: key.clone(), refresh: None });
+                boarded.missing.push((ticket, key));
                 Awaiting::Leader(seat)
             }
             Boarding::Follower(seat) => {
-                Awaiting::Follower(seat, name, Member::single(origin.clone(), key.clone()))
+                Awaiting::Follower(seat, Member::single(origin.clone(), key, name))
             }
             // `fly` does not go alone.
             Boarding::Alone(_) => Awaiting::Answered(abandoned()),
@@ -187,12 +213,16 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     async fn settle<Q: BatchKey>(self: &Arc<Self>, awaiting: Awaiting<Q, V>) -> Answer<V> {
         let begun = Instant::now();
+        let now = || self.now();
         let answer = match awaiting {
             Awaiting::Answered(answer) => return answer,
-            Awaiting::Leader(seat) => seat.landed().await.unwrap_or_else(abandoned),
-            Awaiting::Follower(seat, name, member) => match seat.landed().await {
+            Awaiting::Leader(seat) => seat.landed(now).await.unwrap_or_else(abandoned),
+            Awaiting::Follower(seat, member) => match seat.landed(now).await {
                 Some(answer) => answer.map(|fetched| fetched.with(fetched.outcome().followed())),
-                None => Box::pin(Self::fly_along(self.clone(), name, member)).await,
+                None => {
+                    let name = member.name().clone();
+                    Box::pin(Self::fly_along(self.clone(), name, None, member)).await
+                }
             },
         };
         self.observer.waited(begun.elapsed());
@@ -210,13 +240,29 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// On a task of its own, so that no caller's end leaves those who follow without an answer.
     async fn fly_many<Q: BatchKey>(
         self: Arc<Self>,
-        boarded: Vec<Boarded<Q, V>>,
+        boarded: Boarded<Q, V>,
         origin: Arc<Origin<Q, V>>,
     ) {
-        let (refreshing, missing): (Vec<_>, Vec<_>) =
-            boarded.into_iter().partition(|boarded| boarded.refresh.is_some());
-        let marks: Vec<_> = missing.iter().map(|boarded| boarded.ticket.mark()).collect();
-        let names: Vec<_> = missing.iter().map(|boarded| &**boarded.ticket.name()).collect();
+        let Boarded { missing, mut flying, mut refresh_permit } = boarded;
+        let marks: Vec<_> = missing.iter().map(|(ticket, _)| ticket.mark()).collect();
+        let found = self.read_many(&missing).await;
+        for (((ticket, key), mark), found) in missing.into_iter().zip(marks).zip(found) {
+            let decided = self.decide(ticket, mark, found, &mut refresh_permit);
+            flying.extend(decided.map(|(ticket, route)| (ticket, key, route)));
+        }
+        let batch = Batch::of(origin, flying.len());
+        for (ticket, key, route) in flying {
+            let member = Member::of(&batch, key, ticket.name().clone());
+            self.clone().take_off(ticket, member, route);
+        }
+    }
+
+    /// What the far tier has of each, or `None` where it did not say.
+    async fn read_many<Q>(&self, missing: &[(Ticket<Answer<V>>, Q)]) -> Vec<Option<Found<V>>> {
+        if missing.is_empty() {
+            return Vec::new();
+        }
+        let names: Vec<_> = missing.iter().map(|(ticket, _)| &**ticket.name()).collect();
         let reading = async {
             let mut found = self.far.read_many(&names).await;
             // One answer says that the far tier is there.
@@ -228,51 +274,41 @@ impl<V: Send + Sync + 'static> Core<V> {
                 }
             }
         };
-        let found = self.ask(reading).await;
-        let mut members: Vec<_> = refreshing
-            .into_iter()
-            .filter_map(|boarded| Some((boarded.ticket, boarded.key, boarded.refresh?)))
-            .collect();
-        let mut found = found.ok().map(Vec::into_iter);
-        for (Boarded { ticket, key, .. }, mark) in missing.into_iter().zip(marks) {
-            let look = match found.as_mut().and_then(Iterator::next) {
-                Some(Ok(found)) => self.look_at(found),
-                Some(Err(_)) | None => {
-                    members.push((ticket, key, Route::Unleased));
-                    continue;
-                }
-            };
-            let (served, fresh_for) = match look {
-                Look::Miss => {
-                    members.push((ticket, key, Route::Leased));
-                    continue;
-                }
-                Look::Fresh(entry) => {
-                    self.land(ticket, self.arrive(mark, entry, Outcome::Hit(Tier::Far)));
-                    continue;
-                }
-                Look::Early(entry) => {
-                    let fresh_for = self.beyond(&entry);
-                    (Fetched::new(entry, Outcome::Hit(Tier::Far)), fresh_for)
-                }
-                Look::Stale(entry) => {
-                    (Fetched::new(entry, Outcome::Stale(Tier::Far)), Duration::ZERO)
-                }
-            };
-            match self.refresh_permit(ticket.name()) {
-                Some(permit) => {
-                    ticket.answer(Landing::for_all(Ok(served)));
-                    members.push((ticket, key, Route::Refresh { permit, fresh_for }));
-                }
-                None => {
-                    let landing = Landing::for_those_before(mark, Ok(served));
-                    self.land(ticket, Arrival::of(landing));
-                }
+        match self.ask(reading).await {
+            Ok(found) => found.into_iter().map(|found| Some(self.look_at(found.ok()?))).collect(),
+            Err(_) => names.iter().map(|_| None).collect(),
+        }
+    }
+
+    /// Lands the flight, or says how it goes on.
+    fn decide(
+        &self,
+        ticket: Ticket<Answer<V>>,
+        mark: Mark,
+        found: Option<Found<V>>,
+        refresh_permit: &mut Option<RefreshPermit>,
+    ) -> Option<(Ticket<Answer<V>>, Route)> {
+        let arrival = match found {
+            Some(Found::Nothing) => return Some((ticket, Route::Leased)),
+            Some(Found::Expired(fetched)) => {
+                ticket.offer(Ok(fetched));
+                return Some((ticket, Route::Leased));
             }
-        }
-        let batch = Batch::of(origin, members.len());
-        for (ticket, key, route) in members {
-            self.clone().take_off(ticket, Member::of(&batch, key), route);
-        }
+            Some(Found::Fresh(entry)) => self.arrive(mark, entry, Outcome::Hit(Tier::Far)),
+            Some(Found::Due(served, refresh)) => {
+                if let Some(permit) = self.refresh_permit(ticket.name(), refresh_permit) {
+                    ticket.answer(self.meanwhile(&served, refresh));
+                    return Some((ticket, Route::Refresh(permit, refresh)));
+                }
+                Arrival::of(Landing::for_those_before(mark, Ok(served)))
+            }
+            None => match self.pauses.now(ticket.name(), || self.now()) {
+                // The origin is not asked because the far tier cannot say more.
+                Some(pause) => Arrival::failed(pause.error(self.now())),
+                None => return Some((ticket, Route::Unleased)),
+            },
+        };
+        self.land(ticket, arrival);
+        None
     }
 }
