@@ -1,6 +1,7 @@
 //! Many keys in one fetch.
 
 use std::{
+    borrow::Borrow,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -333,6 +334,76 @@ async fn a_batch_takes_one_place_in_the_bulkhead() {
         overloaded += fetched.iter().filter(|f| matches!(f, Err(Error::Overloaded { .. }))).count();
     }
     assert_eq!((overloaded, begun.elapsed()), (10, ms(100)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_without_room_is_told_so_and_pauses_nothing() {
+    let policy = plain().max_concurrent_loads(1).load_timeout(secs(1)).failure_pause(secs(60));
+    for (queue, told_after) in [(0, Duration::ZERO), (1, ms(990))] {
+        let policy = policy.clone().max_queued_loads(queue);
+        let guard = builder().policy(policy).far(memory()).build();
+        let origin = Origin::taking(secs(60));
+        let busy = callers(&guard, 1, "busy", &origin);
+        origin.begun(1).await;
+        let begun = Instant::now();
+        let (table, keys) = (Table::taking(ms(50)), keys(0..10));
+        for fetched in fetch(&guard, &keys, &table).await {
+            assert!(matches!(fetched, Err(Error::Overloaded { .. })), "{fetched:?}");
+        }
+        assert_eq!((begun.elapsed(), table.asked().len()), (told_after, 0));
+        assert!(answers(busy).await[0].is_err());
+        are(&fetch(&guard, &keys, &table).await, &keys);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_panics_costs_the_others_nothing() {
+    #[derive(Clone)]
+    struct Touchy(&'static str);
+    impl Borrow<str> for Touchy {
+        fn borrow(&self) -> &str {
+            assert_ne!(self.0, "bad");
+            self.0
+        }
+    }
+    let guard = guard_on(memory());
+    let begun = guard.clone();
+    let panicked = tokio::spawn(async move {
+        let rows = async |_| Ok::<Vec<(Touchy, Loaded<String>)>, Broken>(vec![]);
+        begun.fetch_many(&[Touchy("good"), Touchy("bad")], move |keys| rows(keys)).await
+    });
+    assert!(bounded(panicked).await.is_err());
+    assert_eq!(guard.flights(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_whose_keys_are_all_near_reads_nothing() {
+    let policy = plain().ttl(secs(10)).grace(secs(60)).near_ttl(secs(90));
+    let (guard, wire) = wired_with(&memory(), policy);
+    let (table, keys) = (Table::taking(ms(50)), keys(0..10));
+    are(&fetch(&guard, &keys, &table).await, &keys);
+    for after in [Duration::ZERO, secs(20)] {
+        tokio::time::advance(after).await;
+        are(&fetch(&guard, &keys, &table).await, &keys);
+        assert_eq!(wire.calls(Call::ReadMany), 1);
+    }
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(table.asked().len(), 2, "refreshed together");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_gets_what_is_stale_without_a_near_tier() {
+    let policy = plain().ttl(secs(10)).grace(secs(60)).near_ttl(Duration::ZERO);
+    let policy = policy.near_outage_ttl(Duration::ZERO);
+    let guard = builder().policy(policy).far(memory()).build();
+    let (table, keys) = (Table::taking(ms(50)), keys(0..10));
+    are(&fetch(&guard, &keys, &table).await, &keys);
+    tokio::time::advance(secs(20)).await;
+    let begun = Instant::now();
+    for fetched in fetch(&guard, &keys, &table).await {
+        assert_eq!(fetched.expect("something stale").outcome(), Outcome::Stale(Tier::Far));
+    }
+    assert_eq!(begun.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]

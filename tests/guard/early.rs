@@ -2,14 +2,17 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cattleguard::{Outcome, Policy, Tier, far::Far};
+use cattleguard::{
+    Outcome, Policy, Tier,
+    far::{Event, Far},
+};
 use tokio::time::Instant;
 
 use crate::{
-    builder, memory, ms,
+    builder, guard_on, memory, ms,
     origin::{Origin, Reply},
     plain, secs, version_of,
-    wire::Call,
+    wire::{Call, Wire},
     wired_with,
 };
 
@@ -129,6 +132,45 @@ async fn an_invalidation_during_an_early_refresh_wins() {
     assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 2);
     tokio::time::sleep(secs(1)).await;
     assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_outlasts_the_entry_is_waited_for_then() {
+    for near_capacity in [0, 100] {
+        let policy = eager().early_refresh(1e6).load_timeout(secs(60));
+        let guard = builder().policy(policy).near_capacity(near_capacity).far(memory()).build();
+        let origin = Origin::taking(secs(15));
+        guard.fetch("k", origin.load()).await.expect("a value");
+        origin.write(2);
+        let begun = Instant::now();
+        for after in [Duration::ZERO, ms(9_900)] {
+            tokio::time::sleep(after).await;
+            assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 1);
+        }
+        tokio::time::sleep(ms(200)).await;
+        let fetched = guard.fetch("k", origin.load()).await.expect("a value");
+        assert_eq!((fetched.version(), fetched.outcome()), (2.into(), Outcome::Followed));
+        assert_eq!((begun.elapsed(), origin.loads()), (secs(15), 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_messages_stop_nobody_is_answered_from_before_a_refresh() {
+    for near_capacity in [0, 100] {
+        let far = memory();
+        let wire = Wire::to(&far);
+        let policy = eager().early_refresh(1e6);
+        let guard = builder().policy(policy).near_capacity(near_capacity).far(wire.clone()).build();
+        let origin = Origin::taking(secs(1));
+        guard.fetch("k", origin.load()).await.expect("a value");
+        assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 1);
+        origin.begun(2).await;
+        origin.write(2);
+        wire.lose_messages();
+        guard_on(far).invalidate("k").await.expect("the far tier");
+        wire.tell(Event::Disconnected);
+        assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 2);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     TestGuard, answer, answers, bounded, builder, caller, callers, guard_on, idle, memory, ms,
-    origin::{Origin, Reply},
+    origin::{Origin, Reply, row_at},
     plain, secs, version_of,
     wire::Call,
     wired_with,
@@ -61,6 +61,31 @@ async fn loaders_may_fetch_other_keys_and_their_own_key_of_another_guard() {
     let other = guard_on(memory());
     let answer = other.fetch("x", through(&guard, &["x"])).await;
     assert_eq!(version_of(&answer), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn loads_within_loads_do_not_wait_for_the_place_that_their_outer_load_has() {
+    let guard =
+        builder().policy(plain().max_concurrent_loads(1).max_queued_loads(1)).far(memory()).build();
+    let fetched = bounded(guard.fetch("a", through(&guard, &["b", "c"]))).await.expect("a value");
+    assert_eq!(fetched.value().map(String::as_str), Some("end"));
+    // A batch within a load, too.
+    let load = {
+        let guard = guard.clone();
+        move || {
+            let guard = guard.clone();
+            async move {
+                let rows = async |keys: Vec<String>| {
+                    Ok::<_, Error>(keys.into_iter().map(|key| (key, row_at(1))).collect())
+                };
+                let keys = ["x".to_owned(), "y".to_owned()];
+                let fetched = guard.fetch_many(&keys, move |keys| rows(keys)).await;
+                fetched.into_iter().collect::<Result<Vec<_>, _>>()?;
+                Ok::<_, Error>(row_at(1))
+            }
+        }
+    };
+    assert_eq!(version_of(&bounded(guard.fetch("d", load)).await), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use cattleguard::{
-    Error, Loaded, Outcome, Policy, Tier, Trouble,
-    far::{Event, Far},
-};
+use cattleguard::{Error, Loaded, Outcome, Policy, Tier, Trouble, far::Event};
 use tokio::time::Instant;
 
 use crate::{
-    Answer, answer, answers, bounded, builder, caller, callers, guard_on, idle, memory, ms,
-    origin::{Broken, Gate, Origin, Reply, row_at},
+    Answer, answer, answers, builder, caller, callers, guard_on, memory, ms,
+    origin::{Broken, Origin, Reply, row_at},
     plain, secs, version_of,
     wire::{Call, Fault},
     wired_with,
@@ -19,7 +16,7 @@ use crate::{
 const INSTEAD: Outcome = Outcome::StaleIfError(Trouble::Failed);
 
 /// Fresh for 10 s, stale for 5 s, and then there in case of an error for a minute. Pauses of 1, 2, 4, 4 s.
-fn forgiving() -> Policy {
+pub(crate) fn forgiving() -> Policy {
     plain()
         .ttl(secs(10))
         .grace(secs(5))
@@ -201,6 +198,41 @@ async fn when_messages_may_be_lost_a_pause_lets_go_of_its_entry() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pause_holds_on_to_its_entry_no_longer_than_the_near_tier_would() {
+    let far = memory();
+    let policy = forgiving().near_ttl(ms(700)).failure_pause(secs(4));
+    let (guard, wire) = wired_with(&far, policy);
+    guard.fetch("k", Origin::new().load()).await.expect("a value");
+    tokio::time::advance(secs(20)).await;
+    let failing = failing(Duration::ZERO);
+    let stale = async || guard.fetch("k", failing.load()).await.expect("stale").outcome();
+    assert_eq!(stale().await, INSTEAD);
+    let reads = wire.calls(Call::Read);
+    assert_eq!((stale().await, wire.calls(Call::Read)), (INSTEAD, reads));
+    tokio::time::advance(ms(800)).await;
+    assert_eq!((stale().await, wire.calls(Call::Read) > reads), (INSTEAD, true));
+    assert_eq!(failing.loads(), 1, "a look is no load");
+
+    tokio::time::advance(ms(800)).await;
+    wire.lose_messages();
+    guard_on(far).invalidate("k").await.expect("the far tier");
+    assert!(guard.fetch("k", failing.load()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_who_panics_over_an_error_costs_nobody_an_answer() {
+    let guard = builder()
+        .policy(forgiving())
+        .counts_as_failure(|_| panic!("in the user's closure"))
+        .far(memory())
+        .build();
+    let origin = failing(ms(50));
+    assert!(answers(callers(&guard, 10, "k", &origin)).await.iter().all(is_broken));
+    assert!(is_broken(&guard.fetch("k", origin.load()).await));
+    assert_eq!(origin.loads(), 1, "it counts");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_load_that_fails_after_an_invalidation_does_not_bring_the_old_entry_back() {
     let far = memory();
     let guard = builder().policy(forgiving()).far(far.clone()).build();
@@ -299,114 +331,6 @@ async fn a_load_timeout_and_a_lagging_origin_count_as_failures() {
         let answer = guard.fetch("old", origin.load()).await;
         assert!(matches!(answer, Err(Error::Outdated { .. })), "{answer:?}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn beyond_the_soft_timeout_callers_get_something_stale_and_the_load_goes_on() {
-    let far = memory();
-    let policy = forgiving().soft_timeout(ms(100)).near_ttl(secs(60));
-    let guards: Vec<_> =
-        (0..2).map(|_| builder().policy(policy.clone()).far(far.clone()).build()).collect();
-    let origin = Origin::taking(secs(2));
-    guards[0].fetch("k", origin.load()).await.expect("a value");
-    tokio::time::advance(secs(20)).await;
-    origin.write(2);
-
-    let begun = Instant::now();
-    let slow = Outcome::StaleIfError(Trouble::Slow);
-    // In the process that loads and in the one that waits for it.
-    let herd = guards.iter().flat_map(|guard| callers(guard, 100, "k", &origin)).collect();
-    for answer in answers(herd).await {
-        let fetched = answer.expect("something stale");
-        assert_eq!((fetched.outcome(), fetched.version()), (slow, 1.into()));
-    }
-    assert_eq!(begun.elapsed(), ms(100));
-    // Nobody waits twice.
-    assert_eq!(guards[0].fetch("k", origin.load()).await.expect("stale").outcome(), slow);
-    assert_eq!(begun.elapsed(), ms(100));
-    tokio::time::sleep(secs(2)).await;
-    for guard in &guards {
-        assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 2);
-    }
-    assert_eq!(origin.loads(), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn after_the_soft_timeout_an_invalidation_still_closes_the_flight() {
-    let guard = builder().policy(forgiving().soft_timeout(ms(100))).far(memory()).build();
-    let origin = Origin::taking(secs(2));
-    guard.fetch("k", origin.load()).await.expect("a value");
-    tokio::time::advance(secs(20)).await;
-    assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 1);
-    origin.write(2);
-    guard.invalidate_at("k", 2).await.expect("the far tier");
-    assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_callers_deadline_goes_over_everything() {
-    let far = memory();
-    let guard = guard_on(far.clone());
-    let origin = Origin::taking(secs(2));
-    let begun = Instant::now();
-    let answer = guard.fetch_by("k", begun + ms(300), origin.load()).await;
-    assert!(matches!(answer, Err(Error::DeadlineExceeded)), "{answer:?}");
-    assert_eq!(begun.elapsed(), ms(300));
-    // The load goes on, and a deadline changes nothing for who is in time.
-    let answer = guard.fetch_by("k", begun + secs(3), origin.load()).await;
-    assert_eq!((version_of(&answer), origin.loads()), (1, 1));
-    assert_eq!(begun.elapsed(), secs(2));
-    // Also while another process holds the lease, which outlasts it.
-    let other = guard_on(far.clone());
-    let gate = Gate::closed();
-    let held = tokio::spawn({
-        let gate = gate.clone();
-        async move {
-            other
-                .fetch("h", move || {
-                    let gate = gate.clone();
-                    async move {
-                        gate.pass().await;
-                        Ok::<_, Broken>(row_at(1))
-                    }
-                })
-                .await
-        }
-    });
-    idle().await;
-    let begun = Instant::now();
-    let answer = guard.fetch_by("h", begun + ms(300), origin.load()).await;
-    assert!(matches!(answer, Err(Error::DeadlineExceeded)), "{answer:?}");
-    assert_eq!(begun.elapsed(), ms(300));
-    gate.open();
-    bounded(held).await.expect("a task").expect("a value");
-}
-
-#[tokio::test(start_paused = true)]
-async fn at_the_deadline_something_stale_is_better_than_an_error() {
-    let far = memory();
-    let guard = builder().policy(forgiving()).far(far.clone()).build();
-    let origin = Origin::taking(secs(2));
-    guard.fetch("k", origin.load()).await.expect("a value");
-    tokio::time::advance(secs(20)).await;
-    let begun = Instant::now();
-    let fetched =
-        guard.fetch_by("k", begun + ms(300), origin.load()).await.expect("something stale");
-    assert_eq!(fetched.outcome(), Outcome::StaleIfError(Trouble::Slow));
-    assert_eq!(begun.elapsed(), ms(300));
-    assert!(far.read("k").await.expect("the far tier").is_some());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_deadline_in_the_past_still_gives_a_hit() {
-    let guard = guard_on(memory());
-    let origin = Origin::new();
-    guard.fetch("k", origin.load()).await.expect("a value");
-    let past = Instant::now();
-    tokio::time::advance(secs(1)).await;
-    let fetched = guard.fetch_by("k", past, origin.load()).await.expect("a hit");
-    assert_eq!(fetched.outcome(), Outcome::Hit(Tier::Near));
-    assert!(matches!(guard.fetch_by("x", past, origin.load()).await, Err(Error::DeadlineExceeded)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 mod batch;
 mod coherence;
+mod deadlines;
 mod early;
 mod ending;
 mod failing;

@@ -292,6 +292,27 @@ async fn kept_invalidations_are_sent_before_anything_is_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_invalidation_like_the_one_that_is_being_sent_is_sent_again() {
+    let far = memory();
+    let (guard, wire) = wired(&far);
+    let other = guard_on(far.clone());
+    let origin = Origin::new();
+    wire.fault_all(&Fault::Error);
+    assert!(guard.invalidate("k").await.is_err());
+    wire.heal();
+    // Carried out, and its answer on the way.
+    let gate = wire.hold_after(Call::Invalidate);
+    while wire.calls(Call::Invalidate) < 2 {
+        tokio::time::sleep(ms(10)).await;
+    }
+    other.fetch("k", origin.load()).await.expect("a value");
+    assert!(guard.invalidate("k").await.is_err());
+    gate.open();
+    tokio::time::sleep(secs(1)).await;
+    assert!(far.read("k").await.expect("the far tier").is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_put_that_could_not_be_sent_takes_the_older_entry_with_it() {
     let far = memory();
     let (guard, wire) = wired(&far);

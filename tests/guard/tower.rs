@@ -11,6 +11,7 @@ use std::{
 };
 
 use cattleguard::{Bypass, Error, Guard, GuardLayer, Loaded, Outcome, Tier};
+use futures::future::join_all;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
@@ -273,6 +274,32 @@ async fn a_stale_entry_answers_a_request_at_once() {
     assert!(begin.elapsed() < ms(1));
     tokio::time::sleep(ms(60)).await;
     assert_eq!(origin.loads(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_refreshes_early_as_often_as_a_fetch() {
+    // A second before the end, loaded in 100 ms: half of the requests refresh at β·0.1 s·ln 2 = 1 s.
+    let policy = plain()
+        .ttl(secs(10))
+        .near_ttl(secs(60))
+        .early_refresh(10.0 / std::f64::consts::LN_2)
+        .max_concurrent_loads(1_000)
+        .max_refreshes(1_000);
+    let guard: Guard<String, String> = Guard::builder().policy(policy).far(memory()).build();
+    let origin = Origin::taking(ms(100));
+    let load = {
+        let origin = origin.clone();
+        move |_: String| origin.load()()
+    };
+    let service = GuardLayer::new(guard, |key: &String| Some(key.clone())).layer(service_fn(load));
+    let keys: Vec<_> = (0..400).map(|key| key.to_string()).collect();
+    let ask = |key: &String| service.clone().oneshot(key.clone());
+    join_all(keys.iter().map(ask)).await;
+    tokio::time::advance(secs(9)).await;
+    join_all(keys.iter().map(ask)).await;
+    idle().await;
+    let refreshed = origin.loads() - keys.len();
+    assert!((150..=250).contains(&refreshed), "{refreshed} of {}", keys.len());
 }
 
 #[tokio::test(start_paused = true)]
