@@ -37,7 +37,7 @@ pub enum Error {
     /// The load failed in another process a moment ago, and is not tried again yet: the failure pause
     /// goes for the whole fleet. That process has the error.
     FailedElsewhere {
-        /// The rest of the failure pause.
+        /// The rest of the failure pause when this was found out.
         retry_after: Duration,
     },
     /// This process runs and queues as many loads as the policy's bulkhead allows. The origin was not
@@ -49,13 +49,16 @@ pub enum Error {
     /// The caller's own deadline passed. The load goes on.
     DeadlineExceeded,
     /// A loader has fetched the very key that it is loading, directly or through another loader: it
-    /// would have waited for itself.
+    /// would have waited for itself. Told where the whole chain of loads is one's own; two loaders that
+    /// wait for flights which others have begun wait until the load timeout.
     Nested,
     /// The guard was shut down, and this key would have needed a load.
     ShutDown,
-    /// Another process holds the lease and did not answer within the policy's wait timeout.
+    /// Another process holds the lease and did not answer within the policy's wait timeout; or
+    /// invalidations of the key have overtaken every load for as long as wait and load timeout
+    /// together.
     WaitTimeout {
-        /// The wait timeout.
+        /// How long was waited.
         after: Duration,
     },
     /// The task that ran the flight ended without an answer: the runtime is shutting down, or was

@@ -101,7 +101,8 @@ impl Policy {
         self
     }
 
-    /// How long a near entry lives at most while messages from other processes do not arrive. Default
+    /// How long a near entry lives at most while messages from other processes do not arrive, and how
+    /// long at least something stale is given to one caller after the other while it is refreshed. Default
     /// 500 ms; zero turns the near tier off for that time.
     pub fn near_outage_ttl(mut self, ttl: Duration) -> Self {
         self.near_outage_ttl = ttl;
@@ -182,7 +183,8 @@ impl Policy {
 
     /// How many loads this guard runs at one time in this process, whatever their keys: the bulkhead that
     /// keeps an origin alive when the far tier is gone. Default 64, at least 1; set it to the size of
-    /// the origin's connection pool.
+    /// the origin's connection pool. A load that fetches another key of the same guard has a place
+    /// already; the inner load takes one more only if there is one, and does not wait for it.
     pub fn max_concurrent_loads(mut self, loads: usize) -> Self {
         self.max_concurrent_loads = loads.max(1);
         self

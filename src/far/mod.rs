@@ -96,7 +96,7 @@ pub trait Far<V>: Send + Sync + 'static {
         ttl: Duration,
     ) -> impl Future<Output = Result<Renewal, Error>> + Send;
 
-    /// Ends the lease of `token`, so that another may load.
+    /// Ends the lease of `token`, so that another may load. What is known of failed loads may be forgotten.
     fn release(&self, name: &str, token: Token) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Ends the lease of `token`, because its load failed, and grants none for `pause`.

@@ -106,7 +106,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// [`Error::Far`], when the far tier did not confirm: it is not acknowledged. This process has
     /// forgotten the key; others may serve the old value until it expires. If the far tier is away, the
     /// guard keeps the invalidation (10,000 names at most) and repeats it before it reads anything
-    /// there again; only the end of the process loses it.
+    /// there again; only the end of the process, or of the last clone of the guard, loses it.
+    /// [`Error::Abandoned`], when the runtime shuts down.
     ///
     /// # Panics
     ///
