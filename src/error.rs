@@ -71,6 +71,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// What [`as_str`](Self::as_str) gives.
+    pub(crate) const WORDS: [&'static str; 12] = [
+        "error_origin",
+        "error_load_timeout",
+        "error_load_panicked",
+        "error_outdated",
+        "error_failed_elsewhere",
+        "error_overloaded",
+        "error_deadline_exceeded",
+        "error_nested",
+        "error_shut_down",
+        "error_wait_timeout",
+        "error_abandoned",
+        "error_far",
+    ];
+
     /// A short, stable word for logs and metric labels.
     pub const fn as_str(&self) -> &'static str {
         match self {

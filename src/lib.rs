@@ -11,6 +11,8 @@ mod flight;
 mod guard;
 mod key;
 pub mod lock;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 mod near;

@@ -53,6 +53,22 @@ pub enum Bypass {
 }
 
 impl Outcome {
+    /// Each that there is: a metric has a series for it from the start.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Hit(Tier::Near),
+        Self::Hit(Tier::Far),
+        Self::Stale(Tier::Near),
+        Self::Stale(Tier::Far),
+        Self::StaleIfError(Trouble::Failed),
+        Self::StaleIfError(Trouble::Slow),
+        Self::StaleIfError(Trouble::Overloaded),
+        Self::Loaded,
+        Self::Followed,
+        Self::Awaited,
+        Self::Bypassed(Bypass::NoKey),
+        Self::Bypassed(Bypass::FarUnavailable),
+    ];
+
     /// A short, stable word for logs and metric labels.
     pub const fn as_str(self) -> &'static str {
         match self {

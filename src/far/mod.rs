@@ -355,6 +355,23 @@ pub enum ErrorKind {
     Codec,
 }
 
+impl ErrorKind {
+    /// Each that there is.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Config, Self::Unreachable, Self::Timeout, Self::Refused, Self::Codec];
+
+    /// A short, stable word for logs and metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Refused => "refused",
+            Self::Codec => "codec",
+        }
+    }
+}
+
 impl Error {
     /// An error of this kind with its cause.
     pub fn new(kind: ErrorKind, source: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {

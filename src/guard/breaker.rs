@@ -11,23 +11,26 @@
 
 use std::sync::atomic::{
     AtomicU8, AtomicU32,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed},
 };
 
-use crate::far::{Error, ErrorKind};
+use crate::{
+    far::{Error, ErrorKind},
+    observe::Gauge,
+};
 
-#[derive(Default)]
 pub(super) struct Breaker {
     state: AtomicU8,
     /// In a row, while closed.
     failures: AtomicU32,
     /// How often it has closed: what began before then says nothing about now.
     era: AtomicU32,
+    gauge: Gauge,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub(crate) enum State {
+pub(super) enum State {
     Closed,
     HalfOpen,
     Open,
@@ -47,12 +50,17 @@ pub(super) enum Failed {
 }
 
 impl Breaker {
-    pub(super) fn state(&self) -> State {
-        match self.state.load(Acquire) {
-            0 => State::Closed,
-            1 => State::HalfOpen,
-            _ => State::Open,
+    pub(super) fn new(gauge: Gauge) -> Self {
+        Self {
+            state: AtomicU8::new(State::Closed as u8),
+            failures: AtomicU32::new(0),
+            era: AtomicU32::new(0),
+            gauge,
         }
+    }
+
+    pub(super) fn state(&self) -> State {
+        State::of(self.state.load(Acquire))
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -88,24 +96,55 @@ impl Breaker {
     pub(super) fn open(&self) -> Failed {
         let opened =
             self.state.compare_exchange(State::Closed as u8, State::Open as u8, AcqRel, Acquire);
-        if opened.is_ok() { Failed::Opened } else { Failed::Counted }
+        if opened.is_err() {
+            return Failed::Counted;
+        }
+        self.moved(State::Closed, State::Open);
+        Failed::Opened
     }
 
     /// For the one who sees to the recovery.
     pub(super) fn half_open(&self) {
-        self.state.store(State::HalfOpen as u8, Release);
+        self.turn(State::HalfOpen);
     }
 
     /// The probe failed. For the one who sees to the recovery.
     pub(super) fn reopen(&self) {
-        self.state.store(State::Open as u8, Release);
+        self.turn(State::Open);
     }
 
     /// For the one who sees to the recovery.
     pub(super) fn close(&self) {
         self.failures.store(0, Relaxed);
         self.era.fetch_add(1, AcqRel);
-        self.state.store(State::Closed as u8, Release);
+        self.turn(State::Closed);
+    }
+
+    fn turn(&self, to: State) {
+        let from = State::of(self.state.swap(to as u8, AcqRel));
+        self.moved(from, to);
+    }
+
+    /// By how much, and not to what: two who turn it at one moment may come here in either order.
+    fn moved(&self, from: State, to: State) {
+        self.gauge.add(f64::from(to as u8) - f64::from(from as u8));
+    }
+}
+
+/// A guard that is gone has nothing to say about the far tier.
+impl Drop for Breaker {
+    fn drop(&mut self) {
+        self.moved(self.state(), State::Closed);
+    }
+}
+
+impl State {
+    fn of(state: u8) -> Self {
+        match state {
+            0 => Self::Closed,
+            1 => Self::HalfOpen,
+            _ => Self::Open,
+        }
     }
 }
 
@@ -122,7 +161,7 @@ mod tests {
 
     #[test]
     fn five_failures_in_a_row_open_it_and_one_of_them_is_told() {
-        let breaker = Breaker::default();
+        let breaker = Breaker::new(Gauge::default());
         let call = || breaker.call().expect("closed");
         for _ in 0..4 {
             assert_eq!(breaker.failed(&call()), Failed::Counted);
@@ -137,7 +176,7 @@ mod tests {
 
     #[test]
     fn only_closing_lets_callers_through_again() {
-        let breaker = Breaker::default();
+        let breaker = Breaker::new(Gauge::default());
         assert_eq!(breaker.open(), Failed::Opened);
         assert_eq!(breaker.open(), Failed::Counted);
         breaker.half_open();
@@ -151,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_began_before_it_closed_does_not_count() {
-        let breaker = Breaker::default();
+        let breaker = Breaker::new(Gauge::default());
         let late = breaker.call().expect("closed");
         breaker.open();
         breaker.close();

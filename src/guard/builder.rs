@@ -119,21 +119,23 @@ impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
             Arc::new(far::Memory::with(100_000, clock))
         });
         let policy = self.policy;
+        let observer = Observer::new(&self.name);
+        let gauges = observer.gauges.clone();
         let core = Arc::new_cyclic(|me| Core {
             me: me.clone(),
             near: Near::new(self.near_capacity, policy.early_refresh, far.clock().clone()),
             flights: Flights::new(),
             waiters: Waiters::default(),
             far: far.clone(),
-            breaker: Breaker::default(),
+            breaker: Breaker::new(gauges.breaker.clone()),
             recovering: Arc::default(),
-            unsent: Unsent::default(),
+            unsent: Unsent::new(gauges.kept_invalidations.clone()),
             refreshes: Arc::new(Semaphore::new(policy.max_refreshes)),
-            bulkhead: Bulkhead::new(policy.max_concurrent_loads, policy.max_queued_loads),
+            bulkhead: Bulkhead::new(policy.max_concurrent_loads, policy.max_queued_loads, gauges),
             pauses: Pauses::new(),
             counts_as_failure: self.counts_as_failure,
             tasks: Tasks::new(),
-            observer: Observer::new(&self.name),
+            observer,
             connected: AtomicBool::new(false),
             policy,
         });

@@ -13,6 +13,8 @@ use tokio::{
     time::Instant,
 };
 
+use crate::observe::{Gauges, Up};
+
 pub(super) struct Bulkhead {
     /// Fair: who has queued first loads first.
     permits: Arc<Semaphore>,
@@ -21,6 +23,7 @@ pub(super) struct Bulkhead {
     max_queued: usize,
     /// How long a load holds its permit, in microseconds, smoothed.
     average: AtomicU64,
+    gauges: Gauges,
 }
 
 /// The right to run one load. Belongs to the task that runs it, because an aborted load may still be
@@ -28,6 +31,8 @@ pub(super) struct Bulkhead {
 pub(super) struct Permit {
     bulkhead: Arc<Bulkhead>,
     since: Instant,
+    // Before the permit: no more are counted than there are permits.
+    _counted: Up,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -39,7 +44,7 @@ pub(super) struct Full {
 }
 
 impl Bulkhead {
-    pub(super) fn new(limit: usize, max_queued: usize) -> Arc<Self> {
+    pub(super) fn new(limit: usize, max_queued: usize, gauges: Gauges) -> Arc<Self> {
         let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             permits: Arc::new(Semaphore::new(limit)),
@@ -47,6 +52,7 @@ impl Bulkhead {
             queued: AtomicUsize::new(0),
             max_queued,
             average: AtomicU64::new(0),
+            gauges,
         })
     }
 
@@ -74,16 +80,18 @@ impl Bulkhead {
         }
     }
 
-    pub(super) fn running(&self) -> usize {
+    #[cfg(test)]
+    fn running(&self) -> usize {
         self.limit - self.permits.available_permits()
     }
 
-    pub(super) fn queued(&self) -> usize {
+    fn queued(&self) -> usize {
         self.queued.load(Relaxed)
     }
 
     fn permit(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Permit {
-        Permit { bulkhead: self.clone(), since: Instant::now(), _permit: permit }
+        let counted = self.gauges.loads_in_progress.up();
+        Permit { bulkhead: self.clone(), since: Instant::now(), _counted: counted, _permit: permit }
     }
 
     /// The time in which the queue and one more would be worked off.
@@ -104,19 +112,22 @@ impl Drop for Permit {
     }
 }
 
-struct Place<'a>(&'a Bulkhead);
+struct Place<'a> {
+    bulkhead: &'a Bulkhead,
+    _counted: Up,
+}
 
 impl<'a> Place<'a> {
     fn take(bulkhead: &'a Bulkhead) -> Option<Self> {
         let room = |queued| (queued < bulkhead.max_queued).then_some(queued + 1);
         bulkhead.queued.fetch_update(Relaxed, Relaxed, room).ok()?;
-        Some(Self(bulkhead))
+        Some(Self { bulkhead, _counted: bulkhead.gauges.loads_queued.up() })
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.queued.fetch_sub(1, Relaxed);
+        self.bulkhead.queued.fetch_sub(1, Relaxed);
     }
 }
 
@@ -125,12 +136,17 @@ const SHORTEST_HINT: Duration = Duration::from_millis(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Observer;
+
+    fn bulkhead(limit: usize, max_queued: usize) -> Arc<Bulkhead> {
+        Bulkhead::new(limit, max_queued, Observer::new("test").gauges)
+    }
 
     const NEVER: Duration = Duration::from_secs(3600);
 
     #[tokio::test(start_paused = true)]
     async fn beyond_the_limit_callers_queue_and_beyond_the_queue_they_are_told() {
-        let bulkhead = Bulkhead::new(2, 1);
+        let bulkhead = bulkhead(2, 1);
         let deadline = Instant::now() + NEVER;
         let first = bulkhead.enter(deadline).await.expect("room");
         let _second = bulkhead.enter(deadline).await.expect("room");
@@ -152,7 +168,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_queue_is_left_at_the_deadline_and_when_dropped() {
-        let bulkhead = Bulkhead::new(1, 10);
+        let bulkhead = bulkhead(1, 10);
         let _busy = bulkhead.enter(Instant::now() + NEVER).await.expect("room");
         let begun = Instant::now();
         let second = Duration::from_secs(1);
@@ -166,7 +182,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_hint_follows_the_length_of_loads() {
-        let bulkhead = Bulkhead::new(1, 0);
+        let bulkhead = bulkhead(1, 0);
         let load = Duration::from_secs(2);
         let permit = bulkhead.try_enter().expect("room");
         tokio::time::advance(load).await;

@@ -1,14 +1,14 @@
 use std::{error, future::Future, sync::Arc, time::Duration};
 
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
-use tracing::Instrument;
 
 use super::{Core, Guard, fly::Route, loader::Loader, nesting::Loading};
 use crate::{
-    Entry, Error, Fetched, Key, Loaded, Moment, Outcome, Tier, Trouble, Version,
+    Bypass, Entry, Error, Fetched, Key, Loaded, Moment, Outcome, Tier, Trouble, Version,
     entry::Age,
     flight::{Boarding, Meanwhile},
     near::Look,
+    observe::Stopwatch,
 };
 
 pub(super) type Answer<V> = Result<Fetched<V>, Error>;
@@ -151,8 +151,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     pub(super) fn look_near(&self, name: &str) -> Look<V> {
         let look = self.near.look(name, self.policy.grace);
         if let Look::Fresh(_) = look {
-            self.observer.fetched(Outcome::Hit(Tier::Near));
-            tracing::trace!(outcome = Outcome::Hit(Tier::Near).as_str(), "fetch");
+            self.observer.near_hit();
         }
         look
     }
@@ -165,33 +164,34 @@ impl<V: Send + Sync + 'static> Core<V> {
         deadline: Option<Instant>,
         load: impl Loader<V>,
     ) -> Answer<V> {
-        let begun = Instant::now();
-        let span = tracing::debug_span!("fetch", outcome = tracing::field::Empty);
-        let observer = core.observer.clone();
+        let fetching = core.observer.fetching(Stopwatch::start());
         let answer = match look {
             Look::Early(entry) => {
                 let (hit, refresh) = core.early(entry, Tier::Near);
-                span.in_scope(|| core.refresh_near(&name, &hit, refresh, load));
+                fetching.span().in_scope(|| core.refresh_near(&name, &hit, refresh, load));
                 Ok(hit)
             }
             Look::Stale(entry) => {
                 let (stale, refresh) = core.stale(entry, Tier::Near);
-                span.in_scope(|| core.refresh_near(&name, &stale, refresh, load));
+                fetching.span().in_scope(|| core.refresh_near(&name, &stale, refresh, load));
                 Ok(stale)
             }
-            _ => Self::fly_along(core, name, deadline, load).instrument(span.clone()).await,
+            _ => fetching.within(Self::fly_along(&core, name, deadline, load)).await,
         };
-        match &answer {
-            Ok(fetched) => {
-                span.record("outcome", fetched.outcome().as_str());
-                observer.fetched(fetched.outcome());
-            }
-            Err(error) => {
-                span.record("outcome", error.as_str());
-                observer.failed(error);
-            }
-        }
-        observer.waited(begun.elapsed());
+        fetching.answered(&answer);
+        answer
+    }
+
+    /// Past every tier, for a request that has no key.
+    pub(super) async fn go_past(
+        core: Arc<Self>,
+        loading: impl Future<Output = Result<Loaded<V>, Error>>,
+    ) -> Answer<V> {
+        let fetching = core.observer.fetching(Stopwatch::start());
+        let answer = fetching.within(loading).await.map(|loaded| {
+            Fetched::new(core.record(loaded).entry, Outcome::Bypassed(Bypass::NoKey))
+        });
+        fetching.answered(&answer);
         answer
     }
 
@@ -213,7 +213,7 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     /// Goes alone or boards flights of `name` until there is an answer for this caller.
     pub(super) async fn fly_along(
-        core: Arc<Self>,
+        core: &Arc<Self>,
         name: Arc<str>,
         deadline: Option<Instant>,
         load: impl Loader<V>,
@@ -247,7 +247,8 @@ impl<V: Send + Sync + 'static> Core<V> {
                                 if let Some(permit) = core.refresh_permit(&name, &mut None)
                                     && let Some(ticket) = alone.refresh(meanwhile, abandoned)
                                 {
-                                    core.take_off(ticket, load, Route::Refresh(permit, refresh));
+                                    let route = Route::Refresh(permit, refresh);
+                                    core.clone().take_off(ticket, load, route);
                                 }
                                 return Ok(served);
                             }
@@ -269,7 +270,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                             // Nobody else sees to it that the load goes on.
                             if let Boarding::Leader(ticket, _) = core.flights.fly(&name, abandoned)
                             {
-                                core.take_off(ticket, load, route);
+                                core.clone().take_off(ticket, load, route);
                             }
                             return Err(Error::DeadlineExceeded);
                         }

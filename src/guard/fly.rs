@@ -87,9 +87,9 @@ impl<V: Send + Sync + 'static> Core<V> {
         route: Route,
     ) {
         let span = tracing::debug_span!("flight", outcome = tracing::field::Empty);
-        let task = self.tasks.begin();
+        let (task, counted) = (self.tasks.begin(), self.observer.gauges.flights.up());
         let flight = async move {
-            let _task = task;
+            let _held = (task, counted);
             let arrival = match route {
                 Route::Leased => self.fly_with_soft_timeout(&ticket, load).await,
                 Route::Refresh(_permit, refresh) => {

@@ -76,6 +76,7 @@ impl<V: Send + Sync + 'static> Core<V> {
 
             // The origin is behind what was acknowledged: a lagging replica. Ask again, and keep
             // the others from doing the same meanwhile.
+            self.observer.commit_refused("outdated");
             tracing::debug!(target: REFUSED, %version, minimum = %grant.minimum, "load refused: older than the record");
             let again = Instant::now() + pause;
             if again >= patience.deadline {
@@ -141,7 +142,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             }
             Ok(refused) => {
                 let lost = matches!(refused, Commit::Lost);
-                self.observer.refused(if lost { "lease_lost" } else { "older" });
+                self.observer.commit_refused(if lost { "lease_lost" } else { "older" });
                 tracing::debug!(
                     target: REFUSED,
                     lost,
@@ -184,11 +185,33 @@ impl<V: Send + Sync + 'static> Core<V> {
             true => None,
             false => self.room_for_a_load(patience).await?,
         };
+        let begun = Instant::now();
+        // A batch has one load for all its members, and counts it itself.
+        let counted = (!load.has_own_permit()).then(|| self.observer.load());
+        let loaded = self.call(name, load, patience, permit).await;
+        if let Some(counted) = counted {
+            counted.ended(&loaded);
+        }
+        let took = begun.elapsed();
+        // A batch has told already, without the wait for its members.
+        let timed = |loaded: Loaded<V>| match loaded.load_time {
+            Duration::ZERO => Loaded { load_time: took, ..loaded },
+            _ => loaded,
+        };
+        loaded.map(timed)
+    }
+
+    async fn call(
+        &self,
+        name: &Arc<str>,
+        load: &mut impl Loader<V>,
+        patience: Patience,
+        permit: Option<Permit>,
+    ) -> Result<Loaded<V>, Error> {
         // The closure itself may panic before there is a future.
         let Ok(loading) = catch_unwind(AssertUnwindSafe(|| load.load(patience))) else {
             return Err(Error::LoadPanicked);
         };
-        let begun = Instant::now();
         let within = Loading::of(self.id(), name);
         let loading = Loading::scope(within, async move {
             // Until the task is gone the origin is busy with it.
@@ -196,7 +219,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             loading.await
         });
         let mut task = AbortOnDrop(tokio::spawn(loading.instrument(tracing::debug_span!("load"))));
-        let loaded = tokio::select! {
+        tokio::select! {
             biased;
             joined = &mut task.0 => match joined {
                 Ok(loaded) => loaded,
@@ -207,16 +230,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                 Err(Error::LoadTimeout { after: self.policy.load_timeout })
             }
             () = self.tasks.closed() => Err(Error::ShutDown),
-        };
-        let took = begun.elapsed();
-        self.observer.loaded(loaded.as_ref().map(|_| ()), took);
-        self.observer.loads(self.bulkhead.running(), self.bulkhead.queued());
-        // A batch has told already, without the wait for its members.
-        let timed = |loaded: Loaded<V>| match loaded.load_time {
-            Duration::ZERO => Loaded { load_time: took, ..loaded },
-            _ => loaded,
-        };
-        loaded.map(timed)
+        }
     }
 
     /// A place in the bulkhead. A load within a load takes one if there is one, and goes without
@@ -235,7 +249,6 @@ impl<V: Send + Sync + 'static> Core<V> {
             },
             false => self.bulkhead.try_enter(),
         };
-        self.observer.loads(self.bulkhead.running(), self.bulkhead.queued());
         entered.map(Some).map_err(|Full { retry_after }| Error::Overloaded { retry_after })
     }
 
@@ -264,9 +277,13 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     /// Releases without being waited for, after a call of which nobody knows whether it was carried out.
     pub(super) fn release_later(&self, name: &Arc<str>, token: Token) {
-        let (far, name) = (self.far.clone(), name.clone());
+        let (far, name, core) = (self.far.clone(), name.clone(), self.me.clone());
         tokio::spawn(async move {
             if let Err(error) = far.release(&name, token).await {
+                // Weak, so that what nobody waits for keeps no guard alive.
+                if let Some(core) = core.upgrade() {
+                    core.observer.far_failed(&error);
+                }
                 tracing::debug!(%error, "release failed; the lease ends after its ttl");
             }
         });
@@ -307,11 +324,6 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// nothing when the near tier is off, or every caller would wait for a refresh.
     pub(super) fn meanwhile_ttl(&self) -> Duration {
         self.near_ttl().max(self.policy.near_outage_ttl)
-    }
-
-    /// An answer that went past every tier.
-    pub(super) fn bypassed(&self, loaded: Loaded<V>, why: Bypass) -> Fetched<V> {
-        Fetched::new(self.record(loaded).entry, Outcome::Bypassed(why))
     }
 }
 

@@ -16,7 +16,7 @@ use self::{
     waiters::Waiters,
 };
 use crate::{
-    Bypass, Error, Fetched, Loaded, Policy, Version,
+    Error, Fetched, Loaded, Policy, Version,
     far::{Erased, Event, Watcher},
     flight::Flights,
     near::Near,
@@ -39,7 +39,6 @@ mod shutdown;
 mod waiters;
 mod write;
 
-pub(crate) use self::breaker::State as BreakerState;
 pub use self::{
     builder::GuardBuilder,
     shutdown::Shutdown,
@@ -110,8 +109,15 @@ impl<K: ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         self.core.flights.open_count()
     }
 
-    pub(crate) fn bypassed(&self, loaded: Loaded<V>, why: Bypass) -> Fetched<V> {
-        self.core.bypassed(loaded, why)
+    /// Past the guard, for a request that has no key.
+    pub(crate) fn go_past<F>(
+        &self,
+        loading: F,
+    ) -> impl Future<Output = Result<Fetched<V>, Error>> + Send + use<K, V, F>
+    where
+        F: Future<Output = Result<Loaded<V>, Error>> + Send,
+    {
+        Core::go_past(self.core.clone(), loading)
     }
 }
 

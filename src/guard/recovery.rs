@@ -26,12 +26,18 @@ use super::{
 use crate::{
     Version,
     far::{Error, ErrorKind, Token},
+    observe::{Gauge, Up},
 };
 
 /// Invalidations that the far tier has not acknowledged.
-#[derive(Default)]
 pub(super) struct Unsent {
-    by_name: Mutex<HashMap<Arc<str>, Invalidation>>,
+    by_name: Mutex<HashMap<Arc<str>, Kept>>,
+    gauge: Gauge,
+}
+
+struct Kept {
+    of_name: Invalidation,
+    _counted: Up,
 }
 
 /// The invalidations of one name, put together.
@@ -45,28 +51,35 @@ struct Invalidation {
     times: u64,
 }
 
+/// There is no room: an invalidation is lost.
+struct Lost;
+
 impl Unsent {
-    /// `None` when there is no room: it is lost.
-    fn keep(&self, name: &str, version: Option<Version>) -> Option<usize> {
+    pub(super) fn new(gauge: Gauge) -> Self {
+        Self { by_name: Mutex::default(), gauge }
+    }
+
+    fn keep(&self, name: &str, version: Option<Version>) -> Result<(), Lost> {
         let mut by_name = self.by_name.lock();
         if !by_name.contains_key(name) && by_name.len() >= CAPACITY {
-            return None;
+            return Err(Lost);
         }
-        let kept = by_name.entry(name.into()).or_default();
+        let new = || Kept { of_name: Invalidation::default(), _counted: self.gauge.up() };
+        let kept = &mut by_name.entry(name.into()).or_insert_with(new).of_name;
         kept.version = kept.version.max(version);
         kept.of_any |= version.is_none();
         kept.times += 1;
-        Some(by_name.len())
+        Ok(())
     }
 
     fn all(&self) -> Vec<(Arc<str>, Invalidation)> {
-        self.by_name.lock().iter().map(|(name, kept)| (name.clone(), *kept)).collect()
+        self.by_name.lock().iter().map(|(name, kept)| (name.clone(), kept.of_name)).collect()
     }
 
     /// Done with `sent`, unless there has been more meanwhile.
     fn sent(&self, name: &str, sent: Invalidation) {
         let mut by_name = self.by_name.lock();
-        if by_name.get(name) == Some(&sent) {
+        if by_name.get(name).is_some_and(|kept| kept.of_name == sent) {
             by_name.remove(name);
         }
     }
@@ -100,11 +113,10 @@ impl<V: Send + Sync + 'static> Core<V> {
     pub(super) fn keep_unsent(&self, name: &str, version: Option<Version>) {
         // Kept before the breaker is opened, and the recovery closes it only under the lock and with
         // nothing kept: in either order of the two, it ends up open.
-        match self.unsent.keep(name, version) {
-            Some(count) => self.observer.kept_invalidations(count),
-            None => tracing::error!(
+        if let Err(Lost) = self.unsent.keep(name, version) {
+            tracing::error!(
                 "an invalidation is lost: {CAPACITY} others are waiting for the far tier already"
-            ),
+            );
         }
         self.breaker.open();
         self.see_to_recovery();
@@ -139,12 +151,10 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// One attempt to get back to normal.
     async fn recover(&self) -> bool {
         self.breaker.half_open();
-        self.observer.breaker(self.breaker.state());
         let recovered = self.probe().await && self.send_kept().await;
         if !recovered {
             self.breaker.reopen();
         }
-        self.observer.breaker(self.breaker.state());
         recovered
     }
 
@@ -153,7 +163,10 @@ impl<V: Send + Sync + 'static> Core<V> {
         let token = Token::random();
         let attempt =
             self.far.look_up_or_lease(PROBE, token, self.policy.lease_ttl, Duration::ZERO).await;
-        let there = |error: &Error| !is_outage(error);
+        let there = |error: &Error| {
+            self.observer.far_failed(error);
+            !is_outage(error)
+        };
         match attempt {
             Ok(_) => self.far.release(PROBE, token).await.as_ref().err().is_none_or(there),
             Err(error) => there(&error),
@@ -183,7 +196,6 @@ impl<V: Send + Sync + 'static> Core<V> {
                 sent
             });
             let all_sent = sending.buffer_unordered(AT_ONCE).all(future::ready).await;
-            self.observer.kept_invalidations(self.unsent.by_name.lock().len());
             if !all_sent {
                 return false;
             }
@@ -195,11 +207,12 @@ impl<V: Send + Sync + 'static> Core<V> {
         let of_any = kept.of_any.then_some(None);
         let of_version = kept.version.map(Some);
         for version in of_any.into_iter().chain(of_version) {
-            match self.far.invalidate(name, version, retention).await {
-                Ok(_) => {}
-                Err(error) if is_outage(&error) => return false,
-                Err(error) => tracing::error!(%error, "an invalidation is lost"),
+            let Err(error) = self.far.invalidate(name, version, retention).await else { continue };
+            self.observer.far_failed(&error);
+            if is_outage(&error) {
+                return false;
             }
+            tracing::error!(%error, "an invalidation is lost");
         }
         true
     }

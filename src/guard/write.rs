@@ -6,7 +6,7 @@ use tracing::Instrument;
 use super::{Core, Guard, breaker::is_outage, pauses::Pause};
 use crate::{
     Entry, Error, Key, Loaded, Version,
-    far::{ErrorKind, Invalidated, Put},
+    far::{self, ErrorKind, Invalidated, Put},
 };
 
 /// What became of a [`put`](Guard::put).
@@ -69,12 +69,12 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         match core.ask(core.far.put(&name, record)).await {
             Ok(Put::Stored(entry)) => {
                 core.forget(&name, |near| near <= entry.version());
-                core.observer.written("put", "stored");
+                core.observer.put("stored");
                 Ok(Write::Stored)
             }
             Ok(Put::Older { minimum }) => {
                 core.forget_below(&name, Some(minimum));
-                core.observer.written("put", "older");
+                core.observer.put("older");
                 Ok(Write::Older { minimum })
             }
             Err(error) => {
@@ -82,7 +82,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
                     core.keep_unsent(&name, version);
                 }
                 core.forget_below(&name, None);
-                core.observer.written("put", "failed");
+                core.observer.put("failed");
                 Err(error.into())
             }
         }
@@ -223,21 +223,37 @@ impl<V: Send + Sync + 'static> Core<V> {
             self.keep_unsent(&name, version);
         }
         self.forget_below(&name, version);
-        self.observer.written(
-            "invalidate",
-            match &invalidated {
-                Ok(Invalidated::Everywhere) => "everywhere",
-                Ok(_) => "unconfirmed",
-                Err(_) => "failed",
-            },
-        );
-        let reach = invalidated?;
-        let Some((replicas, timeout)) = confirmed else { return Ok(reach) };
-        match self.far.replicated(&name, replicas, timeout).await {
+        let invalidated = match (invalidated, confirmed) {
+            (Ok(reach), Some((replicas, timeout))) => {
+                self.replicated(&name, reach, replicas, timeout).await
+            }
+            (invalidated, _) => invalidated,
+        };
+        self.observer.invalidated(match &invalidated {
+            Ok(Invalidated::Everywhere) => "everywhere",
+            Ok(Invalidated::Unconfirmed) => "unconfirmed",
+            Ok(Invalidated::Unreplicated { .. }) => "unreplicated",
+            Err(_) => "failed",
+        });
+        Ok(invalidated?)
+    }
+
+    /// How far an invalidation that has reached the far tier got, its replicas included.
+    async fn replicated(
+        &self,
+        name: &str,
+        reach: Invalidated,
+        replicas: usize,
+        timeout: Duration,
+    ) -> Result<Invalidated, far::Error> {
+        match self.far.replicated(name, replicas, timeout).await {
             Ok(have) if have >= replicas => Ok(reach),
             Ok(have) => Ok(Invalidated::Unreplicated { replicas: have }),
-            Err(error) if error.kind() == ErrorKind::Config => Err(error.into()),
             Err(error) => {
+                self.observer.far_failed(&error);
+                if error.kind() == ErrorKind::Config {
+                    return Err(error);
+                }
                 tracing::debug!(%error, "replicas not asked");
                 Ok(Invalidated::Unreplicated { replicas: 0 })
             }

@@ -4,13 +4,11 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt;
+use futures::{FutureExt, TryFutureExt};
 use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt};
 
-use crate::{
-    Bypass, Error, Fetched, Guard, Key, Loaded, Outcome, Tier, near::Look, tower::ResponseFuture,
-};
+use crate::{Error, Fetched, Guard, Key, Loaded, Outcome, Tier, near::Look, tower::ResponseFuture};
 
 /// Finds the key of a request. Implemented for every `Fn(&Request) -> Option<K>`.
 pub trait KeyOf<Request> {
@@ -67,16 +65,9 @@ where
     fn call(&mut self, request: Request) -> ResponseFuture<V> {
         let inner = self.inner.clone();
         let Some(key) = self.key_of.key_of(&request) else {
-            let guard = self.guard.clone();
-            return ResponseFuture::pending(
-                inner
-                    .oneshot(request)
-                    .map(move |loaded| match loaded {
-                        Ok(loaded) => Ok(guard.bypassed(loaded, Bypass::NoKey)),
-                        Err(error) => Err(Error::Origin(error.into().into())),
-                    })
-                    .boxed(),
-            );
+            let loading = inner.oneshot(request);
+            let loading = loading.map_err(|error| Error::Origin(error.into().into()));
+            return ResponseFuture::pending(self.guard.go_past(loading).boxed());
         };
         let name = key.name();
         let look = match self.guard.look_near(&name) {

@@ -134,16 +134,36 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Origin<Q, V> {
     ) -> Result<HashMap<Arc<str>, Loaded<V>>, Error> {
         let _permit = self.core.room_for_a_load(patience.a_little_less()).await?;
         let begun = Instant::now();
+        let counted = self.core.observer.load();
+        let loaded = self.call(keys, names, patience).await;
+        counted.ended(&loaded);
+        let load_time = begun.elapsed();
+        let named = loaded?
+            .into_iter()
+            .map(|(key, loaded)| ((self.name_of)(&key), Loaded { load_time, ..loaded }));
+        Ok(named.collect())
+    }
+
+    async fn call(
+        &self,
+        keys: Vec<Q>,
+        names: &[Arc<str>],
+        patience: Patience,
+    ) -> Result<Vec<(Q, Loaded<V>)>, Error> {
         let Ok(loading) = catch_unwind(AssertUnwindSafe(|| (self.load)(keys))) else {
             return Err(Error::LoadPanicked);
         };
         let within = Loading::of_all(self.core.id(), names);
-        let loaded = Loading::scope(within, loading).await?;
-        let load_time = begun.elapsed();
-        let named = loaded
-            .into_iter()
-            .map(|(key, loaded)| ((self.name_of)(&key), Loaded { load_time, ..loaded }));
-        Ok(named.collect())
+        let core = &self.core;
+        // The flights come to the same end at the same moment; here it is counted as what it is.
+        tokio::select! {
+            biased;
+            loaded = Loading::scope(within, loading) => loaded,
+            () = tokio::time::sleep_until(patience.deadline) => {
+                Err(Error::LoadTimeout { after: core.policy.load_timeout })
+            }
+            () = core.tasks.closed() => Err(Error::ShutDown),
+        }
     }
 }
 

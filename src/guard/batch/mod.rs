@@ -9,7 +9,6 @@
 use std::{borrow::Borrow, error, future::Future, sync::Arc};
 
 use futures::{FutureExt, future::join_all};
-use tokio::time::Instant;
 use tracing::Instrument;
 
 use self::joint::{Batch, BatchKey, Member, Origin};
@@ -23,6 +22,7 @@ use crate::{
     Error, Fetched, Key, Loaded, Outcome, Tier,
     flight::{Boarding, Landing, Mark, Seat, Ticket},
     near::Look,
+    observe::Stopwatch,
 };
 
 mod joint;
@@ -83,6 +83,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
     {
         let core = &self.core;
+        let begun = Stopwatch::start();
         // Names and clones are made by the user's code, which may panic: nothing is boarded yet.
         let looked: Vec<_> = keys
             .iter()
@@ -107,7 +108,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         let answers: Vec<_> = looked
             .into_iter()
             .map(|looked| match looked {
-                Ok(hit) => Awaiting::Answered(Ok(hit)),
+                Ok(hit) => Awaiting::Counted(Ok(hit)),
                 Err(wanted) => core.board_one(wanted, &origin, &mut boarding),
             })
             .collect();
@@ -120,7 +121,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
             };
             tokio::spawn(Loading::scope(Loading::current(), flying).in_current_span());
         }
-        join_all(answers.into_iter().map(|answer| core.settle(answer))).await
+        join_all(answers.into_iter().map(|answer| core.settle(answer, begun))).await
     }
 }
 
@@ -133,6 +134,8 @@ struct Wanted<Q, V> {
 
 /// How the answer to one key of a batch comes about.
 enum Awaiting<Q: BatchKey, V: Send + Sync + 'static> {
+    /// A near hit, which the look has counted.
+    Counted(Answer<V>),
     Answered(Answer<V>),
     Leader(Seat<Answer<V>>),
     /// With what it takes to go round again.
@@ -167,9 +170,8 @@ impl<V: Send + Sync + 'static> Core<V> {
         boarded: &mut Boarded<Q, V>,
     ) -> Awaiting<Q, V> {
         let (served, refresh) = match look {
-            // Counted by the look already.
             Look::Fresh(entry) => {
-                return Awaiting::Answered(Ok(Fetched::new(entry, Outcome::Hit(Tier::Near))));
+                return Awaiting::Counted(Ok(Fetched::new(entry, Outcome::Hit(Tier::Near))));
             }
             Look::Early(entry) => self.early(entry, Tier::Near),
             Look::Stale(entry) => self.stale(entry, Tier::Near),
@@ -182,7 +184,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             let refreshing = ticket.map(|ticket| (ticket, key, Route::Refresh(permit, refresh)));
             boarded.flying.extend(refreshing);
         }
-        Awaiting::Answered(self.counted(Ok(served)))
+        Awaiting::Answered(Ok(served))
     }
 
     fn board_missing<Q: BatchKey>(
@@ -193,10 +195,10 @@ impl<V: Send + Sync + 'static> Core<V> {
         boarded: &mut Boarded<Q, V>,
     ) -> Awaiting<Q, V> {
         if Loading::is_current(self.id(), &name) {
-            return Awaiting::Answered(self.counted(Err(Error::Nested)));
+            return Awaiting::Answered(Err(Error::Nested));
         }
         if let Some(answer) = self.paused(&name) {
-            return Awaiting::Answered(self.counted(answer));
+            return Awaiting::Answered(answer);
         }
         match self.flights.fly(&name, abandoned) {
             Boarding::Leader(ticket, seat) => {
@@ -211,29 +213,28 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
-    async fn settle<Q: BatchKey>(self: &Arc<Self>, awaiting: Awaiting<Q, V>) -> Answer<V> {
-        let begun = Instant::now();
+    async fn settle<Q: BatchKey>(
+        self: &Arc<Self>,
+        awaiting: Awaiting<Q, V>,
+        begun: Stopwatch,
+    ) -> Answer<V> {
         let now = || self.now();
+        let fetching = match awaiting {
+            Awaiting::Counted(answer) => return answer,
+            _ => self.observer.fetching(begun),
+        };
         let answer = match awaiting {
-            Awaiting::Answered(answer) => return answer,
+            Awaiting::Counted(answer) | Awaiting::Answered(answer) => answer,
             Awaiting::Leader(seat) => seat.landed(now).await.unwrap_or_else(abandoned),
             Awaiting::Follower(seat, member) => match seat.landed(now).await {
                 Some(answer) => answer.map(|fetched| fetched.with(fetched.outcome().followed())),
                 None => {
                     let name = member.name().clone();
-                    Box::pin(Self::fly_along(self.clone(), name, None, member)).await
+                    fetching.within(Box::pin(Self::fly_along(self, name, None, member))).await
                 }
             },
         };
-        self.observer.waited(begun.elapsed());
-        self.counted(answer)
-    }
-
-    fn counted(&self, answer: Answer<V>) -> Answer<V> {
-        match &answer {
-            Ok(fetched) => self.observer.fetched(fetched.outcome()),
-            Err(error) => self.observer.failed(error),
-        }
+        fetching.answered(&answer);
         answer
     }
 
@@ -275,7 +276,13 @@ impl<V: Send + Sync + 'static> Core<V> {
             }
         };
         match self.ask(reading).await {
-            Ok(found) => found.into_iter().map(|found| Some(self.look_at(found.ok()?))).collect(),
+            Ok(found) => {
+                let failed = |error: &_| self.observer.far_failed(error);
+                found
+                    .into_iter()
+                    .map(|found| Some(self.look_at(found.inspect_err(failed).ok()?)))
+                    .collect()
+            }
             Err(_) => names.iter().map(|_| None).collect(),
         }
     }
