@@ -16,6 +16,7 @@ mod failing;
 mod faults;
 mod flights;
 mod invalidation;
+mod metrics;
 mod origin;
 mod outage;
 mod paired;
