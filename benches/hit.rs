@@ -1,5 +1,5 @@
-//! A near hit: through the guard and through the tower service, beside the map it is built on.
-//! Allocations are counted, and any is a failure.
+//! A near hit: through the guard and through the tower service, beside the map it is built on; and with a
+//! recorder that counts it. Allocations are counted, and any is a failure.
 
 use std::{
     alloc::System,
@@ -13,6 +13,7 @@ use std::{
 use cattleguard::{Guard, GuardLayer, Loaded, Policy};
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures::FutureExt;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tower::{Layer, Service, service_fn};
 
@@ -48,6 +49,17 @@ fn hit(c: &mut Criterion) {
     no_allocations("Guard::fetch", || drop(fetch()));
     group.bench_function("Guard::fetch", |b| b.iter(fetch));
 
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let build = || Guard::builder().name("bench").policy(policy.clone()).build();
+    let counted: Guard<str, [u8; 200]> = metrics::with_local_recorder(&recorder, build);
+    runtime.block_on(counted.fetch("product:42", load)).expect("a load");
+    let fetch = || counted.fetch(black_box("product:42"), load).now_or_never();
+    no_allocations("Guard::fetch, with a recorder", || drop(fetch()));
+    let page = recorder.handle().render();
+    let hits = r#"cattleguard_fetches_total{guard="bench",outcome="hit_near"} 1001"#;
+    assert!(page.contains(hits), "{page}");
+    group.bench_function("Guard::fetch, with a recorder", |b| b.iter(fetch));
+
     let numbers: Guard<u64, [u8; 200]> = Guard::builder().policy(policy).build();
     runtime.block_on(numbers.fetch(&42, load)).expect("a load");
     let fetch = || numbers.fetch(black_box(&42), load).now_or_never();
@@ -60,7 +72,7 @@ fn hit(c: &mut Criterion) {
     no_allocations("tower service", || drop(call()));
     group.bench_function("tower service", |b| b.iter(&mut call));
 
-    assert_eq!(LOADS.load(Ordering::Relaxed), 2, "a hit is not a load");
+    assert_eq!(LOADS.load(Ordering::Relaxed), 3, "a hit is not a load");
     group.finish();
 }
 

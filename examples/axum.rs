@@ -7,6 +7,7 @@
 //!
 //! curl -i localhost:3000/products/7
 //! curl -X PUT localhost:3000/products/7 -H 'content-type: application/json' -d '{"name":"Lamp"}'
+//! curl localhost:3000/metrics
 //! ```
 
 use std::{env, time::Duration};
@@ -19,8 +20,10 @@ use axum::{
     routing::get,
 };
 use cattleguard::{
-    Guard, GuardLayer, Loaded, Policy, Shutdown, codec, far, redis::Connection, tower::GuardService,
+    Guard, GuardLayer, Loaded, Policy, Shutdown, codec, far, metrics::BUCKETS, redis::Connection,
+    tower::GuardService,
 };
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use serde::{Deserialize, Serialize};
 use sqlx::{SqlitePool, sqlite::SqlitePoolOptions};
 use tower::{BoxError, ServiceExt, service_fn, util::BoxCloneSyncService};
@@ -112,7 +115,12 @@ async fn main() -> Result<(), BoxError> {
     .execute(&database)
     .await?;
 
-    let builder = Guard::builder().policy(Policy::default().ttl(Duration::from_secs(60)));
+    // Before the guard is built, which asks for nothing later.
+    let prometheus = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Prefix("cattleguard_".to_owned()), &BUCKETS)?
+        .install_recorder()?;
+    let builder =
+        Guard::builder().name("products").policy(Policy::default().ttl(Duration::from_secs(60)));
     let guard: Guard<i64, Product> = match env::var("REDIS_URL") {
         Ok(url) => {
             let redis = far::Redis::new(Connection::open_lazy(&url)?, codec::Json);
@@ -128,7 +136,10 @@ async fn main() -> Result<(), BoxError> {
     let products = BoxCloneSyncService::new(products);
 
     let app = App { database, products, guard: guard.clone() };
-    let app = Router::new().route("/products/{id}", get(show).put(update)).with_state(app);
+    let app = Router::new()
+        .route("/products/{id}", get(show).put(update))
+        .route("/metrics", get(async move || prometheus.render()))
+        .with_state(app);
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(&address).await?;
     println!("http://{}/products/7", listener.local_addr()?);
