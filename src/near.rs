@@ -13,6 +13,15 @@ pub(crate) struct Near<V> {
     entries: Option<quick_cache::sync::Cache<Arc<str>, Kept<V>>>,
 }
 
+/// Entries that had to make room.
+pub(crate) struct Evicted<V>([Option<(Arc<str>, Kept<V>)>; 2]);
+
+impl<V> Default for Evicted<V> {
+    fn default() -> Self {
+        Self([None, None])
+    }
+}
+
 struct Kept<V> {
     entry: Arc<Entry<V>>,
     until: Moment,
@@ -61,15 +70,19 @@ impl<V> Near<V> {
     /// Keeps `entry` for `ttl` at most, unless a newer one is there or `ttl` is zero.
     ///
     /// Callers hold the name's lock in `Flights`, which makes look-then-insert one step.
-    pub(crate) fn keep(&self, name: &Arc<str>, entry: &Arc<Entry<V>>, ttl: Duration) {
-        let Some(entries) = &self.entries else { return };
+    #[must_use = "dropped by the caller, without the name's lock"]
+    pub(crate) fn keep(&self, name: &Arc<str>, entry: &Arc<Entry<V>>, ttl: Duration) -> Evicted<V> {
+        let mut evicted = Evicted::default();
+        let Some(entries) = &self.entries else { return evicted };
         let now = self.clock.now();
         let newer = |kept: Kept<V>| kept.entry.version() > entry.version() && now < kept.until;
         if ttl.is_zero() || entries.peek(name).is_some_and(newer) {
-            return;
+            return evicted;
         }
         let (until, early_from) = (now.after(ttl), entry.early_from(self.early_refresh));
-        entries.insert(name.clone(), Kept { entry: entry.clone(), until, early_from });
+        let kept = Kept { entry: entry.clone(), until, early_from };
+        entries.insert_with_lifecycle(name.clone(), kept, &mut evicted.0);
+        evicted
     }
 
     /// Whether this very entry is still here.

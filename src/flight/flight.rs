@@ -3,9 +3,10 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::Flights;
+use super::{Depth, Flights};
 use crate::{Moment, Version};
 
 /// What a flight's leader, its followers and its task share.
@@ -15,13 +16,20 @@ pub(super) struct Flight<T> {
     pub(super) beside: Option<u64>,
     /// How many marks were set. A caller notes it when boarding.
     pub(super) marks: AtomicU32,
-    pub(super) landing: OnceLock<Landing<T>>,
-    /// With the mark of those who were aboard when it was given.
-    pub(super) meanwhile: OnceLock<(Meanwhile<T>, Mark)>,
+    landing: OnceLock<Landing<T>>,
+    /// The answer to give until it has landed.
+    meanwhile: Mutex<Option<Given<T>>>,
     /// What somebody aboard has found that is better than no answer at all.
-    spare: OnceLock<T>,
+    spare: Mutex<Option<Given<T>>>,
     /// Rung when `landing` or `meanwhile` is set.
     bell: Notify,
+    depth: Arc<Depth>,
+}
+
+/// A provisional answer, and the mark of those who were aboard when it was given.
+struct Given<T> {
+    meanwhile: Meanwhile<T>,
+    before: Mark,
 }
 
 /// The answer to give until the flight has landed: to all who are aboard when it is given, and for how
@@ -80,16 +88,32 @@ impl<T> Flight<T> {
             beside,
             marks: AtomicU32::new(0),
             landing: OnceLock::new(),
-            meanwhile: OnceLock::new(),
-            spare: OnceLock::new(),
+            meanwhile: Mutex::default(),
+            spare: Mutex::default(),
             bell: Notify::new(),
+            depth: Depth::new(),
         })
     }
 
-    pub(super) fn answer(&self, meanwhile: Meanwhile<T>) {
-        // Somebody may have answered already; both are right.
-        let _ = self.meanwhile.set((meanwhile, self.mark()));
+    /// Answers those aboard, and those to come; returns what was the answer before. Called under the
+    /// name's lock, as is `offer`: what closes the flight because it may be wrong comes before or after.
+    #[must_use = "dropped by the caller, without the name's lock"]
+    pub(super) fn answer(&self, meanwhile: Meanwhile<T>) -> Option<Meanwhile<T>> {
+        let given = Given { meanwhile, before: self.mark() };
+        let before = self.meanwhile.lock().replace(given);
         self.bell.notify_waiters();
+        before.map(|given| given.meanwhile)
+    }
+
+    #[must_use = "dropped by the caller, without the name's lock"]
+    pub(super) fn offer(&self, spare: Meanwhile<T>) -> Option<Meanwhile<T>> {
+        let given = Given { meanwhile: spare, before: self.mark() };
+        self.spare.lock().replace(given).map(|given| given.meanwhile)
+    }
+
+    /// Whether somebody may get an answer from before the flight's own reading.
+    pub(super) fn is_answered(&self) -> bool {
+        self.meanwhile.lock().is_some() || self.spare.lock().is_some()
     }
 
     fn mark(&self) -> Mark {
@@ -117,13 +141,18 @@ impl<T: Clone> Seat<T> {
                 let for_this = landing.boarded_before.is_none_or(|mark| self.was_aboard(mark));
                 return for_this.then(|| landing.answer.clone());
             }
-            if let Some((meanwhile, given)) = self.flight.meanwhile.get()
-                && (self.was_aboard(*given) || now() < meanwhile.until)
-            {
-                return Some(meanwhile.answer.clone());
+            if let Some(answer) = self.given(&self.flight.meanwhile, &now) {
+                return Some(answer);
             }
             rung.await;
         }
+    }
+
+    fn given(&self, given: &Mutex<Option<Given<T>>>, now: impl Fn() -> Moment) -> Option<T> {
+        let given = given.lock();
+        let Given { meanwhile, before } = given.as_ref()?;
+        let for_this = self.was_aboard(*before) || now() < meanwhile.until;
+        for_this.then(|| meanwhile.answer.clone())
     }
 
     fn was_aboard(&self, Mark(mark): Mark) -> bool {
@@ -131,13 +160,13 @@ impl<T: Clone> Seat<T> {
     }
 
     /// What is better than no answer at all, for a caller who cannot wait for the landing.
-    pub(crate) fn spare(&self) -> Option<T> {
-        self.flight.spare.get().cloned()
+    pub(crate) fn spare(&self, now: impl Fn() -> Moment) -> Option<T> {
+        self.given(&self.flight.spare, now)
     }
 
-    /// Has found something that is better than no answer at all.
-    pub(crate) fn offer(&self, spare: T) {
-        let _ = self.flight.spare.set(spare);
+    /// Says how deep within other loads this caller waits.
+    pub(crate) fn waits_at(&self, depth: usize) {
+        self.flight.depth.reach(depth);
     }
 }
 
@@ -152,20 +181,34 @@ impl<T> Ticket<T> {
         self.flight.mark()
     }
 
-    /// Answers those aboard and those to come, before the flight ends.
-    pub(crate) fn answer(&self, meanwhile: Meanwhile<T>) {
-        self.flight.answer(meanwhile);
+    /// Answers those aboard and those to come, before the flight ends. `meanwhile` is made under the
+    /// name's lock.
+    pub(crate) fn answer(&self, meanwhile: impl FnOnce() -> Meanwhile<T>) {
+        let shard = self.flights.shard(self.name()).lock();
+        let before = self.flight.answer(meanwhile());
+        // The user's values are dropped without the lock.
+        drop(shard);
+        drop(before);
     }
 
-    /// As [`Seat::offer`].
-    pub(crate) fn offer(&self, spare: T) {
-        let _ = self.flight.spare.set(spare);
+    /// Has something for those who cannot wait for the landing.
+    pub(crate) fn offer(&self, spare: impl FnOnce() -> Meanwhile<T>) {
+        let shard = self.flights.shard(self.name()).lock();
+        let before = self.flight.offer(spare());
+        drop(shard);
+        drop(before);
+    }
+
+    /// How deep within other loads those aboard wait.
+    pub(crate) fn depth(&self) -> &Arc<Depth> {
+        &self.flight.depth
     }
 
     /// Ends the flight. `fill` runs iff it is still open, with the newest version heard of, under
-    /// the name's lock, before anyone wakes: who comes next finds the near entry or a new flight.
-    pub(crate) fn land(self, landing: Landing<T>, fill: impl FnOnce(Version)) {
-        self.flights.remove(&self.flight, fill);
+    /// the name's lock, before anyone wakes: who comes next finds the near entry or a new flight. What
+    /// it returns is dropped without the lock.
+    pub(crate) fn land<R>(self, landing: Landing<T>, fill: impl FnOnce(Version) -> R) {
+        drop(self.flights.remove(&self.flight, fill));
         self.flight.land(landing);
     }
 }
@@ -174,7 +217,7 @@ impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
         // After `land` both are without effect. Otherwise the task was dropped: no one may wait
         // for it any longer.
-        self.flights.remove(&self.flight, |_| ());
+        let _nothing = self.flights.remove(&self.flight, |_| ());
         if self.flight.landing.get().is_none() {
             self.flight.land(Landing::for_all((self.abandoned)()));
         }

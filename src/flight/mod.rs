@@ -33,11 +33,13 @@ use parking_lot::Mutex;
 use self::flight::Flight;
 pub(crate) use self::{
     alone::Alone,
+    depth::Depth,
     flight::{Landing, Mark, Meanwhile, Seat, Ticket},
 };
 use crate::Version;
 
 mod alone;
+mod depth;
 #[expect(clippy::module_inception, reason = "the noun that the others are about")]
 mod flight;
 #[cfg(test)]
@@ -120,7 +122,7 @@ impl<T: Clone> Flights<T> {
     pub(crate) fn refresh(
         self: &Arc<Self>,
         name: &Arc<str>,
-        stale: Meanwhile<T>,
+        stale: impl FnOnce() -> Meanwhile<T>,
         abandoned: fn() -> T,
         valid: impl FnOnce() -> bool,
     ) -> Option<Ticket<T>> {
@@ -129,7 +131,7 @@ impl<T: Clone> Flights<T> {
             return None;
         }
         let flight = Flight::new(name, None);
-        flight.answer(stale);
+        let _none = flight.answer(stale());
         let open = Open { who: Who::Flight(flight.clone()), floor: Version::ZERO };
         shard.insert(name.clone(), open);
         Some(Ticket { flights: self.clone(), flight, abandoned })
@@ -183,7 +185,7 @@ impl<T: Clone> Flights<T> {
     /// has begun before has ended.
     pub(crate) fn close_answered(&self) {
         let is_answered =
-            |open: &Open<T>| matches!(&open.who, Who::Flight(f) if f.meanwhile.get().is_some());
+            |open: &Open<T>| matches!(&open.who, Who::Flight(flight) if flight.is_answered());
         for shard in &self.shards {
             let mut shard = shard.lock();
             let closed: Vec<_> = shard.extract_if(|_, open| is_answered(open)).collect();
@@ -215,7 +217,8 @@ impl<T> Flights<T> {
     }
 
     /// Removes `flight` if it is still open, running `fill` with its floor under the lock.
-    fn remove(&self, flight: &Arc<Flight<T>>, fill: impl FnOnce(Version)) {
+    #[must_use = "dropped by the caller, without the name's lock"]
+    fn remove<R>(&self, flight: &Arc<Flight<T>>, fill: impl FnOnce(Version) -> R) -> Option<R> {
         let mut shard = self.shard(&flight.name).lock();
         // An invalidation may have closed this flight and a newer one may be open in its place.
         let is_open =
@@ -223,7 +226,8 @@ impl<T> Flights<T> {
         if shard.get(&flight.name).is_some_and(is_open)
             && let Some(open) = shard.remove(&flight.name)
         {
-            fill(open.floor);
+            return Some(fill(open.floor));
         }
+        None
     }
 }

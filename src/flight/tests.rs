@@ -22,8 +22,8 @@ fn follow(flights: &Arc<Flights<u32>>) -> Seat<u32> {
 }
 
 /// An answer to give for ever.
-fn stale(answer: u32) -> Meanwhile<u32> {
-    Meanwhile { answer, until: Moment::FAR_FUTURE }
+fn stale(answer: u32) -> impl FnOnce() -> Meanwhile<u32> {
+    move || Meanwhile { answer, until: Moment::FAR_FUTURE }
 }
 
 fn now() -> Moment {
@@ -160,4 +160,66 @@ fn the_floor_rises_while_open() {
     let mut floor = None;
     ticket.land(Landing::for_all(1), |f| floor = Some(f));
     assert_eq!(floor, Some(Version::new(5)));
+}
+
+#[test]
+fn what_one_alone_has_found_is_for_those_who_board_beside_it() {
+    let flights = Flights::new();
+    let first = alone(&flights);
+    let Boarding::Leader(_ticket, second) = flights.board(&name(), || 0) else { panic!() };
+    assert!(matches!(first.fly(stale(3), || 0), Some(Boarding::Follower(_))));
+    assert_eq!((second.spare(now), follow(&flights).spare(now)), (Some(3), Some(3)));
+
+    let flights = Flights::new();
+    let Some(Boarding::Leader(_ticket, seat)) = alone(&flights).fly(stale(3), || 0) else {
+        panic!()
+    };
+    assert_eq!((seat.spare(now), follow(&flights).spare(now)), (Some(3), Some(3)));
+}
+
+#[test]
+fn what_was_found_before_an_invalidation_is_for_nobody_after_it() {
+    let flights = Flights::new();
+    let before = alone(&flights);
+    flights.close("k", || ());
+    let (_ticket, seat) = lead(&flights);
+    assert!(before.fly(stale(3), || 0).is_none());
+    assert_eq!((seat.spare(now), follow(&flights).spare(now)), (None, None));
+}
+
+#[test]
+fn a_spare_is_for_those_aboard_and_for_others_until_its_end() {
+    let flights = Flights::new();
+    let (ticket, seat) = lead(&flights);
+    ticket.offer(|| Meanwhile { answer: 3, until: now() });
+    assert_eq!((seat.spare(now), follow(&flights).spare(now)), (Some(3), None));
+    assert_eq!(flights.open_count(), 1);
+    flights.close_answered();
+    assert_eq!(flights.open_count(), 0);
+}
+
+#[test]
+fn an_answer_given_meanwhile_can_be_given_anew() {
+    let flights = Flights::new();
+    let (ticket, _) = lead(&flights);
+    ticket.answer(|| Meanwhile { answer: 1, until: now() });
+    let late = follow(&flights);
+    assert_eq!(late.landed(now).now_or_never(), None);
+    ticket.answer(|| Meanwhile { answer: 2, until: now() });
+    assert_eq!(late.landed(now).now_or_never(), Some(Some(2)));
+}
+
+#[tokio::test]
+async fn the_deepest_who_waits_is_told() {
+    let flights = Flights::new();
+    let (ticket, _) = lead(&flights);
+    let depth = ticket.depth().clone();
+    let mut deeper = Box::pin(depth.beyond(0));
+    assert_eq!((&mut deeper).now_or_never(), None);
+    follow(&flights).waits_at(0);
+    assert_eq!((&mut deeper).now_or_never(), None);
+    follow(&flights).waits_at(2);
+    follow(&flights).waits_at(1);
+    assert_eq!(deeper.await, 2);
+    assert_eq!(depth.beyond(2).now_or_never(), None);
 }

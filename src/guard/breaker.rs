@@ -10,8 +10,8 @@
 //! Callers are let through only while it is closed: the probe is a task's, so that nobody pays for it.
 
 use std::sync::atomic::{
-    AtomicU8, AtomicU32,
-    Ordering::{AcqRel, Acquire, Relaxed},
+    AtomicBool, AtomicU8, AtomicU32,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
 use crate::{
@@ -23,6 +23,8 @@ pub(super) struct Breaker {
     state: AtomicU8,
     /// In a row, while closed.
     failures: AtomicU32,
+    /// While half-open: whether what is written goes through.
+    writes: AtomicBool,
     /// How often it has closed: what began before then says nothing about now.
     era: AtomicU32,
     gauge: Gauge,
@@ -54,6 +56,7 @@ impl Breaker {
         Self {
             state: AtomicU8::new(State::Closed as u8),
             failures: AtomicU32::new(0),
+            writes: AtomicBool::new(false),
             era: AtomicU32::new(0),
             gauge,
         }
@@ -71,6 +74,18 @@ impl Breaker {
     pub(super) fn call(&self) -> Option<Call> {
         let era = self.era.load(Acquire);
         self.is_closed().then_some(Call { era })
+    }
+
+    /// For an invalidation or a put, which goes through a little earlier: see
+    /// [`let_writes`](Self::let_writes).
+    pub(super) fn call_to_write(&self) -> Option<Call> {
+        let era = self.era.load(Acquire);
+        let goes = match self.state() {
+            State::Closed => true,
+            State::HalfOpen => self.writes.load(Acquire),
+            State::Open => false,
+        };
+        goes.then_some(Call { era })
     }
 
     pub(super) fn succeeded(&self) {
@@ -105,7 +120,14 @@ impl Breaker {
 
     /// For the one who sees to the recovery.
     pub(super) fn half_open(&self) {
+        self.writes.store(false, Release);
         self.turn(State::HalfOpen);
+    }
+
+    /// What was kept has been sent once; what comes now need not be kept, or there would always be
+    /// something to send. For the one who sees to the recovery.
+    pub(super) fn let_writes(&self) {
+        self.writes.store(true, Release);
     }
 
     /// The probe failed. For the one who sees to the recovery.

@@ -11,7 +11,7 @@ use crate::{
     far::{self, Erased, Far, Watcher},
     flight::Flights,
     guard::{
-        Core, CountsAsFailure, breaker::Breaker, bulkhead::Bulkhead, pauses::Pauses,
+        Core, CountsAsFailure, breaker::Breaker, bulkhead::Bulkheads, pauses::Pauses,
         recovery::Unsent, shutdown::Tasks, waiters::Waiters,
     },
     near::Near,
@@ -131,7 +131,11 @@ impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
             recovering: Arc::default(),
             unsent: Unsent::new(gauges.kept_invalidations.clone()),
             refreshes: Arc::new(Semaphore::new(policy.max_refreshes)),
-            bulkhead: Bulkhead::new(policy.max_concurrent_loads, policy.max_queued_loads, gauges),
+            bulkheads: Bulkheads::new(
+                policy.max_concurrent_loads,
+                policy.max_queued_loads,
+                &gauges,
+            ),
             pauses: Pauses::new(),
             counts_as_failure: self.counts_as_failure,
             tasks: Tasks::new(),

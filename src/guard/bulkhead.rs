@@ -15,6 +15,31 @@ use tokio::{
 
 use crate::observe::{Gauges, Up};
 
+/// A bulkhead for loads, one for the loads within those, and so on.
+///
+/// A load within a load cannot wait for a place that its outer load has. With a level for each depth, who
+/// has a place waits only for who stands deeper; also when it waits for a flight that others have begun,
+/// which then enters at the depth of who waits for it.
+pub(super) struct Bulkheads([Arc<Bulkhead>; LEVELS]);
+
+/// Deeper loads go without a place.
+const LEVELS: usize = 4;
+
+impl Bulkheads {
+    pub(super) fn new(limit: usize, max_queued: usize, gauges: &Gauges) -> Self {
+        Self(std::array::from_fn(|_| Bulkhead::new(limit, max_queued, gauges.clone())))
+    }
+
+    /// For loads that are in no other.
+    pub(super) fn outermost(&self) -> &Arc<Bulkhead> {
+        &self.0[0]
+    }
+
+    pub(super) fn at(&self, depth: usize) -> Option<&Arc<Bulkhead>> {
+        self.0.get(depth)
+    }
+}
+
 pub(super) struct Bulkhead {
     /// Fair: who has queued first loads first.
     permits: Arc<Semaphore>,
@@ -44,7 +69,7 @@ pub(super) struct Full {
 }
 
 impl Bulkhead {
-    pub(super) fn new(limit: usize, max_queued: usize, gauges: Gauges) -> Arc<Self> {
+    fn new(limit: usize, max_queued: usize, gauges: Gauges) -> Arc<Self> {
         let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             permits: Arc::new(Semaphore::new(limit)),

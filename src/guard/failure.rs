@@ -114,7 +114,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         self.resort_to(&self.found_in_far(name).await?, trouble)
     }
 
-    async fn found_in_far(&self, name: &str) -> Option<Arc<Entry<V>>> {
+    pub(super) async fn found_in_far(&self, name: &str) -> Option<Arc<Entry<V>>> {
         self.ask(self.far.read(name)).await.ok().flatten()
     }
 

@@ -7,7 +7,7 @@ use crate::{
     Bypass, Entry, Error, Fetched, Key, Loaded, Moment, Outcome, Tier, Trouble, Version,
     entry::Age,
     flight::{Boarding, Meanwhile},
-    near::Look,
+    near::{Evicted, Look},
     observe::Stopwatch,
 };
 
@@ -205,7 +205,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     ) {
         let Some(permit) = self.refresh_permit(name, &mut None) else { return };
         let valid = || self.near.holds(name, served.entry());
-        let meanwhile = self.meanwhile(served, refresh);
+        let meanwhile = || self.meanwhile(served, refresh.until);
         if let Some(ticket) = self.flights.refresh(name, meanwhile, abandoned, valid) {
             self.clone().take_off(ticket, load, Route::Refresh(permit, refresh));
         }
@@ -238,12 +238,12 @@ impl<V: Send + Sync + 'static> Core<V> {
                         Some(Ok(found)) => match core.look_at(found) {
                             Found::Fresh(entry) => {
                                 alone.landed(|floor| {
-                                    core.keep(&name, &entry, floor, core.policy.near_ttl);
+                                    core.keep(&name, &entry, floor, core.policy.near_ttl)
                                 });
                                 return Ok(Fetched::new(entry, Outcome::Hit(Tier::Far)));
                             }
                             Found::Due(served, refresh) => {
-                                let meanwhile = core.meanwhile(&served, refresh);
+                                let meanwhile = || core.meanwhile(&served, refresh.until);
                                 if let Some(permit) = core.refresh_permit(&name, &mut None)
                                     && let Some(ticket) = alone.refresh(meanwhile, abandoned)
                                 {
@@ -253,8 +253,10 @@ impl<V: Send + Sync + 'static> Core<V> {
                                 return Ok(served);
                             }
                             Found::Expired(fetched) => {
+                                let spare = || core.meanwhile(&fetched, Moment::FAR_FUTURE);
+                                let boarding = alone.fly(spare, abandoned);
                                 expired = Some(fetched);
-                                core.flights.fly(&name, abandoned)
+                                boarding.unwrap_or_else(|| core.flights.fly(&name, abandoned))
                             }
                             Found::Nothing => core.flights.fly(&name, abandoned),
                         },
@@ -284,23 +286,25 @@ impl<V: Send + Sync + 'static> Core<V> {
                 // `fly` does not go alone.
                 Boarding::Alone(_) => continue,
             };
-            if let Some(expired) = expired {
-                seat.offer(Ok(expired));
-            }
+            let instead = || {
+                let spare = seat.spare(now);
+                spare.or(expired.map(Ok)).unwrap_or(Err(Error::DeadlineExceeded))
+            };
             if let Some(ticket) = leader {
                 core.clone().take_off(ticket, load, route);
                 // A leader boards before its flight's first mark, so every answer is for it.
                 return match by(deadline, seat.landed(now)).await {
                     Some(answer) => answer.unwrap_or_else(abandoned),
-                    None => seat.spare().unwrap_or(Err(Error::DeadlineExceeded)),
+                    None => instead(),
                 };
             }
+            seat.waits_at(Loading::depth(core.id()));
             match by(deadline, seat.landed(now)).await {
                 Some(Some(answer)) => {
                     return answer.map(|fetched| fetched.with(fetched.outcome().followed()));
                 }
                 Some(None) => {}
-                None => return seat.spare().unwrap_or(Err(Error::DeadlineExceeded)),
+                None => return instead(),
             }
             let now = Instant::now();
             if now >= *give_up.get_or_insert(now + patience.min(FOREVER)) {
@@ -344,22 +348,33 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 
     /// What those get who come while it is refreshed: not for long, because messages may stop.
-    pub(super) fn meanwhile(&self, served: &Fetched<V>, refresh: Refresh) -> Meanwhile<Answer<V>> {
-        let until = refresh.until.min(self.now().after(self.meanwhile_ttl()));
+    /// Asked under the name's lock, as `near_ttl`.
+    pub(super) fn meanwhile(&self, served: &Fetched<V>, until: Moment) -> Meanwhile<Answer<V>> {
+        let until = until.min(self.now().after(self.meanwhile_ttl()));
         Meanwhile { answer: Ok(served.clone()), until }
     }
 
+    /// What a far entry is worth while its refresh is in the air, and until when.
+    pub(super) fn served(&self, entry: &Arc<Entry<V>>) -> Option<(Fetched<V>, Moment)> {
+        let (outcome, until) = match entry.age(self.now(), self.policy.grace) {
+            Age::Fresh => (Outcome::Hit(Tier::Far), entry.fresh_until()),
+            Age::Stale => (Outcome::Stale(Tier::Far), entry.fresh_until().after(self.policy.grace)),
+            Age::Dead => return None,
+        };
+        Some((Fetched::new(entry.clone(), outcome), until))
+    }
+
     /// Keeps an entry near, unless a newer version was heard of. Called under the name's lock.
+    #[must_use = "dropped by the caller, without the name's lock"]
     pub(super) fn keep(
         &self,
         name: &Arc<str>,
         entry: &Arc<Entry<V>>,
         floor: Version,
         ttl: Duration,
-    ) {
-        if entry.version() >= floor {
-            self.near.keep(name, entry, ttl.min(self.near_ttl()));
-        }
+    ) -> Option<Evicted<V>> {
+        let keep = || self.near.keep(name, entry, ttl.min(self.near_ttl()));
+        (entry.version() >= floor).then(keep)
     }
 
     /// Whether `name` may be refreshed now, with the permit of its batch if that has one.
@@ -411,7 +426,7 @@ pub(super) enum Found<V> {
 #[derive(Clone, Copy)]
 pub(super) struct Refresh {
     /// How long it may be served.
-    until: Moment,
+    pub(super) until: Moment,
     /// Another entry is a new one if it is fresh for longer than this.
     pub(super) fresh_for: Duration,
 }

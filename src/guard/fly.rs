@@ -1,21 +1,21 @@
 //! One flight, from the look-up to its landing.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{
     Core,
-    fetch::{Answer, FOREVER, Refresh, RefreshPermit},
+    fetch::{Answer, FOREVER, Found, Refresh, RefreshPermit},
     loader::Loader,
     nesting::Loading,
     pauses::Pause,
 };
 use crate::{
-    Entry, Error, Fetched, Outcome, Tier, Trouble, Version,
+    Entry, Error, Fetched, Moment, Outcome, Tier, Trouble, Version,
     far::{Attempt, Token},
-    flight::{Landing, Mark, Meanwhile, Ticket},
+    flight::{Depth, Landing, Mark, Ticket},
 };
 
 /// A flight's answer, and what this process keeps of it.
@@ -58,24 +58,13 @@ pub(super) enum Route {
 }
 
 /// What a load may cost.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Patience {
     pub(super) deadline: Instant,
     /// Whether it may wait for room in the bulkhead: not if nobody waits for it.
     pub(super) queues: bool,
-}
-
-impl Patience {
-    /// What the two are together content with.
-    pub(super) fn or(self, other: Option<Self>) -> Self {
-        let Some(other) = other else { return self };
-        Self { deadline: self.deadline.max(other.deadline), queues: self.queues || other.queues }
-    }
-
-    /// So that who waits for this hears why it came to nothing before its own deadline.
-    pub(super) fn a_little_less(self) -> Self {
-        Self { deadline: self.deadline - Duration::from_millis(10), ..self }
-    }
+    /// Of those who wait for it.
+    pub(super) depth: Arc<Depth>,
 }
 
 impl<V: Send + Sync + 'static> Core<V> {
@@ -93,9 +82,12 @@ impl<V: Send + Sync + 'static> Core<V> {
             let arrival = match route {
                 Route::Leased => self.fly_with_soft_timeout(&ticket, load).await,
                 Route::Refresh(_permit, refresh) => {
-                    self.fly(&ticket, load, refresh.fresh_for, false).await
+                    self.fly_as_a_refresh(&ticket, load, refresh).await
                 }
-                Route::Unleased => self.load_alone(&ticket, load, self.patience(true)).await,
+                Route::Unleased => {
+                    let patience = self.patience(&ticket, true);
+                    self.load_alone(&ticket, load, &patience).await
+                }
             };
             match arrival.landing.answer() {
                 Ok(fetched) => {
@@ -113,24 +105,22 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     pub(super) fn land(&self, ticket: Ticket<Answer<V>>, arrival: Arrival<V>) {
         let name = ticket.name().clone();
-        let mut over = None;
+        // What this returns is the user's, and dropped without the lock.
         ticket.land(arrival.landing, |floor| {
-            match (arrival.pause, &arrival.keep) {
+            let over = match (arrival.pause, &arrival.keep) {
                 // Somebody has written meanwhile: that is what there is to be had.
-                (Some(_), _) if floor > Version::ZERO => {}
+                (Some(_), _) if floor > Version::ZERO => None,
                 (Some(pause), _) => {
-                    over = self.pauses.end(&name);
+                    let over = self.pauses.end(&name);
                     self.pauses.begin(&name, pause, self.now().after(self.meanwhile_ttl()));
+                    over
                 }
-                (None, Some(_)) => over = self.pauses.end(&name),
-                (None, None) => {}
-            }
-            if let Some((entry, ttl)) = arrival.keep {
-                self.keep(&name, &entry, floor, ttl);
-            }
+                (None, Some(_)) => self.pauses.end(&name),
+                (None, None) => None,
+            };
+            let evicted = arrival.keep.map(|(entry, ttl)| self.keep(&name, &entry, floor, ttl));
+            (over, evicted)
         });
-        // A user's value is dropped without the lock.
-        drop(over);
     }
 
     /// Answers those aboard, and those who board from then on, with something stale if it takes too
@@ -144,18 +134,50 @@ impl<V: Send + Sync + 'static> Core<V> {
         if self.policy.soft_timeout >= FOREVER {
             return flying.await;
         }
-        tokio::pin!(flying);
-        let too_long = async {
-            tokio::time::sleep(self.policy.soft_timeout).await;
-            if let Some(stale) = self.last_resort(ticket.name(), Trouble::Slow).await {
-                let until = self.now().after(self.meanwhile_ttl());
-                ticket.answer(Meanwhile { answer: Ok(stale), until });
-            }
+        let served = |found: &_| {
+            let stale = self.resort_to(found, Trouble::Slow)?;
+            Some((stale, Moment::FAR_FUTURE))
         };
+        let answering = self.keep_answering(ticket, self.policy.soft_timeout, served);
         tokio::select! {
             biased;
-            arrival = &mut flying => arrival,
-            () = too_long => flying.await,
+            arrival = flying => arrival,
+            never = answering => match never {},
+        }
+    }
+
+    /// Has those aboard, and those who board, served with what is refreshed.
+    async fn fly_as_a_refresh(
+        &self,
+        ticket: &Ticket<Answer<V>>,
+        load: impl Loader<V>,
+        refresh: Refresh,
+    ) -> Arrival<V> {
+        // An answer has been given already.
+        let first = refresh.until.since(self.now()).min(self.meanwhile_ttl());
+        tokio::select! {
+            biased;
+            arrival = self.fly(ticket, load, refresh.fresh_for, false) => arrival,
+            never = self.keep_answering(ticket, first, |found| self.served(found)) => match never {},
+        }
+    }
+
+    /// Looks, each time that the answer which is given meanwhile comes to its end, whether there is still
+    /// something to be served: an invalidation of which no message came is found out here.
+    async fn keep_answering(
+        &self,
+        ticket: &Ticket<Answer<V>>,
+        first: Duration,
+        served: impl Fn(&Arc<Entry<V>>) -> Option<(Fetched<V>, Moment)>,
+    ) -> Infallible {
+        let mut pause = first;
+        loop {
+            tokio::time::sleep(pause).await;
+            let found = self.found_in_far(ticket.name()).await;
+            if let Some((fetched, until)) = found.and_then(|entry| served(&entry)) {
+                ticket.answer(|| self.meanwhile(&fetched, until));
+            }
+            pause = self.meanwhile_ttl().max(SHORTEST_LOOK);
         }
     }
 
@@ -167,7 +189,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         queues: bool,
     ) -> Arrival<V> {
         if self.tasks.closing() {
-            return Arrival::failed(Error::ShutDown);
+            return self.without_a_load(ticket).await;
         }
         let name = ticket.name();
         // Registered before the look-up: see `Waiter`.
@@ -186,7 +208,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             match self.ask(looking).await {
                 Ok(Attempt::Hit(entry)) => return self.arrive(mark, entry, found),
                 Ok(Attempt::Granted(grant)) => {
-                    let patience = *patience.get_or_insert_with(|| self.patience(queues));
+                    let patience = patience.get_or_insert_with(|| self.patience(ticket, queues));
                     let load = &mut load;
                     let loaded =
                         self.load_leased(ticket, &waiter, token, grant, load, patience).await;
@@ -222,10 +244,22 @@ impl<V: Send + Sync + 'static> Core<V> {
                     if may_ask {
                         self.release_later(name, token);
                     }
-                    let patience = patience.unwrap_or_else(|| self.patience(queues));
-                    return self.load_alone(ticket, load, patience).await;
+                    let patience = patience.unwrap_or_else(|| self.patience(ticket, queues));
+                    return self.load_alone(ticket, load, &patience).await;
                 }
             }
+        }
+    }
+
+    /// What there is when no more loads are begun.
+    async fn without_a_load(&self, ticket: &Ticket<Answer<V>>) -> Arrival<V> {
+        let mark = ticket.mark();
+        match self.found_in_far(ticket.name()).await.map(|entry| self.look_at(Some(entry))) {
+            Some(Found::Fresh(entry)) => self.arrive(mark, entry, Outcome::Hit(Tier::Far)),
+            Some(Found::Due(served, _) | Found::Expired(served)) => {
+                Arrival::of(Landing::for_those_before(mark, Ok(served)))
+            }
+            Some(Found::Nothing) | None => Arrival::failed(Error::ShutDown),
         }
     }
 
@@ -236,11 +270,14 @@ impl<V: Send + Sync + 'static> Core<V> {
         Arrival::of(landing).keeping(entry, self.policy.near_ttl)
     }
 
-    fn patience(&self, queues: bool) -> Patience {
+    fn patience(&self, ticket: &Ticket<Answer<V>>, queues: bool) -> Patience {
         let deadline = Instant::now() + self.policy.load_timeout.min(FOREVER);
-        Patience { deadline, queues }
+        Patience { deadline, queues, depth: ticket.depth().clone() }
     }
 }
+
+/// How often a flight looks, at most, for something to be served meanwhile.
+const SHORTEST_LOOK: Duration = Duration::from_millis(50);
 
 fn look_jitter() -> Duration {
     Duration::from_micros(fastrand::u64(1_000..10_000))

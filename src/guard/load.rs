@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::select_all;
 use tokio::{task::JoinHandle, time::Instant};
 use tracing::Instrument;
 
@@ -22,7 +23,7 @@ use crate::{
     Bypass, Entry, Error, Fetched, Loaded, Outcome, Version,
     entry::Age,
     far::{Commit, Grant, Record, Renewal, Token},
-    flight::{Landing, Mark, Ticket},
+    flight::{Depth, Landing, Mark, Ticket},
 };
 
 impl<V: Send + Sync + 'static> Core<V> {
@@ -35,7 +36,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         token: Token,
         grant: Grant,
         load: &mut impl Loader<V>,
-        patience: Patience,
+        patience: &Patience,
     ) -> Option<Arrival<V>> {
         let name = ticket.name();
         let keeper = self.keep_lease(name, token);
@@ -112,7 +113,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         &self,
         ticket: &Ticket<Answer<V>>,
         mut load: impl Loader<V>,
-        patience: Patience,
+        patience: &Patience,
     ) -> Arrival<V> {
         match self.load_once(ticket.name(), &mut load, patience).await {
             Ok(loaded) => {
@@ -176,14 +177,17 @@ impl<V: Send + Sync + 'static> Core<V> {
         &self,
         name: &Arc<str>,
         load: &mut impl Loader<V>,
-        patience: Patience,
+        patience: &Patience,
     ) -> Result<Loaded<V>, Error> {
         if self.tasks.closing() {
             return Err(Error::ShutDown);
         }
         let permit = match load.has_own_permit() {
             true => None,
-            false => self.room_for_a_load(patience).await?,
+            false => {
+                let depths = std::slice::from_ref(&patience.depth);
+                self.room_for_a_load(patience.deadline, patience.queues, depths).await?
+            }
         };
         let begun = Instant::now();
         // A batch has one load for all its members, and counts it itself.
@@ -205,7 +209,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         &self,
         name: &Arc<str>,
         load: &mut impl Loader<V>,
-        patience: Patience,
+        patience: &Patience,
         permit: Option<Permit>,
     ) -> Result<Loaded<V>, Error> {
         // The closure itself may panic before there is a future.
@@ -233,23 +237,31 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
-    /// A place in the bulkhead. A load within a load takes one if there is one, and goes without
-    /// otherwise: its outer load only waits for it, and would wait for ever.
+    /// A place in the bulkhead, at the level of the deepest load that waits for this one: see
+    /// [`Bulkheads`](super::bulkhead::Bulkheads). `None`: too deep for there to be a level.
     pub(super) async fn room_for_a_load(
         &self,
-        patience: Patience,
+        deadline: Instant,
+        queues: bool,
+        depths: &[Arc<Depth>],
     ) -> Result<Option<Permit>, Error> {
-        if Loading::is_within(self.id()) {
-            return Ok(self.bulkhead.try_enter().ok());
+        let overloaded = |Full { retry_after }| Error::Overloaded { retry_after };
+        if !queues {
+            return self.bulkheads.outermost().try_enter().map(Some).map_err(overloaded);
         }
-        let entered = match patience.queues {
-            true => tokio::select! {
-                entered = self.bulkhead.enter(patience.deadline) => entered,
+        let mut depth = Loading::depth(self.id());
+        loop {
+            let Some(bulkhead) = self.bulkheads.at(depth) else { return Ok(None) };
+            let deeper = select_all(depths.iter().map(|deepest| Box::pin(deepest.beyond(depth))));
+            tokio::select! {
+                biased;
+                entered = bulkhead.enter(deadline) => {
+                    return entered.map(Some).map_err(overloaded);
+                }
+                (deeper, ..) = deeper => depth = deeper,
                 () = self.tasks.closed() => return Err(Error::ShutDown),
-            },
-            false => self.bulkhead.try_enter(),
-        };
-        entered.map(Some).map_err(|Full { retry_after }| Error::Overloaded { retry_after })
+            }
+        }
     }
 
     /// Renews until the lease is lost.

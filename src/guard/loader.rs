@@ -8,7 +8,7 @@ pub(super) trait Loader<V>: Send + 'static {
     /// Asks the origin. `patience` is for those who see to their own place in the bulkhead.
     fn load(
         &mut self,
-        patience: Patience,
+        patience: &Patience,
     ) -> impl Future<Output = Result<Loaded<V>, Error>> + Send + use<Self, V>;
 
     /// Called before the flight waits for something else than its load.
@@ -28,7 +28,7 @@ where
 {
     fn load(
         &mut self,
-        _: Patience,
+        _: &Patience,
     ) -> impl Future<Output = Result<Loaded<V>, Error>> + Send + use<V, F, Fut, E> {
         let loading = self();
         async move { loading.await.map_err(|error| Error::Origin(Arc::from(error.into()))) }

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::Semaphore;
 
 use self::{
-    breaker::Breaker, bulkhead::Bulkhead, pauses::Pauses, recovery::Unsent, shutdown::Tasks,
+    breaker::Breaker, bulkhead::Bulkheads, pauses::Pauses, recovery::Unsent, shutdown::Tasks,
     waiters::Waiters,
 };
 use crate::{
@@ -83,7 +83,7 @@ struct Core<V> {
     unsent: Unsent,
     /// A permit for each stale entry that may be refreshed now.
     refreshes: Arc<Semaphore>,
-    bulkhead: Arc<Bulkhead>,
+    bulkheads: Bulkheads,
     pauses: Pauses<V>,
     counts_as_failure: Option<CountsAsFailure>,
     tasks: Tasks,

@@ -10,6 +10,8 @@ tokio::task_local! {
 pub(super) struct Loading {
     guard: usize,
     name: Arc<str>,
+    /// Of how many loads by `guard`, one within the other, this is the innermost.
+    depth: usize,
     within: Option<Arc<Loading>>,
 }
 
@@ -21,24 +23,24 @@ impl Loading {
 
     /// Whether this task is part of the load of `name` by `guard`.
     pub(super) fn is_current(guard: usize, name: &str) -> bool {
-        Self::any(|load| load.guard == guard && &*load.name == name)
+        Self::find(|load| load.guard == guard && &*load.name == name, |_| ()).is_some()
     }
 
-    /// Whether this task is part of a load by `guard`.
-    pub(super) fn is_within(guard: usize) -> bool {
-        Self::any(|load| load.guard == guard)
+    /// How many loads by `guard`, one within the other, this task is part of.
+    pub(super) fn depth(guard: usize) -> usize {
+        Self::find(|load| load.guard == guard, |load| load.depth).unwrap_or(0)
     }
 
-    fn any(is: impl Fn(&Self) -> bool) -> bool {
+    fn find<R>(is: impl Fn(&Self) -> bool, tell: impl FnOnce(&Self) -> R) -> Option<R> {
         let current = Self::current();
         let mut loading = current.as_deref();
         while let Some(load) = loading {
             if is(load) {
-                return true;
+                return Some(tell(load));
             }
             loading = load.within.as_deref();
         }
-        false
+        None
     }
 
     /// The load of `name` by `guard`, within the current one.
@@ -48,8 +50,9 @@ impl Loading {
 
     /// One load of several names.
     pub(super) fn of_all(guard: usize, names: &[Arc<str>]) -> Option<Arc<Self>> {
+        let depth = Self::depth(guard) + 1;
         names.iter().fold(Self::current(), |within, name| {
-            Some(Arc::new(Self { guard, name: name.clone(), within }))
+            Some(Arc::new(Self { guard, name: name.clone(), depth, within }))
         })
     }
 

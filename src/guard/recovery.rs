@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use super::{
     Core,
-    breaker::{Failed, is_outage},
+    breaker::{Call, Failed, is_outage},
 };
 use crate::{
     Version,
@@ -91,7 +91,23 @@ impl<V: Send + Sync + 'static> Core<V> {
         &self,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let Some(permission) = self.breaker.call() else {
+        self.ask_with(self.breaker.call(), call).await
+    }
+
+    /// As `ask`, for an invalidation or a put.
+    pub(super) async fn ask_to_write<T>(
+        &self,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        self.ask_with(self.breaker.call_to_write(), call).await
+    }
+
+    async fn ask_with<T>(
+        &self,
+        permission: Option<Call>,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let Some(permission) = permission else {
             self.see_to_recovery();
             return Err(Error::new(ErrorKind::Unreachable, "the breaker is open"));
         };
@@ -135,7 +151,8 @@ impl<V: Send + Sync + 'static> Core<V> {
             loop {
                 tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
                 let Some(core) = core.upgrade() else { return };
-                if core.recover().await {
+                // Closed already: somebody was denied just before, and has come late to say so.
+                if core.breaker.is_closed() || core.recover().await {
                     drop(duty);
                     // An invalidation may have opened it again while this task was still on duty.
                     if !core.breaker.is_closed() {
@@ -199,6 +216,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             if !all_sent {
                 return false;
             }
+            self.breaker.let_writes();
         }
     }
 

@@ -66,7 +66,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         // nothing to drop.
         core.forget_below(&name, record.version);
         let version = record.version;
-        match core.ask(core.far.put(&name, record)).await {
+        match core.ask_to_write(core.far.put(&name, record)).await {
             Ok(Put::Stored(entry)) => {
                 core.forget(&name, |near| near <= entry.version());
                 core.observer.put("stored");
@@ -216,7 +216,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         // that opened between may have read the far tier just before it forgot.
         self.forget_below(&name, version);
         let retention = self.policy.retention(self.policy.ttl);
-        let invalidated = self.ask(self.far.invalidate(&name, version, retention)).await;
+        let invalidated = self.ask_to_write(self.far.invalidate(&name, version, retention)).await;
         if let Err(error) = &invalidated
             && is_outage(error)
         {

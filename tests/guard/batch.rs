@@ -392,6 +392,34 @@ async fn a_batch_whose_keys_are_all_near_reads_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_that_has_nothing_to_refresh_keeps_nobody_else_from_it() {
+    let policy = plain().ttl(secs(10)).grace(secs(60)).near_ttl(secs(90)).max_refreshes(2);
+    let guard = builder().policy(policy).far(memory()).build();
+    let (table, gate) = Table::gated();
+    let stale = keys(0..2);
+    let filled = Table::taking(Duration::ZERO);
+    are(&fetch(&guard, &stale, &filled).await, &stale);
+    tokio::time::advance(secs(20)).await;
+    // Both refresh k0 and wait for a missing key; the second finds the refresh under way.
+    let batch = |missing: &str| {
+        let (guard, load) = (guard.clone(), table.load());
+        let keys = ["k0".to_owned(), missing.to_owned()];
+        tokio::spawn(async move { guard.fetch_many(&keys, load).await })
+    };
+    let batches = [batch("m"), batch("m")];
+    idle().await;
+    // So there is a permit left.
+    let origin = Origin::new();
+    guard.fetch("k1", origin.load()).await.expect("something stale");
+    idle().await;
+    assert_eq!(origin.loads(), 1);
+    gate.open();
+    for batch in batches {
+        assert!(bounded(batch).await.expect("a task").iter().all(Result::is_ok));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_gets_what_is_stale_without_a_near_tier() {
     let policy = plain().ttl(secs(10)).grace(secs(60)).near_ttl(Duration::ZERO);
     let policy = policy.near_outage_ttl(Duration::ZERO);

@@ -1,6 +1,9 @@
 //! Soft timeouts and deadlines: who cannot wait any longer, and the load that goes on.
 
-use cattleguard::{Error, Outcome, Tier, Trouble, far::Far};
+use cattleguard::{
+    Error, Outcome, Tier, Trouble,
+    far::{Event, Far},
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -156,4 +159,40 @@ async fn the_load_of_a_lone_caller_goes_on_after_a_deadline_that_a_hung_read_out
         guard.fetch("k", origin.load()).await.expect("a value").outcome(),
         Outcome::Hit(Tier::Near)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_found_for_a_deadline_is_forgotten_when_messages_stop() {
+    let far = memory();
+    let (guard, wire) = wired_with(&far, forgiving());
+    let origin = Origin::taking(secs(2));
+    guard.fetch("k", origin.load()).await.expect("a value");
+    tokio::time::advance(secs(20)).await;
+    // Finds what has expired, and waits for the load.
+    let aboard = callers(&guard, 1, "k", &origin);
+    origin.begun(2).await;
+    wire.lose_messages();
+    guard_on(far).invalidate("k").await.expect("the far tier");
+    wire.tell(Event::Disconnected);
+    let late = guard.fetch_by("k", Instant::now() + ms(300), origin.load()).await;
+    assert!(matches!(late, Err(Error::DeadlineExceeded)), "{late:?}");
+    answers(aboard).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_the_soft_timeout_nobody_waits_however_long_the_load_takes() {
+    let policy = forgiving().soft_timeout(ms(100)).near_ttl(ms(600));
+    let guard = builder().policy(policy.load_timeout(secs(60))).far(memory()).build();
+    let origin = Origin::taking(secs(8));
+    guard.fetch("k", origin.load()).await.expect("a value");
+    tokio::time::advance(secs(20)).await;
+    guard.fetch("k", origin.load()).await.expect("something stale");
+    for _ in 0..70 {
+        tokio::time::sleep(ms(100)).await;
+        let begun = Instant::now();
+        let fetched = guard.fetch("k", origin.load()).await.expect("something stale");
+        assert_eq!(fetched.outcome(), Outcome::StaleIfError(Trouble::Slow));
+        assert_eq!(begun.elapsed(), ms(0));
+    }
+    assert_eq!(origin.loads(), 2);
 }

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use cattleguard::{Error, Guard, Loaded, Outcome, Shutdown, Tier};
-use futures::{FutureExt, future::BoxFuture};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use tokio::time::Instant;
 
 use crate::{
     TestGuard, answer, answers, bounded, builder, caller, callers, guard_on, idle, memory, ms,
-    origin::{Origin, Reply, row_at},
+    origin::{Broken, Gate, Origin, Reply, row_at},
     plain, secs, version_of,
     wire::Call,
     wired_with,
@@ -86,6 +89,124 @@ async fn loads_within_loads_do_not_wait_for_the_place_that_their_outer_load_has(
         }
     };
     assert_eq!(version_of(&bounded(guard.fetch("d", load)).await), 1);
+}
+
+/// A load that takes a while, then fetches `inner` all at one time, each loaded by `origin`.
+fn fans_out(
+    guard: &TestGuard,
+    gate: &Gate,
+    inner: &'static [&'static str],
+    origin: &Origin,
+) -> impl FnMut() -> BoxFuture<'static, Result<Loaded<String>, Error>> + Send + use<> {
+    let (guard, gate, origin) = (guard.clone(), gate.clone(), origin.clone());
+    move || {
+        let (guard, gate, origin) = (guard.clone(), gate.clone(), origin.clone());
+        async move {
+            gate.pass().await;
+            let fetches = inner.iter().map(|key| guard.fetch(key, origin.load()));
+            join_all(fetches).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+            Ok(row_at(1))
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_follows_one_which_waits_for_its_place_does_not_wait_for_ever() {
+    let policy = plain().max_concurrent_loads(1);
+    let guard = builder().policy(policy).far(memory()).build();
+    let (origin, gate) = (Origin::taking(ms(50)), Gate::closed());
+    let outer = {
+        let (guard, load) = (guard.clone(), fans_out(&guard, &gate, &["x"], &origin));
+        tokio::spawn(async move { guard.fetch("a", load).await })
+    };
+    idle().await;
+    // Begun by somebody else, and queued behind the very load that is to follow it.
+    let queued = caller(&guard, "x", &origin);
+    let batch = {
+        let (guard, origin) = (guard.clone(), origin.clone());
+        tokio::spawn(async move {
+            let rows = move |keys: Vec<String>| {
+                let mut load = origin.load();
+                async move {
+                    let row = load().await?;
+                    Ok::<_, Broken>(keys.into_iter().map(|key| (key, row.clone())).collect())
+                }
+            };
+            guard.fetch_many(&["y".to_owned()], rows).await
+        })
+    };
+    idle().await;
+    let begun = Instant::now();
+    gate.open();
+    assert_eq!(version_of(&bounded(outer).await.expect("a task")), 1);
+    assert_eq!(begun.elapsed(), ms(50));
+    assert!(answer(queued).await.is_ok());
+    assert!(bounded(batch).await.expect("a task")[0].is_ok());
+
+    // A batch of others that waits, too.
+    let gate = Gate::closed();
+    let outer = {
+        let (guard, load) = (guard.clone(), fans_out(&guard, &gate, &["z"], &origin));
+        tokio::spawn(async move { guard.fetch("b", load).await })
+    };
+    idle().await;
+    let batch = {
+        let (guard, origin) = (guard.clone(), origin.clone());
+        tokio::spawn(async move {
+            let rows = move |keys: Vec<String>| {
+                let mut load = origin.load();
+                async move {
+                    let row = load().await?;
+                    Ok::<_, Broken>(keys.into_iter().map(|key| (key, row.clone())).collect())
+                }
+            };
+            guard.fetch_many(&["z".to_owned()], rows).await
+        })
+    };
+    idle().await;
+    let begun = Instant::now();
+    gate.open();
+    assert_eq!(version_of(&bounded(outer).await.expect("a task")), 1);
+    assert_eq!(begun.elapsed(), ms(50));
+    assert!(bounded(batch).await.expect("a task")[0].is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn loads_within_loads_are_bounded_too() {
+    let guard = builder().policy(plain().max_concurrent_loads(3)).far(memory()).build();
+    let (origin, gate) = (Origin::taking(ms(50)), Gate::closed());
+    gate.open();
+    let inner = &["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"];
+    let begun = Instant::now();
+    assert_eq!(version_of(&guard.fetch("a", fans_out(&guard, &gate, inner, &origin)).await), 1);
+    assert_eq!((origin.loads(), origin.most_at_once()), (10, 3));
+    assert_eq!(begun.elapsed(), ms(200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_refuses_no_entry_that_is_there() {
+    let far = memory();
+    let (guard, wire) = wired_with(&far, plain());
+    guard_on(far).fetch("k", Origin::new().load()).await.expect("a value");
+    let gate = wire.hold_after(Call::Read);
+    let origin = Origin::new();
+    // One looks, the other leads a flight beside it.
+    let alone = caller(&guard, "k", &origin);
+    idle().await;
+    let ended = {
+        let guard = guard.clone();
+        tokio::spawn(async move { guard.shutdown(secs(1)).await })
+    };
+    idle().await;
+    let beside = caller(&guard, "k", &origin);
+    idle().await;
+    gate.open();
+    for answer in answers(vec![alone, beside]).await {
+        assert_eq!(version_of(&answer), 1);
+    }
+    assert_eq!(bounded(ended).await.expect("a task"), Shutdown::Finished);
+    assert_eq!(origin.loads(), 0);
 }
 
 #[tokio::test(start_paused = true)]

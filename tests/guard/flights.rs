@@ -4,12 +4,15 @@ use std::{
     collections::HashSet,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Waker},
     time::Duration,
 };
 
-use cattleguard::{Error, Fetched, Outcome, Policy, Tier};
+use cattleguard::{Clock, Error, Fetched, Guard, Loaded, Outcome, Policy, Tier, far};
 use tokio::time::Instant;
 
 use crate::{
@@ -566,4 +569,32 @@ async fn the_default_policy_lets_a_herd_land() {
     let answers: Vec<Fetched<String>> =
         answers(callers(&guard, 100, "k", &origin)).await.into_iter().flatten().collect();
     assert_eq!((answers.len(), origin.loads()), (100, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_may_use_the_guard_when_it_is_dropped() {
+    struct Loud(Arc<OnceLock<Guard<str, Loud>>>, Arc<AtomicUsize>);
+    impl Drop for Loud {
+        fn drop(&mut self) {
+            if let Some(guard) = self.0.get() {
+                // Takes every lock that there is around the name of a key.
+                guard.flights();
+                self.1.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+    // A far tier that forgets at once: the near tier has the last of each.
+    let far = far::Memory::with(1, Clock::tokio());
+    let guard = Guard::builder().near_capacity(10).far(far).build();
+    let (shared, dropped) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
+    let _ = shared.set(guard.clone());
+    for key in 0..1_000 {
+        let (shared, dropped) = (shared.clone(), dropped.clone());
+        let load = move || {
+            let loud = Loud(shared.clone(), dropped.clone());
+            async move { Ok::<_, std::io::Error>(Loaded::found(loud, 1)) }
+        };
+        guard.fetch(&format!("k{key}"), load).await.expect("a value");
+    }
+    assert!(dropped.load(Ordering::SeqCst) > 0);
 }

@@ -313,6 +313,30 @@ async fn an_invalidation_like_the_one_that_is_being_sent_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn recovery_comes_to_its_end_however_much_is_invalidated() {
+    let (guard, wire) = wired(&memory());
+    wire.fault_all(&Fault::Error);
+    assert!(guard.invalidate("k").await.is_err());
+    wire.heal();
+    wire.fault(Call::Invalidate, Fault::Slow(ms(40)));
+    let busy: Vec<_> = (0..10)
+        .map(|task| {
+            let guard = guard.clone();
+            tokio::spawn(async move {
+                for n in 0.. {
+                    let _ = guard.invalidate(&format!("{task}-{n}")).await;
+                    tokio::time::sleep(ms(5)).await;
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(secs(1)).await;
+    let fetched = guard.fetch("k", Origin::new().load()).await.expect("a value");
+    assert_eq!(fetched.outcome(), Outcome::Loaded);
+    busy.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_put_that_could_not_be_sent_takes_the_older_entry_with_it() {
     let far = memory();
     let (guard, wire) = wired(&far);

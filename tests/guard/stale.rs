@@ -373,3 +373,42 @@ async fn only_so_many_stale_entries_are_refreshed_at_one_time() {
         assert_eq!((guard.flights(), origin.loads() - before), (0, 11));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_refresh_however_long_it_takes() {
+    // Near entries live shorter than the refresh takes, as they do without messages; or not at all.
+    for near_ttl in [ms(600), Duration::ZERO] {
+        let policy = graceful().near_ttl(near_ttl).grace(secs(60)).load_timeout(secs(60));
+        let (guard, wire) = wired_with(&memory(), policy);
+        let origin = Origin::taking(secs(5));
+        guard.fetch("k", origin.load()).await.expect("a value");
+        tokio::time::advance(secs(10)).await;
+        let (reads, loads) = (wire.calls(Call::Read), origin.loads());
+        for _ in 0..40 {
+            let begun = Instant::now();
+            let fetched = guard.fetch("k", origin.load()).await.expect("something stale");
+            assert!(matches!(fetched.outcome(), Outcome::Stale(_)), "{fetched:?}");
+            assert_eq!(begun.elapsed(), Duration::ZERO);
+            tokio::time::sleep(ms(100)).await;
+        }
+        assert_eq!(origin.loads(), loads + 1);
+        assert!(wire.calls(Call::Read) - reads <= 10, "{}", wire.calls(Call::Read) - reads);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_looks_again_finds_out_that_its_entry_is_gone() {
+    let policy = graceful().near_ttl(ms(600)).grace(secs(60)).load_timeout(secs(60));
+    let far = memory();
+    let (guard, wire) = wired_with(&far, policy);
+    let origin = Origin::taking(secs(5));
+    guard.fetch("k", origin.load()).await.expect("a value");
+    tokio::time::advance(secs(10)).await;
+    guard.fetch("k", origin.load()).await.expect("something stale");
+    origin.begun(2).await;
+    origin.write(2);
+    wire.lose_messages();
+    guard_on(far).invalidate_at("k", 2).await.expect("the far tier");
+    tokio::time::sleep(ms(1_300)).await;
+    assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 2);
+}

@@ -75,6 +75,8 @@ pub(crate) enum Fault {
     Hang,
     /// Carried out, but the answer is lost; the far timeout ends it.
     Mute,
+    /// Carried out, after so long.
+    Slow(Duration),
     Panic,
     /// Held up before it reaches the store.
     Before(Gate),
@@ -157,6 +159,10 @@ impl Wire {
                 let _ = carried_out.await;
                 tokio::time::sleep(FAR_TIMEOUT).await;
                 Err(ErrorKind::Timeout.into())
+            }
+            Some(Fault::Slow(delay)) => {
+                tokio::time::sleep(delay).await;
+                carried_out.await
             }
             Some(Fault::Panic) => panic!("the far tier panics"),
             Some(Fault::Before(gate)) => {

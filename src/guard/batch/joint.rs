@@ -6,6 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::Arc,
+    time::Duration,
 };
 
 use futures::future::{BoxFuture, Either, join_all, select};
@@ -92,18 +93,17 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Origin<Q, V> {
             let mut keys = Vec::with_capacity(joined.len());
             let mut names = Vec::with_capacity(joined.len());
             let mut told = Vec::with_capacity(joined.len());
-            let mut patience: Option<Patience> = None;
+            let mut patience = Vec::with_capacity(joined.len());
             for joined in joined {
-                patience = Some(joined.patience.or(patience));
+                patience.push(joined.patience);
                 keys.push(joined.key);
                 names.push(joined.name);
                 told.push(joined.told);
             }
-            let Some(patience) = patience else { return };
             // Aborted when nobody waits any more: each flight has its load timeout.
             let nobody = join_all(told.iter_mut().map(|told| told.closed()));
             let loaded = {
-                let loading = pin!(this.load(keys, &names, patience));
+                let loading = pin!(this.load(keys, &names, &patience));
                 match select(loading, nobody).await {
                     Either::Left((loaded, _)) => loaded,
                     Either::Right(_) => return,
@@ -130,12 +130,18 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Origin<Q, V> {
         &self,
         keys: Vec<Q>,
         names: &[Arc<str>],
-        patience: Patience,
+        patience: &[Patience],
     ) -> Result<HashMap<Arc<str>, Loaded<V>>, Error> {
-        let _permit = self.core.room_for_a_load(patience.a_little_less()).await?;
+        // Those who wait hear that there was no room before the first of them has waited too long.
+        let by = patience.iter().map(|patience| patience.deadline).min();
+        let by = by.map_or_else(Instant::now, |by| by - A_LITTLE);
+        let queues = patience.iter().any(|patience| patience.queues);
+        let depths: Vec<_> = patience.iter().map(|patience| patience.depth.clone()).collect();
+        let _permit = self.core.room_for_a_load(by, queues, &depths).await?;
+        let last = patience.iter().map(|patience| patience.deadline).max();
         let begun = Instant::now();
         let counted = self.core.observer.load();
-        let loaded = self.call(keys, names, patience).await;
+        let loaded = self.call(keys, names, last.unwrap_or(by)).await;
         counted.ended(&loaded);
         let load_time = begun.elapsed();
         let named = loaded?
@@ -148,7 +154,7 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Origin<Q, V> {
         &self,
         keys: Vec<Q>,
         names: &[Arc<str>],
-        patience: Patience,
+        deadline: Instant,
     ) -> Result<Vec<(Q, Loaded<V>)>, Error> {
         let Ok(loading) = catch_unwind(AssertUnwindSafe(|| (self.load)(keys))) else {
             return Err(Error::LoadPanicked);
@@ -159,7 +165,7 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Origin<Q, V> {
         tokio::select! {
             biased;
             loaded = Loading::scope(within, loading) => loaded,
-            () = tokio::time::sleep_until(patience.deadline) => {
+            () = tokio::time::sleep_until(deadline) => {
                 Err(Error::LoadTimeout { after: core.policy.load_timeout })
             }
             () = core.tasks.closed() => Err(Error::ShutDown),
@@ -191,11 +197,11 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Member<Q, V> {
 impl<Q: BatchKey, V: Send + Sync + 'static> Loader<V> for Member<Q, V> {
     fn load(
         &mut self,
-        patience: Patience,
+        patience: &Patience,
     ) -> impl Future<Output = Result<Loaded<V>, Error>> + Send + use<Q, V> {
         let (told, loaded) = oneshot::channel();
         let (key, name) = (self.key.clone(), self.name.clone());
-        let joined = Joined { key, name, patience, told };
+        let joined = Joined { key, name, patience: patience.clone(), told };
         match self.batch.take() {
             Some(batch) => batch.decided(Some(joined)),
             None => self.origin.start(vec![joined]),
@@ -219,3 +225,5 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Drop for Member<Q, V> {
         self.leave();
     }
 }
+
+const A_LITTLE: Duration = Duration::from_millis(10);

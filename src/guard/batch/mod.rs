@@ -19,7 +19,7 @@ use super::{
     nesting::Loading,
 };
 use crate::{
-    Error, Fetched, Key, Loaded, Outcome, Tier,
+    Error, Fetched, Key, Loaded, Moment, Outcome, Tier,
     flight::{Boarding, Landing, Mark, Seat, Ticket},
     near::Look,
     observe::Stopwatch,
@@ -112,7 +112,10 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
                 Err(wanted) => core.board_one(wanted, &origin, &mut boarding),
             })
             .collect();
-        if !boarding.is_empty() {
+        if boarding.is_empty() {
+            // With the permit that nothing came of.
+            drop(boarding);
+        } else {
             let task = core.tasks.begin();
             let flying = core.clone().fly_many(boarding, origin);
             let flying = async move {
@@ -179,7 +182,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         };
         if let Some(permit) = self.refresh_permit(&name, &mut boarded.refresh_permit) {
             let valid = || self.near.holds(&name, served.entry());
-            let meanwhile = self.meanwhile(&served, refresh);
+            let meanwhile = || self.meanwhile(&served, refresh.until);
             let ticket = self.flights.refresh(&name, meanwhile, abandoned, valid);
             let refreshing = ticket.map(|ticket| (ticket, key, Route::Refresh(permit, refresh)));
             boarded.flying.extend(refreshing);
@@ -206,6 +209,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                 Awaiting::Leader(seat)
             }
             Boarding::Follower(seat) => {
+                seat.waits_at(Loading::depth(self.id()));
                 Awaiting::Follower(seat, Member::single(origin.clone(), key, name))
             }
             // `fly` does not go alone.
@@ -298,13 +302,13 @@ impl<V: Send + Sync + 'static> Core<V> {
         let arrival = match found {
             Some(Found::Nothing) => return Some((ticket, Route::Leased)),
             Some(Found::Expired(fetched)) => {
-                ticket.offer(Ok(fetched));
+                ticket.offer(|| self.meanwhile(&fetched, Moment::FAR_FUTURE));
                 return Some((ticket, Route::Leased));
             }
             Some(Found::Fresh(entry)) => self.arrive(mark, entry, Outcome::Hit(Tier::Far)),
             Some(Found::Due(served, refresh)) => {
                 if let Some(permit) = self.refresh_permit(ticket.name(), refresh_permit) {
-                    ticket.answer(self.meanwhile(&served, refresh));
+                    ticket.answer(|| self.meanwhile(&served, refresh.until));
                     return Some((ticket, Route::Refresh(permit, refresh)));
                 }
                 Arrival::of(Landing::for_those_before(mark, Ok(served)))
