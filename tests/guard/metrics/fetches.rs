@@ -23,6 +23,8 @@ async fn each_caller_is_counted_once_as_what_value_and_span_say() {
     let _second = Dispatch::new(NoSubscriber::default());
     let _default = tracing::dispatcher::set_default(&subscriber);
     let recorder = Recorder::default();
+    // All the time, so that it hears what is registered later.
+    let _current = metrics::set_default_local_recorder(&recorder);
     let mut said = Vec::new();
 
     let far = memory();
