@@ -166,3 +166,31 @@ impl From<far::Error> for Error {
         Self::Far(Arc::new(error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_has_a_word_of_its_own_and_all_are_known() {
+        let origin: Arc<dyn error::Error + Send + Sync> = Arc::new(fmt::Error);
+        let time = Duration::ZERO;
+        let errors = [
+            Error::Origin(origin),
+            Error::LoadTimeout { after: time },
+            Error::LoadPanicked,
+            Error::Outdated { loaded: Version::ZERO, minimum: Version::ZERO },
+            Error::FailedElsewhere { retry_after: time },
+            Error::Overloaded { retry_after: time },
+            Error::DeadlineExceeded,
+            Error::Nested,
+            Error::ShutDown,
+            Error::WaitTimeout { after: time },
+            Error::Abandoned,
+            far::Error::from(far::ErrorKind::Timeout).into(),
+        ];
+        assert_eq!(errors.map(|error| error.as_str()), Error::WORDS);
+        let words: std::collections::HashSet<_> = Error::WORDS.into_iter().collect();
+        assert_eq!(words.len(), Error::WORDS.len());
+    }
+}

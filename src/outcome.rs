@@ -101,3 +101,16 @@ impl fmt::Display for Outcome {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_outcome_has_a_word_of_its_own() {
+        let words: HashSet<_> = Outcome::ALL.into_iter().map(Outcome::as_str).collect();
+        assert_eq!(words.len(), Outcome::ALL.len());
+    }
+}

@@ -4,7 +4,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{Core, Guard, fly::Route, loader::Loader, nesting::Loading};
 use crate::{
-    Bypass, Entry, Error, Fetched, Key, Loaded, Moment, Outcome, Tier, Trouble, Version,
+    Entry, Error, Fetched, Key, Loaded, Moment, Outcome, Tier, Trouble, Version,
     entry::Age,
     flight::{Boarding, Meanwhile},
     near::{Evicted, Look},
@@ -178,19 +178,6 @@ impl<V: Send + Sync + 'static> Core<V> {
             }
             _ => fetching.within(Self::fly_along(&core, name, deadline, load)).await,
         };
-        fetching.answered(&answer);
-        answer
-    }
-
-    /// Past every tier, for a request that has no key.
-    pub(super) async fn go_past(
-        core: Arc<Self>,
-        loading: impl Future<Output = Result<Loaded<V>, Error>>,
-    ) -> Answer<V> {
-        let fetching = core.observer.fetching(Stopwatch::start());
-        let answer = fetching.within(loading).await.map(|loaded| {
-            Fetched::new(core.record(loaded).entry, Outcome::Bypassed(Bypass::NoKey))
-        });
         fetching.answered(&answer);
         answer
     }

@@ -24,6 +24,7 @@ use crate::{
     entry::Age,
     far::{Commit, Grant, Record, Renewal, Token},
     flight::{Depth, Landing, Mark, Ticket},
+    observe::Stopwatch,
 };
 
 impl<V: Send + Sync + 'static> Core<V> {
@@ -336,6 +337,19 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// nothing when the near tier is off, or every caller would wait for a refresh.
     pub(super) fn meanwhile_ttl(&self) -> Duration {
         self.near_ttl().max(self.policy.near_outage_ttl)
+    }
+
+    /// Past every tier, for a request that has no key.
+    pub(super) async fn go_past(
+        core: Arc<Self>,
+        loading: impl Future<Output = Result<Loaded<V>, Error>>,
+    ) -> Answer<V> {
+        let fetching = core.observer.fetching(Stopwatch::start());
+        let answer = fetching.within(loading).await.map(|loaded| {
+            Fetched::new(core.record(loaded).entry, Outcome::Bypassed(Bypass::NoKey))
+        });
+        fetching.answered(&answer);
+        answer
     }
 }
 

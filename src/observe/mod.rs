@@ -2,7 +2,8 @@
 //!
 //! The guard says here what has happened. What becomes of it are the handles: with the feature `metrics`
 //! those of the recorder, made once per guard, because to look one up costs more than a near hit; without
-//! it types without size.
+//! it types without size. A handle may be used under a lock: it is an atomic of the recorder's, and none of
+//! the code that a guard must not run there.
 
 #[cfg(feature = "metrics")]
 mod recorded;

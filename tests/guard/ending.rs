@@ -111,65 +111,70 @@ fn fans_out(
     }
 }
 
+/// A load of many rows by `origin`.
+fn rows_of(
+    origin: &Origin,
+) -> impl Fn(Vec<String>) -> BoxFuture<'static, Result<Vec<(String, Loaded<String>)>, Broken>>
++ Send
++ Sync
++ use<> {
+    let origin = origin.clone();
+    move |keys| {
+        let mut load = origin.load();
+        async move {
+            let row = load().await?;
+            Ok(keys.into_iter().map(|key| (key, row.clone())).collect())
+        }
+        .boxed()
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_load_that_follows_one_which_waits_for_its_place_does_not_wait_for_ever() {
-    let policy = plain().max_concurrent_loads(1);
-    let guard = builder().policy(policy).far(memory()).build();
-    let (origin, gate) = (Origin::taking(ms(50)), Gate::closed());
-    let outer = {
-        let (guard, load) = (guard.clone(), fans_out(&guard, &gate, &["x"], &origin));
-        tokio::spawn(async move { guard.fetch("a", load).await })
-    };
-    idle().await;
-    // Begun by somebody else, and queued behind the very load that is to follow it.
-    let queued = caller(&guard, "x", &origin);
-    let batch = {
-        let (guard, origin) = (guard.clone(), origin.clone());
-        tokio::spawn(async move {
-            let rows = move |keys: Vec<String>| {
-                let mut load = origin.load();
+    // Each of the two by itself or as a batch.
+    for (outer_is_batch, queued_is_batch) in
+        [(false, false), (false, true), (true, false), (true, true)]
+    {
+        let guard = builder().policy(plain().max_concurrent_loads(1)).far(memory()).build();
+        let (origin, gate) = (Origin::taking(ms(50)), Gate::closed());
+        let outer = {
+            let (inner, gate, origin) = (guard.clone(), gate.clone(), origin.clone());
+            let load = move || {
+                let (guard, gate, origin) = (inner.clone(), gate.clone(), origin.clone());
                 async move {
-                    let row = load().await?;
-                    Ok::<_, Broken>(keys.into_iter().map(|key| (key, row.clone())).collect())
+                    gate.pass().await;
+                    match outer_is_batch {
+                        true => guard.fetch_many(&["x".to_owned()], rows_of(&origin)).await[0]
+                            .clone()?,
+                        false => guard.fetch("x", origin.load()).await?,
+                    };
+                    Ok::<_, Error>(row_at(1))
                 }
             };
-            guard.fetch_many(&["y".to_owned()], rows).await
-        })
-    };
-    idle().await;
-    let begun = Instant::now();
-    gate.open();
-    assert_eq!(version_of(&bounded(outer).await.expect("a task")), 1);
-    assert_eq!(begun.elapsed(), ms(50));
-    assert!(answer(queued).await.is_ok());
-    assert!(bounded(batch).await.expect("a task")[0].is_ok());
-
-    // A batch of others that waits, too.
-    let gate = Gate::closed();
-    let outer = {
-        let (guard, load) = (guard.clone(), fans_out(&guard, &gate, &["z"], &origin));
-        tokio::spawn(async move { guard.fetch("b", load).await })
-    };
-    idle().await;
-    let batch = {
-        let (guard, origin) = (guard.clone(), origin.clone());
-        tokio::spawn(async move {
-            let rows = move |keys: Vec<String>| {
-                let mut load = origin.load();
-                async move {
-                    let row = load().await?;
-                    Ok::<_, Broken>(keys.into_iter().map(|key| (key, row.clone())).collect())
+            let guard = guard.clone();
+            tokio::spawn(async move { guard.fetch("a", load).await })
+        };
+        idle().await;
+        // Begun by somebody else, and queued behind the very load that is to follow it.
+        let queued = {
+            let (guard, origin) = (guard.clone(), origin.clone());
+            tokio::spawn(async move {
+                match queued_is_batch {
+                    true => guard
+                        .fetch_many(&["w".to_owned(), "x".to_owned()], rows_of(&origin))
+                        .await
+                        .remove(1),
+                    false => guard.fetch("x", origin.load()).await,
                 }
-            };
-            guard.fetch_many(&["z".to_owned()], rows).await
-        })
-    };
-    idle().await;
-    let begun = Instant::now();
-    gate.open();
-    assert_eq!(version_of(&bounded(outer).await.expect("a task")), 1);
-    assert_eq!(begun.elapsed(), ms(50));
-    assert!(bounded(batch).await.expect("a task")[0].is_ok());
+            })
+        };
+        idle().await;
+        let begun = Instant::now();
+        gate.open();
+        assert_eq!(version_of(&bounded(outer).await.expect("a task")), 1);
+        assert_eq!(begun.elapsed(), ms(50));
+        assert_eq!(version_of(&bounded(queued).await.expect("a task")), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -584,11 +584,11 @@ async fn a_value_may_use_the_guard_when_it_is_dropped() {
         }
     }
     // A far tier that forgets at once: the near tier has the last of each.
-    let far = far::Memory::with(1, Clock::tokio());
-    let guard = Guard::builder().near_capacity(10).far(far).build();
+    let far = far::Memory::with(0, Clock::tokio());
+    let guard = Guard::builder().near_capacity(500).far(far).build();
     let (shared, dropped) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
     let _ = shared.set(guard.clone());
-    for key in 0..1_000 {
+    for key in 0..2_000 {
         let (shared, dropped) = (shared.clone(), dropped.clone());
         let load = move || {
             let loud = Loud(shared.clone(), dropped.clone());
