@@ -7,10 +7,11 @@ use tracing::Instrument;
 
 use super::{
     Core,
-    fetch::{Answer, FOREVER, Found, Refresh, RefreshPermit},
+    fetch::{Answer, FOREVER, Found},
     loader::Loader,
     nesting::Loading,
     pauses::Pause,
+    refresh::{Refresh, RefreshPermit},
 };
 use crate::{
     Entry, Error, Fetched, Moment, Outcome, Tier, Trouble, Version,

@@ -35,6 +35,7 @@ mod loader;
 mod nesting;
 mod pauses;
 mod recovery;
+mod refresh;
 mod shutdown;
 mod waiters;
 mod write;

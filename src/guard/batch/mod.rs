@@ -14,9 +14,10 @@ use tracing::Instrument;
 use self::joint::{Batch, BatchKey, Member, Origin};
 use super::{
     Core, Guard,
-    fetch::{Answer, Found, RefreshPermit, abandoned},
+    fetch::{Answer, Found, abandoned},
     fly::{Arrival, Route},
     nesting::Loading,
+    refresh::RefreshPermit,
 };
 use crate::{
     Error, Fetched, Key, Loaded, Moment, Outcome, Tier,
