@@ -118,7 +118,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                 self.observer.far_failed(error);
                 if is_outage(error) && self.breaker.failed(&permission) == Failed::Opened {
                     tracing::warn!(%error, "the far tier is away; going on without it");
-                    self.see_to_recovery();
+                    self.go_without();
                 }
             }
         }
@@ -134,7 +134,18 @@ impl<V: Send + Sync + 'static> Core<V> {
                 "an invalidation is lost: {CAPACITY} others are waiting for the far tier already"
             );
         }
-        self.breaker.open();
+        if self.breaker.open() == Failed::Opened {
+            self.go_without();
+        } else {
+            self.see_to_recovery();
+        }
+    }
+
+    /// The breaker has opened.
+    fn go_without(&self) {
+        // Who waits for another process would hear of it only when the silence of the messages is
+        // noticed, a second later.
+        self.waiters.wake_all();
         self.see_to_recovery();
     }
 

@@ -148,6 +148,24 @@ async fn after_five_failures_nobody_pays_for_a_dead_far_tier() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_for_another_process_when_the_far_tier_goes_loads_at_once() {
+    let far = memory();
+    let (other, (guard, wire)) = (guard_on(far.clone()), wired(&far));
+    let (slow, origin) = (Origin::taking(secs(5)), Origin::new());
+    let elsewhere = caller(&other, "k", &slow);
+    idle().await;
+    let waiting = caller(&guard, "k", &origin);
+    idle().await;
+    // Its messages do not stop: a frozen server is silent, and that takes time to notice.
+    wire.fault_all(&Fault::Hang);
+    let gone = Instant::now();
+    answers(KEYS.iter().map(|key| caller(&guard, key, &origin)).collect()).await;
+    let (waited, at) = answers_by(vec![waiting]).await;
+    assert_eq!((version_of(&waited[0]), at - gone), (1, FAR_TIMEOUT));
+    answer(elsewhere).await.expect("a value");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_far_tier_that_is_back_is_used_within_a_second_and_no_caller_probes() {
     let far = memory();
     let (guard, wire) = wired(&far);
