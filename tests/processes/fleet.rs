@@ -1,6 +1,9 @@
 //! The processes, and the row they ask for.
 
-use std::process::Stdio;
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use redis::{AsyncCommands, aio::MultiplexedConnection};
 use tokio::{
@@ -12,8 +15,11 @@ use crate::servers::{self, Signal, signal};
 
 pub struct Fleet {
     pub workers: Vec<Worker>,
+    /// The far tier.
+    pub redis: servers::Redis,
     database: MultiplexedConnection,
-    _redis: servers::Redis,
+    /// A Redis too, but one that nothing happens to.
+    database_server: servers::Redis,
 }
 
 pub struct Worker {
@@ -24,21 +30,46 @@ pub struct Worker {
 
 impl Fleet {
     pub async fn start(processes: usize) -> Self {
-        let redis = servers::Redis::start().expect("a Redis");
-        let client = redis::Client::open(redis.url()).expect("a URL");
+        // Two cores, many processes: the default far timeout is for production machines.
+        Self::start_with(processes, &["timeout=2000"]).await
+    }
+
+    /// Options as `worker` says.
+    pub async fn start_with(processes: usize, options: &[&str]) -> Self {
+        Self::over(servers::Redis::start().expect("a Redis"), processes, options).await
+    }
+
+    pub async fn over(redis: servers::Redis, processes: usize, options: &[&str]) -> Self {
+        let database_server = servers::Redis::start().expect("a Redis");
+        let client = redis::Client::open(database_server.url()).expect("a URL");
         let database = client.get_multiplexed_async_connection().await.expect("a connection");
-        let mut workers = Vec::new();
+        let mut fleet = Self { workers: Vec::new(), redis, database, database_server };
         for _ in 0..processes {
-            workers.push(Worker::start(&redis.url()).await);
+            let far = fleet.redis.url();
+            fleet.join(&far, options).await;
         }
-        Self { workers, database, _redis: redis }
+        fleet
+    }
+
+    /// One more process, with its own way to the far tier.
+    pub async fn join(&mut self, far: &str, options: &[&str]) {
+        self.join_in(far, options, &[]).await;
+    }
+
+    /// One more process, in this environment.
+    pub async fn join_in(&mut self, far: &str, options: &[&str], environment: &[(&str, &str)]) {
+        let database = self.database_server.url();
+        self.workers.push(Worker::start(far, &database, options, environment).await);
     }
 
     /// How often the database was asked for `key`.
     pub async fn loads(&self, key: &str) -> u64 {
-        let mut database = self.database.clone();
-        let loads: Option<u64> = database.get(format!("loads:{key}")).await.expect("an answer");
-        loads.unwrap_or(0)
+        self.loads_by_process(key).await.iter().sum()
+    }
+
+    /// How often by each process that did.
+    pub async fn loads_by_process(&self, key: &str) -> Vec<u64> {
+        self.database.clone().hvals(format!("loads:{key}")).await.expect("an answer")
     }
 
     /// The row of `key` has this version from now on.
@@ -46,12 +77,55 @@ impl Fleet {
         let mut database = self.database.clone();
         database.set::<_, _, ()>(format!("row:{key}"), version).await.expect("an answer");
     }
+
+    /// Every process asks for `key` by so many callers, all at one time, and all are answered: the
+    /// slowest of each process in milliseconds.
+    pub async fn round(&mut self, key: &str, callers: u64, load_ms: u64) -> Vec<u64> {
+        for worker in &mut self.workers {
+            worker.order(&format!("fetch {key} {callers} {load_ms}")).await;
+        }
+        let mut slowest = Vec::new();
+        for worker in &mut self.workers {
+            let (answered, _, ms) = worker.fetched().await;
+            assert_eq!(answered, callers, "all are answered");
+            slowest.push(ms);
+        }
+        slowest
+    }
+
+    /// How long it takes from now until one cold key is one load for all processes together.
+    pub async fn shared_again(&mut self, label: &str) -> Duration {
+        let begin = Instant::now();
+        for round in 0.. {
+            let key = format!("{label}-{round}");
+            self.round(&key, 5, 20).await;
+            let loads = self.loads_by_process(&key).await;
+            assert!(loads.iter().all(|loads| *loads == 1), "at most one each: {loads:?}");
+            if loads.len() == 1 {
+                break;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(30), "each for itself: {loads:?}");
+        }
+        begin.elapsed()
+    }
+
+    /// What the far tier's server says to these commands.
+    pub fn say(&self, commands: &str) -> String {
+        servers::ask_redis(self.redis.port(), commands)
+    }
 }
 
 impl Worker {
-    async fn start(url: &str) -> Self {
+    async fn start(
+        far: &str,
+        database: &str,
+        options: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["worker", url])
+            .args(["worker", far, database])
+            .args(options)
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -78,11 +152,26 @@ impl Worker {
         self.answer().await
     }
 
+    /// The numbers of an answer that begins with this word.
+    pub async fn numbers(&mut self, line: &str) -> Vec<i64> {
+        let answer = self.ask(line).await;
+        let mut words = answer.split(' ');
+        assert_eq!(words.next(), line.split(' ').next(), "{answer}");
+        words.map(|word| word.parse().expect("a number")).collect()
+    }
+
     /// Asks for `key` by so many callers: how many were answered, the least version, the slowest in
     /// milliseconds.
     pub async fn fetch(&mut self, key: &str, callers: u64, load_ms: u64) -> (u64, u64, u64) {
         self.order(&format!("fetch {key} {callers} {load_ms}")).await;
         self.fetched().await
+    }
+
+    /// The version of `key` now, for one caller.
+    pub async fn version(&mut self, key: &str) -> u64 {
+        let (answered, version, _) = self.fetch(key, 1, 0).await;
+        assert_eq!(answered, 1);
+        version
     }
 
     pub async fn fetched(&mut self) -> (u64, u64, u64) {
@@ -108,4 +197,14 @@ impl Worker {
     fn pid(&self) -> u32 {
         self.child.id().expect("a live worker")
     }
+}
+
+/// Asks again and again until the answer is right; how long that took.
+pub async fn until(limit: Duration, mut right: impl AsyncFnMut() -> bool) -> Duration {
+    let begin = Instant::now();
+    while !right().await {
+        assert!(begin.elapsed() < limit, "not within {limit:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    begin.elapsed()
 }

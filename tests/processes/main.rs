@@ -1,7 +1,7 @@
-//! Real processes, killed and frozen, over a real Redis.
+//! Real processes, killed and frozen, over a real Redis that is killed and frozen, too.
 //!
 //! This program starts itself as `worker`: a process with a guard, told what to do by lines on standard
-//! input. The "database" is a row in the same Redis, so every process reads and counts the same one.
+//! input. The "database" is a row in another Redis, so every process reads and counts the same one.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -10,38 +10,61 @@ use libtest_mimic::{Arguments, Trial};
 #[path = "../servers/mod.rs"]
 mod servers;
 
+mod balance;
 mod fleet;
+mod holders;
+mod memory;
+mod outages;
 mod promises;
+mod recoveries;
+mod steps;
 mod worker;
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    if std::env::args().nth(1).as_deref() == Some("worker") {
-        runtime.block_on(worker::live(std::env::args().nth(2).expect("a URL")));
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some("worker") {
+        let mut url = || words.next().expect("a URL");
+        let (far, database) = (url(), url());
+        runtime.block_on(worker::live(far, database, words.collect()));
         return ExitCode::SUCCESS;
     }
     macro_rules! trials {
-        ($($test:ident),* $(,)?) => {
-            vec![$(Trial::test(stringify!($test), || {
+        ($($module:ident { $($test:ident),* $(,)? })*) => {
+            vec![$($(Trial::test(stringify!($test), || {
                 let runtime = tokio::runtime::Runtime::new().expect("a runtime");
                 let limit = Duration::from_secs(60);
-                let test = async { tokio::time::timeout(limit, promises::$test()).await };
+                let test = async { tokio::time::timeout(limit, $module::$test()).await };
                 runtime.block_on(test).map_err(|_| "did not end within 60 s".into())
-            })),*]
+            }),)*)*]
         };
     }
     let trials = trials!(
-        one_load_for_a_thousand_callers_in_four_processes,
-        a_killed_holder_costs_one_lease,
-        a_frozen_holder_wakes_up_and_is_refused,
-        an_older_write_after_a_newer_one_is_refused,
-        an_invalidation_during_a_load_keeps_its_value_out,
-        no_process_answers_older_than_an_acknowledged_invalidation,
-        two_loads_of_one_process_around_an_invalidation_are_told_apart,
-        a_lagging_read_is_refused_and_repeated,
-        huge_versions_keep_their_order,
-        no_wake_up_is_lost,
-        a_load_longer_than_its_lease_keeps_it,
+        promises {
+            one_load_for_a_thousand_callers_in_four_processes,
+            an_older_write_after_a_newer_one_is_refused,
+            an_invalidation_during_a_load_keeps_its_value_out,
+            no_process_answers_older_than_an_acknowledged_invalidation,
+            two_loads_of_one_process_around_an_invalidation_are_told_apart,
+            a_lagging_read_is_refused_and_repeated,
+            huge_versions_keep_their_order,
+            no_wake_up_is_lost,
+        }
+        holders {
+            a_killed_holder_costs_one_lease,
+            a_frozen_holder_wakes_up_and_is_refused,
+            a_holder_killed_at_any_step_costs_one_lease,
+            a_holder_frozen_at_any_step_costs_one_lease_and_brings_nothing_old_back,
+            the_late_commit_of_a_dead_holder_is_refused,
+            a_load_longer_than_its_lease_keeps_it,
+            a_load_six_leases_long_is_one_load,
+        }
+        outages {
+        }
+        recoveries {
+        }
+        memory {
+        }
     );
     let mut arguments = Arguments::from_args();
     // One after the other: they freeze and time processes, and two cores are few.

@@ -1,12 +1,8 @@
 //! The promises, kept among processes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::fleet::Fleet;
-
-const LEASE_TTL: Duration = Duration::from_secs(2);
-/// What a busy machine of two cores may add to any wait.
-const SLACK: Duration = Duration::from_millis(1500);
 
 pub async fn one_load_for_a_thousand_callers_in_four_processes() {
     let mut fleet = Fleet::start(4).await;
@@ -21,40 +17,6 @@ pub async fn one_load_for_a_thousand_callers_in_four_processes() {
         }
         assert_eq!(fleet.loads(&key).await, 1, "round {round}");
     }
-}
-
-pub async fn a_killed_holder_costs_one_lease() {
-    let mut fleet = Fleet::start(2).await;
-    let [holder, other] = &mut fleet.workers[..] else { panic!() };
-    assert_eq!(holder.ask("hold k").await, "loading");
-    holder.kill().await;
-    let begin = Instant::now();
-    let (answered, version, slowest) = other.fetch("k", 250, 10).await;
-    assert_eq!((answered, version), (250, 1));
-    assert!(begin.elapsed() < LEASE_TTL + SLACK, "the slowest waited {slowest} ms");
-    println!("a killed holder cost {slowest} ms of a lease ttl of {LEASE_TTL:?}");
-    assert_eq!(fleet.loads("k").await, 2);
-}
-
-pub async fn a_frozen_holder_wakes_up_and_is_refused() {
-    let mut fleet = Fleet::start(2).await;
-    let (key, old, new) = ("k", 1, 2);
-    fleet.update(key, old).await;
-    assert_eq!(fleet.workers[0].ask("hold k").await, "loading");
-    fleet.workers[0].freeze();
-    // Past its lease another process loads, after the row has changed.
-    fleet.update(key, new).await;
-    assert_eq!(fleet.workers[1].fetch(key, 1, 0).await.1, new);
-
-    fleet.workers[0].order("go").await;
-    fleet.workers[0].thaw();
-    // Who waited for the frozen load since before it read may have what it read or newer.
-    let landed = fleet.workers[0].answer().await;
-    assert!(landed.starts_with("landed"), "{landed}");
-    for worker in &mut fleet.workers {
-        assert_eq!(worker.fetch(key, 10, 0).await.1, new, "the old value did not come back");
-    }
-    assert_eq!(fleet.loads(key).await, 2);
 }
 
 pub async fn an_older_write_after_a_newer_one_is_refused() {
@@ -167,16 +129,4 @@ pub async fn no_wake_up_is_lost() {
         }
         assert_eq!(fleet.loads(&key).await, 1, "round {round}");
     }
-}
-
-pub async fn a_load_longer_than_its_lease_keeps_it() {
-    let mut fleet = Fleet::start(2).await;
-    let load_ms = 2 * LEASE_TTL.as_millis() as u64;
-    for worker in &mut fleet.workers {
-        worker.order(&format!("fetch k 50 {load_ms}")).await;
-    }
-    for worker in &mut fleet.workers {
-        assert_eq!(worker.fetched().await.0, 50);
-    }
-    assert_eq!(fleet.loads("k").await, 1);
 }

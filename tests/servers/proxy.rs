@@ -1,10 +1,12 @@
 //! A TCP proxy that disturbs the way to a server.
 
 use std::io::{Read, Write};
+use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::process::free_port;
 
@@ -44,6 +46,24 @@ impl Proxy {
         self.way.turn(Traffic::Stalls);
     }
 
+    /// Requests get through, but no reply and no message.
+    pub fn mute(&self) {
+        self.way.turn(Traffic::Mute);
+    }
+
+    /// All that is sent from now on arrives so much later, in either direction.
+    pub fn delay(&self, by: Duration) {
+        self.way.turn(Traffic::Late(by));
+    }
+
+    /// Whether it holds back something with these bytes.
+    pub fn holds_back(&self, bytes: &str) -> bool {
+        self.way
+            .held()
+            .iter()
+            .any(|held| held.windows(bytes.len()).any(|found| found == bytes.as_bytes()))
+    }
+
     /// What was held back gets through after all; what was cut stays so.
     pub fn resume(&self) {
         self.way.turn(Traffic::Flows);
@@ -62,6 +82,8 @@ impl Drop for Proxy {
 enum Traffic {
     #[default]
     Flows,
+    Late(Duration),
+    Mute,
     Stalls,
     Cut,
     Ended,
@@ -74,6 +96,7 @@ type Ends = [TcpStream; 2];
 struct Way {
     state: Mutex<(Traffic, Vec<Weak<Ends>>)>,
     turned: Condvar,
+    held: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Way {
@@ -81,9 +104,14 @@ impl Way {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn held(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn turn(&self, to: Traffic) {
         let mut state = self.state();
         state.0 = to;
+        self.held().clear();
         if matches!(to, Traffic::Cut | Traffic::Ended) {
             for ends in state.1.drain(..).filter_map(|ends| ends.upgrade()) {
                 close(&ends);
@@ -97,7 +125,7 @@ impl Way {
         thread::scope(|scope| {
             for client in listener.incoming() {
                 match self.state().0 {
-                    Traffic::Flows | Traffic::Stalls => {}
+                    Traffic::Flows | Traffic::Late(_) | Traffic::Mute | Traffic::Stalls => {}
                     Traffic::Cut => continue,
                     Traffic::Ended => break,
                 }
@@ -127,8 +155,8 @@ impl Way {
         }
         let [client, server] = &*ends;
         thread::scope(|scope| {
-            scope.spawn(|| self.pump(server, client));
-            self.pump(client, server);
+            scope.spawn(|| self.pump(server, client, Direction::Replies));
+            self.pump(client, server, Direction::Requests);
         });
     }
 
@@ -137,19 +165,70 @@ impl Way {
         drop(self.turned.wait_while(self.state(), stalls));
     }
 
-    fn pump(&self, mut from: &TcpStream, mut to: &TcpStream) {
-        let mut buffer = vec![0; 16 * 1024];
-        loop {
-            let read = from.read(&mut buffer);
-            self.wait(); // after the read, so nothing slips through that was sent after `stall`
-            let Ok(length @ 1..) = read else { break };
-            if to.write_all(&buffer[..length]).is_err() {
+    fn hold_back(&self, bytes: &[u8], direction: Direction) {
+        let mut kept = false;
+        let stops = |state: &mut (Traffic, _)| {
+            let stops = match state.0 {
+                Traffic::Stalls => true,
+                Traffic::Mute => direction == Direction::Replies,
+                _ => false,
+            };
+            if stops && !mem::replace(&mut kept, true) {
+                self.held().push(bytes.into());
+            }
+            stops
+        };
+        drop(self.turned.wait_while(self.state(), stops));
+    }
+
+    /// Reads on while what was read is on its way, so that a delay is not a queue.
+    fn pump(&self, mut from: &TcpStream, to: &TcpStream, direction: Direction) {
+        let (sender, sent) = mpsc::channel::<(Instant, Vec<u8>)>();
+        thread::scope(|scope| {
+            scope.spawn(move || self.deliver(&sent, from, to));
+            let mut buffer = vec![0; 16 * 1024];
+            loop {
+                let read = from.read(&mut buffer);
+                // After the read, so nothing slips through that was sent after the turn.
+                self.hold_back(&buffer[..*read.as_ref().unwrap_or(&0)], direction);
+                let Ok(length @ 1..) = read else { break };
+                let late = match self.state().0 {
+                    Traffic::Late(by) => by,
+                    _ => Duration::ZERO,
+                };
+                if sender.send((Instant::now() + late, buffer[..length].into())).is_err() {
+                    break;
+                }
+            }
+            drop(sender);
+        });
+    }
+
+    fn deliver(&self, sent: &Receiver<(Instant, Vec<u8>)>, from: &TcpStream, mut to: &TcpStream) {
+        for (due, bytes) in sent {
+            self.wait_until(due);
+            if to.write_all(&bytes).is_err() {
                 let _ = from.shutdown(Shutdown::Both); // its next bytes would go nowhere
                 break;
             }
         }
         let _ = to.shutdown(Shutdown::Write);
     }
+
+    /// Or until traffic is no longer late.
+    fn wait_until(&self, due: Instant) {
+        let is_late = |state: &mut (Traffic, _)| matches!(state.0, Traffic::Late(_));
+        let left = due.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            drop(self.turned.wait_timeout_while(self.state(), left, is_late));
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Direction {
+    Requests,
+    Replies,
 }
 
 fn close(ends: &Ends) {

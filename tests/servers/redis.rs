@@ -1,6 +1,7 @@
 //! Redis, alone and as a cluster.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -55,6 +56,15 @@ impl Redis {
         Ok(())
     }
 
+    /// Same port, same folder: what it has saved is there again, with `--appendonly yes` among the
+    /// options all that it has acknowledged.
+    pub fn restart_with_data(&mut self) -> Result<(), String> {
+        self.kill();
+        let (dir, port) = (self.dir.path(), Some(self.process.port));
+        self.process = serve(dir, self.config.is_some(), &self.args, port)?;
+        Ok(())
+    }
+
     pub fn freeze(&self) {
         self.process.freeze();
     }
@@ -69,27 +79,38 @@ impl Redis {
         port: Option<u16>,
     ) -> Result<Self, String> {
         let dir = folder()?;
-        let file = dir.path().join("redis.conf");
         if let Some(config) = &config {
+            let file = dir.path().join(CONFIG);
             fs::write(&file, config).map_err(|e| format!("cannot write {file:?}: {e}"))?;
         }
-        let command = |port| {
-            let options = format!("--port {port} --bind 127.0.0.1 --appendonly no --daemonize no");
-            let mut command = Command::new("redis-server");
-            command.args(config.as_ref().map(|_| &file));
-            command.args(options.split(' ')).args(["--save", ""]);
-            command.arg("--dir").arg(dir.path()).args(&args);
-            Ok(command)
-        };
-        // The pid tells it from a stranger that took the port first; one with a password is up too.
-        let ready = |process: &Process| {
-            let reply = ask_redis(process.port, "PING\r\nINFO server");
-            let own = reply.contains(&format!("process_id:{}\r", process.pid));
-            reply.starts_with("+PONG") && own || reply.starts_with("-NOAUTH")
-        };
-        let process = Process::serve(command, port, &dir.path().join("log"), ready)?;
+        let process = serve(dir.path(), config.is_some(), &args, port)?;
         Ok(Self { process, config, args, dir })
     }
+}
+
+const CONFIG: &str = "redis.conf";
+
+fn serve(
+    dir: &Path,
+    configured: bool,
+    args: &[String],
+    port: Option<u16>,
+) -> Result<Process, String> {
+    let command = |port| {
+        let options = format!("--port {port} --bind 127.0.0.1 --appendonly no --daemonize no");
+        let mut command = Command::new("redis-server");
+        command.args(configured.then(|| dir.join(CONFIG)));
+        command.args(options.split(' ')).args(["--save", ""]);
+        command.arg("--dir").arg(dir).args(args);
+        Ok(command)
+    };
+    // The pid tells it from a stranger that took the port first; one with a password is up too.
+    let ready = |process: &Process| {
+        let reply = ask_redis(process.port, "PING\r\nINFO server");
+        let own = reply.contains(&format!("process_id:{}\r", process.pid));
+        reply.starts_with("+PONG") && own || reply.starts_with("-NOAUTH")
+    };
+    Process::serve(command, port, &dir.join("log"), ready)
 }
 
 /// Three primaries (the first three nodes) with one replica each.
