@@ -64,6 +64,8 @@ async fn fetch_all(guard: &Guard<u64, u64>, keys: std::ops::Range<u64>) {
 
 /// So many callers of so many keys, each dropped somewhere on its way: `abandon DROPPED LOADS`.
 pub async fn abandon(guard: &Guard<str, u64>, callers: u64, keys: u64) -> String {
+    static ROUND: AtomicU64 = AtomicU64::new(0);
+    let round = ROUND.fetch_add(1, Ordering::Relaxed);
     let loads = Arc::new(AtomicU64::new(0));
     let dropped = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
@@ -77,7 +79,7 @@ pub async fn abandon(guard: &Guard<str, u64>, callers: u64, keys: u64) -> String
                     Ok::<_, std::io::Error>(Loaded::found(1, 1))
                 }
             };
-            let key = format!("abandoned-{}", caller % keys);
+            let key = format!("abandoned-{round}-{}", caller * keys / callers);
             let mut fetch = std::pin::pin!(guard.fetch(&key, load));
             // Dropped after so many polls, or after a moment in the air.
             for _ in 0..=caller % 3 {

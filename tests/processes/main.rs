@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     }
     macro_rules! trials {
         ($($module:ident { $($test:ident),* $(,)? })*) => {
-            vec![$($(Trial::test(stringify!($test), || {
+            vec![$($(Trial::test(concat!(stringify!($module), "::", stringify!($test)), || {
                 let runtime = tokio::runtime::Runtime::new().expect("a runtime");
                 let limit = Duration::from_secs(60);
                 let test = async { tokio::time::timeout(limit, $module::$test()).await };
@@ -60,10 +60,23 @@ fn main() -> ExitCode {
             a_load_six_leases_long_is_one_load,
         }
         outages {
+            without_redis_a_herd_is_one_load_and_a_tenth_of_a_second,
+            without_redis_a_process_makes_no_more_loads_at_once_than_it_may,
+            after_the_first_few_nobody_pays_for_a_frozen_redis,
+            two_seconds_of_latency_cost_no_more_than_an_outage,
+            a_process_that_is_cut_off_goes_on_alone_and_comes_back,
+            a_failover_ends_nobody,
         }
         recoveries {
+            within_a_second_of_redis_all_processes_share_a_load_again,
+            what_was_invalidated_before_and_during_an_outage_is_so_after_it,
+            a_redis_that_comes_back_empty_takes_no_old_load,
+            who_changes_a_row_never_sees_it_older_whatever_happens_to_redis,
+            an_invalidation_says_whether_a_replica_has_it,
         }
         memory {
+            a_million_keys_leave_nothing_behind,
+            abandoned_callers_leave_nothing_behind,
         }
     );
     let mut arguments = Arguments::from_args();

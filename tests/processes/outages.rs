@@ -1,1 +1,170 @@
-//! x
+//! P6 on real servers: the origin is safe, and everybody is answered, while Redis is dead, frozen, slow or
+//! cut off. These processes have the default far timeout.
+
+use std::time::Duration;
+
+use crate::{
+    fleet::{Fleet, until},
+    servers::{Proxy, RedisSentinel},
+};
+
+const LOAD: u64 = 50;
+/// What an outage may add to a load.
+const ADDED: u64 = 100;
+/// What a busy machine of two cores may add to that, with a debug build: 250 callers are some 10 ms of
+/// work for it. Far below a wait for anything else: a lease (2 s), a connection (1 s).
+const SLACK: u64 = 250;
+
+/// How a Redis can be gone.
+#[derive(Clone, Copy, Debug)]
+pub enum Gone {
+    Killed,
+    Frozen,
+}
+
+impl Gone {
+    pub const ALL: [Self; 2] = [Self::Killed, Self::Frozen];
+
+    pub fn befall(self, fleet: &mut Fleet) {
+        match self {
+            Self::Killed => fleet.redis.kill(),
+            Self::Frozen => fleet.redis.freeze(),
+        }
+    }
+
+    /// Returns as soon as it answers again, with all that it had.
+    pub fn pass(self, fleet: &mut Fleet) {
+        match self {
+            Self::Killed => fleet.redis.restart_with_data().expect("a Redis"),
+            Self::Frozen => fleet.redis.thaw(),
+        }
+        assert!(fleet.say("PING").starts_with("+PONG"));
+    }
+}
+
+pub async fn without_redis_a_herd_is_one_load_and_a_tenth_of_a_second() {
+    for gone in Gone::ALL {
+        let mut fleet = Fleet::start_with(1, &[]).await;
+        gone.befall(&mut fleet);
+        let (answered, version, slowest) = fleet.workers[0].fetch("cold", 250, LOAD).await;
+        println!("{gone:?}: the slowest of 250 waited {slowest} ms for a load of {LOAD}");
+        assert_eq!((answered, version, fleet.loads("cold").await), (250, 1, 1), "{gone:?}");
+        assert!(slowest <= LOAD + ADDED + SLACK, "{gone:?}: {slowest} ms");
+    }
+}
+
+pub async fn without_redis_a_process_makes_no_more_loads_at_once_than_it_may() {
+    for gone in Gone::ALL {
+        let mut fleet = Fleet::start_with(1, &["loads=8"]).await;
+        gone.befall(&mut fleet);
+        let worker = &mut fleet.workers[0];
+        worker.order(&format!("herd cold 50 5 {LOAD}")).await;
+        let (answered, version, slowest) = worker.fetched().await;
+        let peak = worker.numbers("peak").await[0];
+        println!("{gone:?}: 50 keys, {peak} loads at once, the slowest waited {slowest} ms");
+        assert_eq!((answered, version, peak), (50 * 5, 1, 8), "{gone:?}");
+        for key in 0..50 {
+            assert_eq!(fleet.loads(&format!("cold-{key}")).await, 1, "{gone:?}");
+        }
+        // Seven turns of the bulkhead.
+        assert!(slowest <= 7 * LOAD + ADDED + 2 * SLACK, "{gone:?}: {slowest} ms");
+    }
+}
+
+pub async fn after_the_first_few_nobody_pays_for_a_frozen_redis() {
+    let mut fleet = Fleet::start_with(1, &[]).await;
+    fleet.redis.freeze();
+    let mut paid = Vec::new();
+    for key in 0..25 {
+        let (answered, _, ms) = fleet.workers[0].fetch(&format!("k{key}"), 1, 0).await;
+        assert_eq!(answered, 1);
+        paid.push(ms);
+    }
+    let (first, later) = paid.split_at(5);
+    println!("paid for a frozen Redis: {first:?}, then {later:?} ms");
+    // Half the far timeout: the breaker is open. One or two may meet a busy machine.
+    assert!(later.iter().filter(|ms| **ms >= 25).count() <= 2, "{later:?}");
+}
+
+pub async fn two_seconds_of_latency_cost_no_more_than_an_outage() {
+    let mut fleet = Fleet::start_with(0, &[]).await;
+    let proxy = Proxy::start(fleet.redis.port()).expect("a proxy");
+    let far = format!("redis://127.0.0.1:{}/", proxy.port());
+    for _ in 0..2 {
+        fleet.join(&far, &[]).await;
+    }
+    proxy.delay(Duration::from_secs(2));
+    for round in 0..10 {
+        let key = format!("late-{round}");
+        let slowest = fleet.round(&key, 250, LOAD).await;
+        println!("two seconds of latency: {slowest:?} ms for a load of {LOAD}");
+        assert_eq!(fleet.loads_by_process(&key).await, [1, 1], "each for itself");
+        assert!(slowest.iter().all(|ms| *ms <= LOAD + ADDED + SLACK), "{slowest:?}");
+    }
+    proxy.resume();
+    let took = fleet.shared_again("after").await;
+    println!("after two seconds of latency: one load for all after {took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+pub async fn a_process_that_is_cut_off_goes_on_alone_and_comes_back() {
+    let mut fleet = Fleet::start_with(1, &[]).await;
+    let proxy = Proxy::start(fleet.redis.port()).expect("a proxy");
+    fleet.join(&format!("redis://127.0.0.1:{}/", proxy.port()), &[]).await;
+    fleet.round("row", 1, 0).await;
+    fleet.round("mine", 1, 0).await;
+
+    proxy.cut();
+    for round in 0..10 {
+        let key = format!("cut-{round}");
+        let slowest = fleet.round(&key, 250, LOAD).await;
+        assert_eq!(fleet.loads_by_process(&key).await, [1, 1], "round {round}");
+        assert!(slowest.iter().all(|ms| *ms <= LOAD + ADDED + SLACK), "{slowest:?}");
+    }
+    // It hears nothing of the others' invalidations, so it keeps nothing for long.
+    fleet.update("row", 2).await;
+    fleet.update("mine", 2).await;
+    let [connected, cut_off] = &mut fleet.workers[..] else { panic!() };
+    let done = connected.ask("invalidate row 2").await;
+    assert!(done.starts_with("invalidated Ok"), "{done}");
+    assert_eq!(connected.version("row").await, 2);
+    let near_outage_ttl = Duration::from_millis(500 + SLACK);
+    let took = until(near_outage_ttl, async || cut_off.version("row").await == 2).await;
+    println!("cut off: the new row after {took:?}");
+    // What it says itself holds for it at once, and for the others when it is back.
+    let done = cut_off.ask("invalidate mine 2").await;
+    assert!(done.starts_with("invalidated Err"), "{done}");
+    assert_eq!(cut_off.version("mine").await, 2);
+    assert_eq!(connected.version("mine").await, 1, "not acknowledged, not sent");
+
+    proxy.resume();
+    let took = fleet.shared_again("after").await;
+    println!("after a cut: one load for all after {took:?}");
+    assert!(took < Duration::from_millis(1000 + SLACK), "{took:?}");
+    for worker in &mut fleet.workers {
+        assert_eq!((worker.version("mine").await, worker.version("row").await), (2, 2));
+    }
+}
+
+pub async fn a_failover_ends_nobody() {
+    let group = RedisSentinel::start().expect("a group");
+    let far = format!("sentinel={},{}", group.master_name(), group.sentinel_urls().join(","));
+    let mut fleet = Fleet::start_with(0, &[]).await;
+    for _ in 0..2 {
+        fleet.join(&far, &[]).await;
+    }
+    let took = fleet.shared_again("before").await;
+    assert!(took < Duration::from_millis(1000 + SLACK), "{took:?}");
+
+    let RedisSentinel { mut primary, replicas: _replicas, sentinels: _sentinels } = group;
+    primary.kill();
+    for round in 0..5 {
+        let slowest = fleet.round(&format!("during-{round}"), 250, LOAD).await;
+        println!("failover: {slowest:?} ms for a load of {LOAD}");
+        assert!(slowest.iter().all(|ms| *ms <= LOAD + ADDED + SLACK), "{slowest:?}");
+    }
+    // The Sentinels take half a second to miss it and a few more to agree on another.
+    let took = fleet.shared_again("after").await;
+    println!("failover: one load for all after {took:?}");
+    assert!(took < Duration::from_secs(15), "{took:?}");
+}
