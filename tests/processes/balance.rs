@@ -2,14 +2,15 @@
 
 use std::{
     alloc::System,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use cattleguard::{Guard, Loaded, far};
+use cattleguard::{Clock, Guard, Loaded, far};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tokio::{runtime::Handle, task::JoinSet};
 
@@ -24,26 +25,56 @@ pub fn now(guard: &Guard<str, u64>) -> String {
 
 fn live_bytes() -> i64 {
     let stats = ALLOCATOR.stats();
-    stats.bytes_allocated as i64 - stats.bytes_deallocated as i64 + stats.bytes_reallocated as i64
+    stats.bytes_allocated as i64 - stats.bytes_deallocated as i64
 }
 
-/// Fetches so many distinct keys through a guard of its own, whose tiers hold far fewer: `sweep BEFORE TENTH
-/// END AFTER`, live bytes before there was a guard, after a tenth of the keys, at the end, and when the
-/// guard is gone.
-pub async fn sweep(keys: u64) -> String {
+/// Fetches so many distinct keys through a guard of its own, whose tiers hold far fewer: one by one, in
+/// batches, and (for speed) most of them without keeping the value. On a busy machine it ends after so many
+/// seconds. `sweep FETCHED BEFORE TENTH END AFTER`: how many keys it were; and live bytes before there was a
+/// guard, after a tenth of the keys, at the end, and when the guard is gone.
+pub async fn sweep(keys: u64, seconds: u64) -> String {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
     let before = live_bytes();
-    let far = far::Memory::<u64>::with(20_000, cattleguard::Clock::system());
-    let guard: Guard<u64, u64> = Guard::builder().far(far.clone()).near_capacity(10_000).build();
-    fetch_all(&guard, 0..keys / 10).await;
-    let tenth = live_bytes();
-    fetch_all(&guard, keys / 10..keys).await;
+    let guard = small();
+    let mut fetched = 0;
+    let mut at_tenth = 0;
+    while fetched < keys && (Instant::now() < deadline || at_tenth == 0) {
+        let next = fetched + keys / 100;
+        let part = keys / 1000;
+        fetch_one_by_one(&guard, fetched..fetched + part, Loaded::found).await;
+        fetch_in_batch(&guard, fetched + part..fetched + 2 * part).await;
+        let unkept = |key, version: u64| Loaded::found(key, version).uncacheable();
+        fetch_one_by_one(&guard, fetched + 2 * part..next, unkept).await;
+        fetched = next;
+        if fetched == keys / 10 {
+            at_tenth = live_bytes();
+        }
+    }
     let end = live_bytes();
     assert_eq!(guard.flights(), 0);
-    drop((guard, far));
-    format!("sweep {before} {tenth} {end} {}", live_bytes())
+    drop(guard);
+    // What moka has let go is freed while others use it; and the last tasks may be on their way out.
+    for _ in 0..100 {
+        if live_bytes() - before < 100_000 {
+            break;
+        }
+        fetch_one_by_one(&small(), 0..100, Loaded::found).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    format!("sweep {fetched} {before} {at_tenth} {end} {}", live_bytes())
 }
 
-async fn fetch_all(guard: &Guard<u64, u64>, keys: std::ops::Range<u64>) {
+/// Full after a tenth of the keys.
+fn small() -> Guard<u64, u64> {
+    let far = far::Memory::<u64>::with(4_000, Clock::system());
+    Guard::builder().far(far).near_capacity(2_000).build()
+}
+
+async fn fetch_one_by_one(
+    guard: &Guard<u64, u64>,
+    keys: Range<u64>,
+    loaded: fn(u64, u64) -> Loaded<u64>,
+) {
     let next = Arc::new(AtomicU64::new(keys.start));
     let mut callers = JoinSet::new();
     for _ in 0..16 {
@@ -54,12 +85,21 @@ async fn fetch_all(guard: &Guard<u64, u64>, keys: std::ops::Range<u64>) {
                 if key >= end {
                     break;
                 }
-                let load = move || async move { Ok::<_, std::io::Error>(Loaded::found(key, 1)) };
+                let load = move || async move { Ok::<_, std::io::Error>(loaded(key, 1)) };
                 guard.fetch(&key, load).await.expect("a value");
             }
         });
     }
     callers.join_all().await;
+}
+
+async fn fetch_in_batch(guard: &Guard<u64, u64>, keys: Range<u64>) {
+    let load = |keys: Vec<u64>| async move {
+        let found = keys.into_iter().map(|key| (key, Loaded::found(key, 1)));
+        Ok::<_, std::io::Error>(found.collect())
+    };
+    let answers = guard.fetch_many(&keys.collect::<Vec<_>>(), load).await;
+    assert!(answers.iter().all(Result::is_ok));
 }
 
 /// So many callers of so many keys, each dropped somewhere on its way: `abandon DROPPED LOADS`.

@@ -33,9 +33,9 @@ fn main() -> ExitCode {
         ($($module:ident { $($test:ident),* $(,)? })*) => {
             vec![$($(Trial::test(concat!(stringify!($module), "::", stringify!($test)), || {
                 let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-                let limit = Duration::from_secs(60);
+                let limit = Duration::from_secs(90);
                 let test = async { tokio::time::timeout(limit, $module::$test()).await };
-                runtime.block_on(test).map_err(|_| "did not end within 60 s".into())
+                runtime.block_on(test).map_err(|_| "did not end within 90 s".into())
             }),)*)*]
         };
     }

@@ -67,7 +67,7 @@ impl Origin {
 /// - `put KEY VERSION` → `put WHAT`
 /// - `peak` → `peak LOADS`, the most at one time since the last
 /// - `clock` → `clock WALL-SECONDS`
-/// - `sweep KEYS`, `abandon CALLERS KEYS`, `balance` → see `balance`
+/// - `sweep KEYS SECONDS`, `abandon CALLERS KEYS`, `balance` → see `balance`
 pub async fn live(far: String, database: String, options: Vec<String>) {
     let option = |name: &str| {
         let values = options.iter().filter_map(|option| option.split_once('='));
@@ -153,7 +153,7 @@ impl Worker {
                 let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
                 format!("clock {}", wall.expect("after 1970").as_secs())
             }
-            ["sweep", keys] => balance::sweep(number(keys)).await,
+            ["sweep", keys, seconds] => balance::sweep(number(keys), number(seconds)).await,
             ["abandon", callers, keys] => {
                 balance::abandon(&self.guard, number(callers), number(keys)).await
             }
