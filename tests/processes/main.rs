@@ -11,6 +11,7 @@ use libtest_mimic::{Arguments, Trial};
 mod servers;
 
 mod balance;
+mod clocks;
 mod fleet;
 mod holders;
 mod memory;
@@ -73,6 +74,9 @@ fn main() -> ExitCode {
             a_redis_that_comes_back_empty_takes_no_old_load,
             who_changes_a_row_never_sees_it_older_whatever_happens_to_redis,
             an_invalidation_says_whether_a_replica_has_it,
+        }
+        clocks {
+            a_clock_that_jumps_ten_minutes_reverses_nothing,
         }
         memory {
             a_million_keys_leave_nothing_behind,
