@@ -100,8 +100,10 @@ impl Fleet {
             let key = format!("{label}-{round}");
             self.round(&key, 5, 20).await;
             let loads = self.loads_by_process(&key).await;
-            assert!(loads.iter().all(|loads| *loads == 1), "at most one each: {loads:?}");
-            if loads.len() == 1 {
+            // Flights in the air when messages flow again are closed, as they may have missed one: that
+            // may cost a second load.
+            assert!(loads.iter().all(|loads| *loads <= 2), "about one each: {loads:?}");
+            if loads == [1] {
                 break;
             }
             assert!(begin.elapsed() < Duration::from_secs(30), "each for itself: {loads:?}");

@@ -66,6 +66,7 @@ fn main() -> ExitCode {
             after_the_first_few_nobody_pays_for_a_frozen_redis,
             two_seconds_of_latency_cost_no_more_than_an_outage,
             a_process_that_is_cut_off_goes_on_alone_and_comes_back,
+            a_process_behind_a_dead_network_is_behind_for_a_near_ttl_at_most,
             a_failover_ends_nobody,
         }
         recoveries {
