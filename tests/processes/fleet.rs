@@ -111,6 +111,13 @@ impl Fleet {
         begin.elapsed()
     }
 
+    /// How many scripts the far tier's server has run.
+    pub fn scripts(&self) -> u64 {
+        let statistics = self.say("INFO commandstats");
+        let calls = statistics.split_once("cmdstat_evalsha:calls=").expect("scripts").1;
+        calls.split(',').next().and_then(|calls| calls.parse().ok()).expect("a number")
+    }
+
     /// What the far tier's server says to these commands.
     pub fn say(&self, commands: &str) -> String {
         servers::ask_redis(self.redis.port(), commands)

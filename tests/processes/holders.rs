@@ -173,9 +173,9 @@ pub async fn the_late_commit_of_a_dead_holder_is_refused() {
     // Nothing but the lease tells it from a new one once the record is evicted, and its version with it.
     let record = format!("cg:{{:{key}}}");
     assert!(fleet.say(&format!("DEL {record}")).starts_with(":1"));
-    let before = scripts(&fleet);
+    let before = fleet.scripts();
     proxy.resume();
-    until(SLACK, async || scripts(&fleet) > before).await;
+    until(SLACK, async || fleet.scripts() > before).await;
     assert!(fleet.say(&format!("EXISTS {record}")).starts_with(":0"), "not written");
     fleet.join(&fleet.redis.url(), &["timeout=2000"]).await;
     assert_eq!(fleet.workers[2].version(key).await, 2, "the old value did not come back");
@@ -205,13 +205,6 @@ pub async fn a_load_six_leases_long_is_one_load() {
         assert!(slowest < 3000 + SLACK.as_millis() as u64, "{slowest} ms");
     }
     assert_eq!(fleet.loads("k").await, 1);
-}
-
-/// How many scripts the far tier has run.
-fn scripts(fleet: &Fleet) -> u64 {
-    let statistics = fleet.say("INFO commandstats");
-    let calls = statistics.split_once("cmdstat_evalsha:calls=").expect("scripts").1;
-    calls.split(',').next().and_then(|calls| calls.parse().ok()).expect("a number")
 }
 
 fn through(proxy: &Proxy) -> String {
