@@ -34,7 +34,7 @@ fn live_bytes() -> i64 {
 /// guard, after a tenth of the keys, at the end, and when the guard is gone.
 pub async fn sweep(keys: u64, seconds: u64) -> String {
     let deadline = Instant::now() + Duration::from_secs(seconds);
-    let before = live_bytes();
+    let before = settled().await;
     let guard = small();
     let mut fetched = 0;
     let mut at_tenth = 0;
@@ -47,21 +47,25 @@ pub async fn sweep(keys: u64, seconds: u64) -> String {
         fetch_one_by_one(&guard, fetched + 2 * part..next, unkept).await;
         fetched = next;
         if fetched == keys / 10 {
-            at_tenth = live_bytes();
+            at_tenth = settled().await;
         }
     }
-    let end = live_bytes();
+    let end = settled().await;
     assert_eq!(guard.flights(), 0);
     drop(guard);
-    // What moka has let go is freed while others use it; and the last tasks may be on their way out.
-    for _ in 0..100 {
-        if live_bytes() - before < 100_000 {
-            break;
-        }
+    format!("sweep {fetched} {before} {at_tenth} {end} {}", settled().await)
+}
+
+/// The least of some moments: what moka has let go is freed while others use it, and the last tasks may be on
+/// their way out.
+async fn settled() -> i64 {
+    let mut least = i64::MAX;
+    for _ in 0..20 {
         fetch_one_by_one(&small(), 0..100, Loaded::found).await;
         tokio::time::sleep(Duration::from_millis(10)).await;
+        least = least.min(live_bytes());
     }
-    format!("sweep {fetched} {before} {at_tenth} {end} {}", live_bytes())
+    least
 }
 
 /// Full after a tenth of the keys.

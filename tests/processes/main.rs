@@ -64,6 +64,8 @@ fn main() -> ExitCode {
             without_redis_a_herd_is_one_load_and_a_tenth_of_a_second,
             without_redis_a_process_makes_no_more_loads_at_once_than_it_may,
             after_the_first_few_nobody_pays_for_a_frozen_redis,
+            who_waits_for_another_process_when_redis_goes_is_answered,
+            a_slow_redis_adds_three_commands,
             two_seconds_of_latency_cost_no_more_than_an_outage,
             a_process_that_is_cut_off_goes_on_alone_and_comes_back,
             a_process_behind_a_dead_network_is_behind_for_a_near_ttl_at_most,

@@ -14,8 +14,8 @@ pub async fn a_million_keys_leave_nothing_behind() {
         "{keys} keys; live bytes {before}, {tenth} after a tenth, {end}, and {after} when done"
     );
     assert!(keys >= 100_000, "{keys}");
-    // A leak of a single byte a key would be 900 kB after a million.
-    assert!(end - tenth < 200 * KB, "{tenth} bytes after a tenth, {end} at the end");
+    // A leak of a single byte a key would be 900 kB after a million. (Tables grow by some 100 kB.)
+    assert!(end - tenth < 300 * KB, "{tenth} bytes after a tenth, {end} at the end");
     assert!(after - before < 100 * KB, "{before} bytes before, {after} after");
 }
 

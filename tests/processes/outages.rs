@@ -86,6 +86,42 @@ pub async fn after_the_first_few_nobody_pays_for_a_frozen_redis() {
     assert!(later.iter().filter(|ms| **ms >= 25).count() <= 2, "{later:?}");
 }
 
+/// Who waits for another process when Redis goes is not told by Redis, but by the end of the subscription: at
+/// once when the connection breaks, after a ping (0.5 s) and its timeout (0.5 s) when it is just silent.
+pub async fn who_waits_for_another_process_when_redis_goes_is_answered() {
+    for (gone, noticed) in [(Gone::Killed, 0), (Gone::Frozen, 1000)] {
+        let mut fleet = Fleet::start_with(2, &[]).await;
+        assert_eq!(fleet.workers[0].ask("hold k").await, "loading");
+        let scripts = fleet.scripts();
+        fleet.workers[1].order(&format!("fetch k 250 {LOAD}")).await;
+        until(Duration::from_secs(5), async || fleet.scripts() > scripts).await;
+        gone.befall(&mut fleet);
+        let (answered, version, slowest) = fleet.workers[1].fetched().await;
+        println!("{gone:?}: the slowest of 250 waiting waited {slowest} ms for a load of {LOAD}");
+        assert_eq!((answered, version), (250, 1), "{gone:?}");
+        assert!(slowest <= noticed + LOAD + ADDED + SLACK, "{gone:?}: {slowest} ms");
+        fleet.workers[0].order("go").await;
+        let landed = fleet.workers[0].answer().await;
+        assert!(landed.starts_with("landed 1"), "{gone:?}: {landed}");
+        assert_eq!(fleet.loads_by_process("k").await, [1, 1], "{gone:?}");
+    }
+}
+
+/// Just below the far timeout: each command is waited for, the read, the lease, the commit.
+pub async fn a_slow_redis_adds_three_commands() {
+    let mut fleet = Fleet::start_with(0, &[]).await;
+    let proxy = Proxy::start(fleet.redis.port()).expect("a proxy");
+    fleet.join(&format!("redis://127.0.0.1:{}/", proxy.port()), &[]).await;
+    proxy.delay(Duration::from_millis(20));
+    for round in 0..10 {
+        let key = format!("slow-{round}");
+        let slowest = fleet.round(&key, 250, LOAD).await;
+        println!("40 ms of latency: {slowest:?} ms for a load of {LOAD}");
+        assert_eq!(fleet.loads(&key).await, 1);
+        assert!(slowest[0] <= LOAD + 3 * 50 + SLACK, "{slowest:?}");
+    }
+}
+
 pub async fn two_seconds_of_latency_cost_no_more_than_an_outage() {
     let mut fleet = Fleet::start_with(0, &[]).await;
     let proxy = Proxy::start(fleet.redis.port()).expect("a proxy");
