@@ -68,7 +68,9 @@ pub(crate) static BY_LOCK: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     invalidate: script!("lua/by_lock.lua", "lua/invalidate.lua"),
 });
 static RENEW: LazyLock<Script> = LazyLock::new(|| script!("lua/renew.lua"));
-static RELEASE: LazyLock<Script> = LazyLock::new(|| script!("lua/release.lua"));
+/// Sent whole: after a look-up that timed out nobody waits for the answer that the script is unknown, and
+/// the lease would be nobody's until its ttl.
+const RELEASE: &str = include_str!("lua/release.lua");
 static FAIL: LazyLock<Script> = LazyLock::new(|| script!("lua/fail.lua"));
 
 /// The answer to an attempt to open.
@@ -276,9 +278,10 @@ impl<C> Records<C> {
     }
 
     pub(crate) async fn release(&self, name: &str, token: Token) -> Result<(), Error> {
-        let mut call = RELEASE.key(self.lease(name));
+        let mut call = ::redis::cmd("EVAL");
+        call.arg(RELEASE).arg(1).arg(self.lease(name));
         call.arg(token.as_bytes()).arg(&self.channel).arg(Message::released(name));
-        self.connection.run::<()>(&call).await
+        self.connection.query::<()>(&call).await
     }
 
     pub(crate) async fn fail(
