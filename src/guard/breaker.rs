@@ -9,10 +9,15 @@
 //!
 //! Callers are let through only while it is closed: the probe is a task's, so that nobody pays for it.
 
-use std::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU32,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+use std::sync::{
+    Arc,
+    atomic::{
+        AtomicBool, AtomicU8, AtomicU32,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
+    },
 };
+
+use tokio::sync::{Notify, futures::OwnedNotified};
 
 use crate::{
     far::{Error, ErrorKind},
@@ -27,6 +32,8 @@ pub(super) struct Breaker {
     writes: AtomicBool,
     /// How often it has closed: what began before then says nothing about now.
     era: AtomicU32,
+    /// Rung when it closes.
+    closing: Arc<Notify>,
     gauge: Gauge,
 }
 
@@ -58,8 +65,14 @@ impl Breaker {
             failures: AtomicU32::new(0),
             writes: AtomicBool::new(false),
             era: AtomicU32::new(0),
+            closing: Arc::default(),
             gauge,
         }
+    }
+
+    /// Waits for the next time that it closes. What is asked of it afterwards is not missed.
+    pub(super) fn closes(&self) -> OwnedNotified {
+        self.closing.clone().notified_owned()
     }
 
     pub(super) fn state(&self) -> State {
@@ -140,6 +153,7 @@ impl Breaker {
         self.failures.store(0, Relaxed);
         self.era.fetch_add(1, AcqRel);
         self.turn(State::Closed);
+        self.closing.notify_waiters();
     }
 
     fn turn(&self, to: State) {
@@ -157,6 +171,8 @@ impl Breaker {
 impl Drop for Breaker {
     fn drop(&mut self) {
         self.moved(self.state(), State::Closed);
+        // Who waits for it to close waits for nothing.
+        self.closing.notify_waiters();
     }
 }
 

@@ -55,7 +55,8 @@ impl<V: Send + Sync + 'static> Core<V> {
                 Some((token, _)) if !pause.is_zero() => {
                     let told = self.ask(self.far.fail(name, token, pause)).await;
                     if let Err(error) = told {
-                        tracing::debug!(%error, "failure not shared; the lease ends after its ttl");
+                        tracing::debug!(%error, "failure not shared");
+                        self.release_later(name, token);
                     }
                 }
                 Some((token, _)) => self.release(name, token).await,

@@ -12,6 +12,7 @@ use tracing::Instrument;
 
 use super::{
     Core,
+    breaker::is_outage,
     bulkhead::{Full, Permit},
     fetch::Answer,
     fly::{Arrival, Patience},
@@ -282,22 +283,39 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
-    pub(super) async fn release(&self, name: &str, token: Token) {
+    pub(super) async fn release(&self, name: &Arc<str>, token: Token) {
         if let Err(error) = self.ask(self.far.release(name, token)).await {
-            tracing::debug!(%error, "release failed; the lease ends after its ttl");
+            tracing::debug!(%error, "release failed");
+            self.release_later(name, token);
         }
     }
 
     /// Releases without being waited for, after a call of which nobody knows whether it was carried out.
+    /// Again and again, as long as the far tier is away: a lease of nobody would hold up the fleet when it
+    /// is back.
     pub(super) fn release_later(&self, name: &Arc<str>, token: Token) {
         let (far, name, core) = (self.far.clone(), name.clone(), self.me.clone());
         tokio::spawn(async move {
-            if let Err(error) = far.release(&name, token).await {
+            // Whether the breaker is open or not: what is sent now is carried out after what was sent
+            // before.
+            let mut released = far.release(&name, token).await;
+            while let Err(error) = &released {
                 // Weak, so that what nobody waits for keeps no guard alive.
-                if let Some(core) = core.upgrade() {
-                    core.observer.far_failed(&error);
+                let Some(this) = core.upgrade() else { return };
+                this.observer.far_failed(error);
+                if !is_outage(error) {
+                    tracing::debug!(%error, "release failed; the lease ends after its ttl");
+                    return;
                 }
-                tracing::debug!(%error, "release failed; the lease ends after its ttl");
+                let back = this.breaker.closes();
+                let closed = this.breaker.is_closed();
+                drop(this);
+                match closed {
+                    true => tokio::time::sleep(RELEASE_AGAIN).await,
+                    false => back.await,
+                }
+                let Some(this) = core.upgrade() else { return };
+                released = this.ask(this.far.release(&name, token)).await;
             }
         });
     }
@@ -359,6 +377,9 @@ const REFUSED: &str = "cattleguard::refused";
 /// How long to wait before asking a lagging origin again, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// When to release again what the far tier did not answer to.
+const RELEASE_AGAIN: Duration = Duration::from_millis(50);
 
 struct AbortOnDrop<T>(JoinHandle<T>);
 
