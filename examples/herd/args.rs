@@ -5,6 +5,8 @@ use std::{path::PathBuf, str::FromStr};
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::fault::Fault;
+
 /// The stampede, live: one phenomenon, several strategies side by side.
 ///
 /// Without arguments it needs no server: guards in this process share an embedded store, and the
@@ -15,9 +17,15 @@ pub struct Args {
     /// What happens
     #[arg(long, value_enum, default_value_t = Phenomenon::ColdKey)]
     pub phenomenon: Phenomenon,
-    /// A strategy's name, or `all`
-    #[arg(long, default_value = "all")]
-    pub strategy: Strategies,
+    /// A strategy's name, or `all` [default: all; without `none` for outage]
+    #[arg(long)]
+    pub strategy: Option<Strategies>,
+    /// What befalls Redis, with `--phenomenon outage`: some of these, with commas between [default: all]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub fault: Vec<Fault>,
+    /// How long the fault lasts, in milliseconds [default: 3000 for outage, 10000 for failing-origin]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    pub fault_ms: Option<u64>,
     /// The shared store: `memory`, `redis` (starts a private one) or a `redis://` URL
     #[arg(long, default_value = "memory")]
     pub far: FarArg,
@@ -31,18 +39,18 @@ pub struct Args {
     /// How many processes
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub processes: u32,
-    /// How many callers in each process
-    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub callers: u32,
+    /// How many callers in each process [default: 250; 25 for outage and failing-origin]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub callers: Option<u32>,
     /// How long a database query takes beyond the query itself, in milliseconds
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(0..=60_000))]
     pub load_ms: u64,
     /// How long an entry is fresh, in milliseconds [default: set by the phenomenon]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     pub ttl_ms: Option<u64>,
-    /// How many rounds; the figures are medians over them
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub rounds: u32,
+    /// How many rounds; the figures are medians over them [default: 5; 1 for outage and failing-origin]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: Option<u32>,
     /// Database connections of all processes together; a query holds one for its whole time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=150))]
     pub pool: u32,
@@ -72,6 +80,12 @@ pub enum Phenomenon {
     Replay,
     /// A cold key at 1 to 16 processes, and for 10 to 10,000 callers
     Scale,
+    /// Redis dies, freezes, slows down or is cut off under steady load; needs `--far redis`. It is back to
+    /// normal with the first 200 ms from which on no request fails, and p99 and database queries are at
+    /// most twice what they were before (a p99 below the time of a query is always normal)
+    Outage,
+    /// The database refuses all queries for a while under steady load
+    FailingOrigin,
 }
 
 impl Phenomenon {
@@ -82,7 +96,72 @@ impl Phenomenon {
             Self::Invalidate => "invalidate",
             Self::Replay => "replay",
             Self::Scale => "scale",
+            Self::Outage => "outage",
+            Self::FailingOrigin => "failing-origin",
         }
+    }
+
+    /// Whether something breaks in it.
+    pub fn is_trial(self) -> bool {
+        matches!(self, Self::Outage | Self::FailingOrigin)
+    }
+}
+
+impl Args {
+    pub fn callers(&self) -> u32 {
+        self.callers.unwrap_or(if self.phenomenon.is_trial() { 25 } else { 250 })
+    }
+
+    pub fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.phenomenon.is_trial() { 1 } else { 5 })
+    }
+
+    pub fn fault_ms(&self) -> u64 {
+        let usual = if self.phenomenon == Phenomenon::Outage { 3_000 } else { 10_000 };
+        self.fault_ms.unwrap_or(usual)
+    }
+
+    pub fn faults(&self) -> Vec<Fault> {
+        if self.fault.is_empty() { Fault::value_variants().to_vec() } else { self.fault.clone() }
+    }
+
+    pub fn strategies(&self) -> Vec<Strategy> {
+        let mut chosen = match &self.strategy {
+            Some(strategies) => strategies.0.clone(),
+            None => Strategy::ALL.to_vec(),
+        };
+        match self.phenomenon {
+            // It never asks Redis.
+            Phenomenon::Outage if self.strategy.is_none() => {
+                chosen.retain(|strategy| *strategy != Strategy::None);
+            }
+            Phenomenon::FailingOrigin if chosen.contains(&Strategy::Cattleguard) => {
+                chosen.push(Strategy::NoStale);
+            }
+            _ => {}
+        }
+        chosen
+    }
+
+    /// What goes with what.
+    pub fn check(&self) -> Result<(), String> {
+        let is_outage = self.phenomenon == Phenomenon::Outage;
+        if is_outage && !matches!(self.far, FarArg::PrivateRedis) {
+            return Err(
+                "--phenomenon outage breaks its Redis: it needs --far redis, which starts one"
+                    .into(),
+            );
+        }
+        if is_outage && !matches!(self.lock, LockArg::OfRedis) {
+            return Err("--phenomenon outage takes no --lock".into());
+        }
+        if !is_outage && !self.fault.is_empty() {
+            return Err("--fault goes with --phenomenon outage".into());
+        }
+        if !self.phenomenon.is_trial() && self.fault_ms.is_some() {
+            return Err("--fault-ms goes with --phenomenon outage and failing-origin".into());
+        }
+        Ok(())
     }
 }
 
@@ -97,11 +176,18 @@ pub enum Strategy {
     /// `SET NX`, and polling every 50 ms: what blog posts teach.
     LockPoll,
     Cattleguard,
+    /// The same without grace and stale-if-error.
+    NoStale,
 }
 
 impl Strategy {
+    /// Those that can be chosen.
     const ALL: [Self; 5] =
         [Self::None, Self::CacheAside, Self::Local, Self::LockPoll, Self::Cattleguard];
+
+    pub fn takes_one_address(self) -> bool {
+        matches!(self, Self::CacheAside | Self::Local | Self::LockPoll)
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -110,6 +196,7 @@ impl Strategy {
             Self::Local => "local",
             Self::LockPoll => "lock-poll",
             Self::Cattleguard => "cattleguard",
+            Self::NoStale => "cattleguard, no stale",
         }
     }
 }

@@ -44,7 +44,7 @@ impl Fleet {
             Far::Redis(shared) => {
                 let setups = members.into_iter().map(|member| Setup {
                     settings: settings.clone(),
-                    shared: shared.clone(),
+                    shared: shared.of(member.index),
                     origin: origin.clone(),
                     member,
                 });
@@ -54,18 +54,23 @@ impl Fleet {
         }
     }
 
-    /// One round of all processes: when it began, and what each of them saw.
-    pub async fn round(
-        &mut self,
-        round: u32,
-        work: Work,
-    ) -> Result<(Micros, Vec<Report>), Failure> {
+    /// When a round that is ordered now can begin.
+    pub fn soon(&self) -> Micros {
         let ahead = match self {
             Self::Inside(_) => Duration::from_millis(50),
             // Time to spawn the callers in every process.
             Self::Processes(_) => Duration::from_millis(200),
         };
-        let begin = now() + u64::try_from(ahead.as_micros())?;
+        now() + u64::try_from(ahead.as_micros()).unwrap_or(0)
+    }
+
+    /// One round of all processes, and what each of them saw.
+    pub async fn round(
+        &mut self,
+        round: u32,
+        begin: Micros,
+        work: Work,
+    ) -> Result<Vec<Report>, Failure> {
         let order = Order { round, begin, work };
         let reports = match self {
             Self::Inside(workers) => {
@@ -81,7 +86,7 @@ impl Fleet {
                 futures::future::try_join_all(rounds).await?
             }
         };
-        Ok((begin, reports))
+        Ok(reports)
     }
 }
 

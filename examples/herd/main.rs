@@ -10,19 +10,16 @@
 
 use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
-use cattleguard::lock::Lock as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    args::{Args, FarArg, LockArg, OriginArg, Strategy},
+    args::{Args, LockArg, Strategy},
     commands::Statistics,
     fleet::Fleet,
-    kind::{Kind, Running},
+    ground::Ground,
     measure::Round,
-    origin::Address,
     phenomenon::{Plan, Point},
-    store::Store,
-    strategy::{Failure, Far, Settings, Shared},
+    strategy::{Failure, Settings},
     table::{Outcome, Place},
     worker::Member,
 };
@@ -31,7 +28,11 @@ mod args;
 mod commands;
 #[path = "../console/mod.rs"]
 mod console;
+mod database;
+mod fault;
+mod figures;
 mod fleet;
+mod ground;
 #[path = "../../tests/locks/kind.rs"]
 mod kind;
 mod measure;
@@ -40,10 +41,14 @@ mod phenomenon;
 mod report;
 #[path = "../../tests/servers/mod.rs"]
 mod servers;
+mod sheet;
 mod store;
 mod strategy;
 mod table;
+mod timeline;
 mod trace;
+mod trial;
+mod way;
 mod worker;
 
 const NAME: &str = "herd";
@@ -94,117 +99,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The servers and the database of a run. Private ones stop when this is dropped.
-struct Ground {
-    far: Far,
-    statistics: Option<Statistics>,
-    origin: Address,
-    _lock: Option<Running>,
-    _redis: Option<servers::Redis>,
-    _postgres: Option<servers::Postgres>,
-    _folder: tempfile::TempDir,
-}
-
-impl Ground {
-    async fn prepare(args: &Args, rows: u32) -> Result<Self, Stop> {
-        let folder = tempfile::tempdir()?;
-        let redis = match args.far {
-            FarArg::PrivateRedis => Some(servers::Redis::start().map_err(Stop::BadInput)?),
-            _ => None,
-        };
-        let url = match (&args.far, &redis) {
-            (FarArg::Redis(url), _) => Some(url.clone()),
-            (_, Some(redis)) => Some(redis.url()),
-            _ => None,
-        };
-        let lock = match &args.lock {
-            LockArg::OfRedis => None,
-            _ if url.is_none() => {
-                return Err(Stop::BadInput("--lock goes with --far redis".to_owned()));
-            }
-            LockArg::Private(name) => Some(Kind::start(name).map_err(Stop::BadInput)?),
-            LockArg::At(name, address) => Some((Kind::new(name, address), Box::new(()) as Running)),
-        };
-        if let Some((kind, _)) = &lock {
-            try_out(kind).await?;
-        }
-        let (far, statistics) = match url {
-            None => {
-                let tier = cattleguard::far::Memory::new();
-                (Far::Memory { store: Store::memory(), tier }, None)
-            }
-            Some(url) => {
-                let open = tokio::time::timeout(Duration::from_secs(5), Statistics::open(&url));
-                let statistics = match open.await {
-                    Ok(Ok(statistics)) => statistics,
-                    Ok(Err(error)) => return Err(unreachable_far(&console::chain(&*error))),
-                    Err(_) => return Err(unreachable_far("no answer within 5 s")),
-                };
-                let lock = lock.as_ref().map(|(kind, _)| kind.clone());
-                (Far::Redis(Shared { redis: url, lock }), Some(statistics))
-            }
-        };
-        let postgres = match args.origin {
-            OriginArg::PrivatePostgres => Some(servers::Postgres::start().map_err(Stop::BadInput)?),
-            _ => None,
-        };
-        let url = match (&args.origin, &postgres) {
-            (OriginArg::Postgres(url), _) => Some(url.clone()),
-            (_, Some(postgres)) => Some(postgres.url()),
-            _ => None,
-        };
-        let origin = match url {
-            None => Address::Sqlite(folder.path().join("origin.db").to_string_lossy().into_owned()),
-            Some(url) => Address::Postgres { url, table: format!("herd_{}", std::process::id()) },
-        };
-        origin.fill(rows).await.map_err(|error| {
-            Stop::BadInput(format!(
-                "cannot use the database of --origin: {}",
-                console::chain(&error)
-            ))
-        })?;
-        let _lock = lock.map(|(_, running)| running);
-        Ok(Self {
-            far,
-            statistics,
-            origin,
-            _lock,
-            _redis: redis,
-            _postgres: postgres,
-            _folder: folder,
-        })
-    }
-
-    fn far_name(&self) -> &'static str {
-        match self.far {
-            Far::Memory { .. } => "memory",
-            Far::Redis(_) => "redis",
-        }
-    }
-}
-
-/// A wrong address is told before anything is measured.
-async fn try_out(kind: &Kind) -> Result<(), Stop> {
-    let opening = async {
-        let lock = kind.open().await?;
-        let attempt = lock.try_acquire("herd", Duration::from_secs(1)).await?;
-        drop(attempt);
-        Ok::<(), cattleguard::lock::Error>(())
-    };
-    let why = match tokio::time::timeout(Duration::from_secs(10), opening).await {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(error)) => console::chain(&error),
-        Err(_) => "no answer within 10 s".to_owned(),
-    };
-    let name = kind.name();
-    Err(Stop::BadInput(format!("cannot use the lock of --lock: {why}; `--lock {name}` starts one")))
-}
-
-fn unreachable_far(why: &str) -> Stop {
-    Stop::BadInput(format!("cannot reach the Redis of --far: {why}; `--far redis` starts one"))
-}
-
 async fn run(args: &Args) -> Result<(), Stop> {
+    args.check().map_err(Stop::BadInput)?;
     let keys = match &args.trace {
         Some(trace) => trace::read(trace).map_err(Stop::BadInput)?.1,
         None => 1,
@@ -215,18 +111,19 @@ async fn run(args: &Args) -> Result<(), Stop> {
         })?),
         None => None,
     };
+    if args.phenomenon.is_trial() {
+        return trial::run(args, report).await;
+    }
     let plan = Plan::of(args, keys);
     let mut ground = Ground::prepare(args, plan.keys.max(64)).await?;
     let place = Place {
         far: ground.far_name(),
         lock: args.lock.name(),
-        origin: ground.origin.name(),
+        origin: ground.database.origin.name(),
         load_ms: args.load_ms,
     };
     let outcomes = run_all(args, &plan, place, &mut ground).await;
-    if matches!(args.origin, OriginArg::Postgres(_)) {
-        ground.origin.clear().await;
-    }
+    ground.database.clear().await;
     let outcomes = outcomes?;
     if let Some(mut report) = report {
         use std::io::Write;
@@ -240,7 +137,9 @@ async fn run(args: &Args) -> Result<(), Stop> {
         println!("{}: {}", plan.phenomenon.name(), plan.story);
         println!(
             "Shared store: {}, database: {}. Medians of {} rounds.",
-            place.far, place.origin, args.rounds
+            place.far,
+            place.origin,
+            args.rounds()
         );
         println!("{}", table::table(&outcomes));
     }
@@ -259,7 +158,7 @@ async fn run_all(
     ground: &mut Ground,
 ) -> Result<Vec<Outcome>, Stop> {
     let points = plan.points(args);
-    let bar = progress(points.len() as u64 * u64::from(args.rounds));
+    let bar = progress(points.len() as u64 * u64::from(args.rounds()));
     let mut outcomes: Vec<Outcome> = Vec::new();
     for (number, point) in points.iter().enumerate() {
         let rounds = run_point(args, plan, point, number, ground, &bar).await?;
@@ -301,34 +200,34 @@ async fn run_point(
         namespace: format!("herd-{}-{number}", std::process::id()),
         ttl_ms: plan.ttl_ms,
     };
-    let member = |index| Member {
-        index,
-        processes: point.processes,
-        callers: point.callers,
-        pool: (args.pool / point.processes).max(1),
-        load_ms: args.load_ms,
-    };
     bar.set_message(format!("{}: starting {} processes", point.strategy.name(), point.processes));
-    let members = (0..point.processes).map(member).collect();
-    let mut fleet = Fleet::start(&settings, &ground.far, &ground.origin, members).await?;
+    let members = members(args, point.processes, point.callers);
+    let mut fleet = Fleet::start(&settings, &ground.far, &ground.database.origin, members).await?;
     let mut rounds = Vec::new();
-    for round in 0..args.rounds {
+    for round in 0..args.rounds() {
         bar.set_message(format!(
             "{}, {} × {}, round {} of {}",
             point.strategy.name(),
             point.processes,
             point.callers,
             round + 1,
-            args.rounds
+            args.rounds()
         ));
         let before = sent(&mut ground.statistics, args, point.strategy).await?;
-        let (begin, reports) = fleet.round(round, plan.work.clone()).await?;
+        let begin = fleet.soon();
+        let reports = fleet.round(round, begin, plan.work.clone()).await?;
         let after = sent(&mut ground.statistics, args, point.strategy).await?;
         let commands = after.zip(before).map(|(after, before)| after.saturating_sub(before));
-        rounds.push(Round::of(begin, reports, commands));
+        rounds.push(Round::of(begin, &reports, commands));
         bar.inc(1);
     }
     Ok(rounds)
+}
+
+fn members(args: &Args, processes: u32, callers: u32) -> Vec<Member> {
+    let pool = (args.pool / processes).max(1);
+    let member = |index| Member { index, processes, callers, pool, load_ms: args.load_ms };
+    (0..processes).map(member).collect()
 }
 
 async fn sent(

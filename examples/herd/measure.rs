@@ -16,12 +16,15 @@ pub fn now() -> Micros {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     pub answers: Vec<Answer>,
-    pub errors: u64,
+    /// Requests that got an error, or nothing until the end of the round.
+    pub failed: Vec<Failed>,
     /// The first error, for the reader.
     pub error: Option<String>,
-    pub loads: Vec<(Micros, Micros)>,
-    /// Acknowledged invalidations: key, version, when.
-    pub acknowledged: Vec<(u32, u64, Micros)>,
+    pub loads: Vec<Load>,
+    pub acknowledged: Vec<Acknowledged>,
+    pub updates: u64,
+    /// Those whose invalidation failed.
+    pub unacknowledged: u64,
     pub older_writes_refused: u64,
 }
 
@@ -29,8 +32,41 @@ pub struct Report {
 pub struct Answer {
     pub key: u32,
     pub version: u64,
+    /// Served although its time was over, and known to be.
+    pub expired: bool,
     pub begin: Micros,
     pub took: u32,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Failed {
+    pub begin: Micros,
+    pub took: u32,
+}
+
+/// A query that asked for a row.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Load {
+    pub key: u32,
+    pub begin: Micros,
+    pub end: Micros,
+}
+
+/// An invalidation, and for whom it holds.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Acknowledged {
+    pub key: u32,
+    pub version: u64,
+    pub at: Micros,
+    pub reach: Reach,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Reach {
+    /// Every process.
+    All,
+    /// The process that asked for it.
+    Own,
 }
 
 /// What all processes did in one round.
@@ -57,35 +93,32 @@ pub struct Round {
 }
 
 impl Round {
-    pub fn of(begin: Micros, reports: Vec<Report>, far_commands: Option<u64>) -> Self {
-        let mut all = Report::default();
-        for report in reports {
-            all.answers.extend(report.answers);
-            all.loads.extend(report.loads);
-            all.acknowledged.extend(report.acknowledged);
-            all.errors += report.errors;
-            all.error = all.error.or(report.error);
-            all.older_writes_refused += report.older_writes_refused;
-        }
+    pub fn of(begin: Micros, reports: &[Report], far_commands: Option<u64>) -> Self {
+        let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
+        let answers = || reports.iter().flat_map(|report| &report.answers);
         let mut latencies: Vec<f64> =
-            all.answers.iter().map(|answer| f64::from(answer.took) / 1000.0).collect();
+            answers().map(|answer| f64::from(answer.took) / 1000.0).collect();
         latencies.sort_by(f64::total_cmp);
+        let loads: Vec<_> =
+            reports.iter().flat_map(|r| &r.loads).map(|load| (load.begin, load.end)).collect();
         let since = |at: Micros| at.saturating_sub(begin) as f64 / 1000.0;
+        let answered = latencies.len() as u64;
+        let errors = sum(|report| report.failed.len() as u64 + report.unacknowledged);
         Self {
-            requests: all.answers.len() as u64 + all.errors,
-            loads: all.loads.len() as u64,
-            loads_peak: peak(&all.loads),
-            answered: all.answers.len() as u64,
-            errors: all.errors,
-            stale_answers: stale(&all.answers, &all.acknowledged),
-            older_writes_refused: all.older_writes_refused,
+            requests: answered + errors,
+            loads: loads.len() as u64,
+            loads_peak: peak(&loads),
+            answered,
+            errors,
+            stale_answers: stale(reports).len() as u64,
+            older_writes_refused: sum(|report| report.older_writes_refused),
             p50_ms: percentile(&latencies, 0.5),
             p99_ms: percentile(&latencies, 0.99),
             max_ms: latencies.last().copied().unwrap_or(0.0),
             far_commands,
-            load_spans: all.loads.iter().map(|(from, to)| (since(*from), since(*to))).collect(),
+            load_spans: loads.iter().map(|(from, to)| (since(*from), since(*to))).collect(),
             latencies,
-            error: all.error,
+            error: reports.iter().find_map(|report| report.error.clone()),
         }
     }
 }
@@ -97,12 +130,13 @@ pub fn median<T: Copy + PartialOrd>(values: impl IntoIterator<Item = T>) -> Opti
     values.get(values.len().checked_sub(1)? / 2).copied()
 }
 
-fn percentile(sorted: &[f64], share: f64) -> f64 {
+pub fn percentile(sorted: &[f64], share: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
     sorted.get((last as f64 * share).round() as usize).copied().unwrap_or(0.0)
 }
 
-fn peak(spans: &[(Micros, Micros)]) -> u64 {
+/// The most at one time.
+pub fn peak(spans: &[(Micros, Micros)]) -> u64 {
     let mut edges: Vec<(Micros, i64)> =
         spans.iter().flat_map(|(from, to)| [(*from, 1), (*to, -1)]).collect();
     // At one moment the end comes first: a connection handed on is not used twice.
@@ -115,26 +149,32 @@ fn peak(spans: &[(Micros, Micros)]) -> u64 {
     most.unsigned_abs()
 }
 
-/// Answers older than an invalidation that was acknowledged before their request began.
-fn stale(answers: &[Answer], acknowledged: &[(u32, u64, Micros)]) -> u64 {
-    let mut by_key: HashMap<u32, Vec<(Micros, u64)>> = HashMap::new();
-    for (key, version, at) in acknowledged {
-        by_key.entry(*key).or_default().push((*at, *version));
-    }
-    for times in by_key.values_mut() {
-        times.sort_unstable();
-        // Acknowledgements may overtake each other: what counts is the newest so far.
-        let mut newest = 0;
-        for (_, version) in times {
-            newest = newest.max(*version);
-            *version = newest;
+/// Answers older than an invalidation that was acknowledged for their process before their request began:
+/// for how long it had been.
+pub fn stale(reports: &[Report]) -> Vec<Micros> {
+    let mut late = Vec::new();
+    for (process, report) in reports.iter().enumerate() {
+        let mut by_key: HashMap<u32, Vec<(Micros, u64)>> = HashMap::new();
+        for (from, other) in reports.iter().enumerate() {
+            let holds = |a: &&Acknowledged| from == process || a.reach == Reach::All;
+            for told in other.acknowledged.iter().filter(holds) {
+                by_key.entry(told.key).or_default().push((told.at, told.version));
+            }
         }
+        for times in by_key.values_mut() {
+            times.sort_unstable();
+            // Acknowledgements may overtake each other: what counts is the newest so far.
+            let mut newest = 0;
+            for (_, version) in times {
+                newest = newest.max(*version);
+                *version = newest;
+            }
+        }
+        late.extend(report.answers.iter().filter_map(|answer| {
+            let times = by_key.get(&answer.key)?;
+            let newer = times.partition_point(|(_, version)| *version <= answer.version);
+            answer.begin.checked_sub(times.get(newer)?.0).filter(|late| *late > 0)
+        }));
     }
-    let is_stale = |answer: &&Answer| {
-        by_key.get(&answer.key).is_some_and(|times| {
-            let before = times.partition_point(|(at, _)| *at < answer.begin);
-            before > 0 && answer.version < times[before - 1].1
-        })
-    };
-    answers.iter().filter(is_stale).count() as u64
+    late
 }

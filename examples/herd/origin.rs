@@ -1,6 +1,6 @@
 //! The database that knows the truth: a real one, each load a real query.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::measure::{Micros, now};
+use crate::{
+    measure::{Load, Micros, now},
+    strategy::Failure,
+};
 
 /// What is read and cached: about 250 bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,7 +35,9 @@ pub enum Address {
 pub struct Origin {
     pool: Pool,
     load: Duration,
-    loads: Arc<Mutex<Vec<(Micros, Micros)>>>,
+    loads: Arc<Mutex<Vec<Load>>>,
+    /// From when to when it refuses queries for a row.
+    refuses: Arc<Mutex<Range<Micros>>>,
 }
 
 #[derive(Clone)]
@@ -122,12 +127,12 @@ impl Origin {
                 table.clone(),
             ),
         };
-        Ok(Self { pool, load, loads: Arc::default() })
+        Ok(Self { pool, load, loads: Arc::default(), refuses: Arc::default() })
     }
 
     /// One query. It holds its connection for the whole load time, as a slow query does. The time does
     /// not come from the runtime's timer, which would round it up by a millisecond or two.
-    pub async fn load(&self, id: u32) -> Result<Product, sqlx::Error> {
+    pub async fn load(&self, id: u32) -> Result<Product, Failure> {
         let (description, version, begin): (String, i64, _) = match &self.pool {
             Pool::Sqlite(pool) => {
                 let mut connection = pool.acquire().await?;
@@ -158,8 +163,16 @@ impl Origin {
                 (row.try_get(0)?, row.try_get(1)?, begin)
             }
         };
-        self.loads.lock().push((begin, now()));
+        self.loads.lock().push(Load { key: id, begin, end: now() });
+        if self.refuses.lock().contains(&begin) {
+            return Err("the database refuses".into());
+        }
         Ok(Product { id, version: version.unsigned_abs(), description })
+    }
+
+    /// From when to when it refuses, after the time that a query takes.
+    pub fn refuse(&self, when: Range<Micros>) {
+        *self.refuses.lock() = when;
     }
 
     /// Changes a row; its new version.
@@ -181,8 +194,8 @@ impl Origin {
         Ok(version.unsigned_abs())
     }
 
-    /// Begin and end of every load since the last call.
-    pub fn take_loads(&self) -> Vec<(Micros, Micros)> {
+    /// Every load since the last call.
+    pub fn take_loads(&self) -> Vec<Load> {
         std::mem::take(&mut *self.loads.lock())
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     args::{Args, Phenomenon, Strategy},
-    worker::Work,
+    worker::{Steady, Work},
 };
 
 /// One strategy at one size.
@@ -30,10 +30,42 @@ const PAUSE_MS: u64 = 100;
 const UPDATED_KEYS: u32 = 20;
 const UPDATE_MS: u64 = 50;
 
+/// The load under which something breaks. It fits the process, so that what is slow is not the machine.
+const BROKEN_KEYS: u32 = 50;
+const BROKEN_PAUSE_MS: u64 = 75;
+const BROKEN_UPDATE_MS: u64 = 200;
+/// Two ends of a ttl.
+pub const BEFORE_MS: u64 = 4_000;
+const AFTER_OUTAGE_MS: u64 = 5_000;
+/// The longest failure pause, and some more.
+const AFTER_FAILURE_MS: u64 = 8_000;
+
+fn steady(keys: u32, update_ms: Option<u64>) -> Work {
+    Work::Steady(Steady {
+        keys,
+        for_ms: STEADY_MS,
+        pause_ms: PAUSE_MS,
+        update_ms,
+        patience_ms: 300_000,
+        refused_ms: None,
+    })
+}
+
+fn broken(args: &Args, after_ms: u64) -> Steady {
+    Steady {
+        keys: BROKEN_KEYS,
+        for_ms: BEFORE_MS + args.fault_ms() + after_ms,
+        pause_ms: BROKEN_PAUSE_MS,
+        update_ms: None,
+        patience_ms: 1_000,
+        refused_ms: None,
+    }
+}
+
 impl Plan {
     /// `keys` is the number of keys in the trace, if there is one.
     pub fn of(args: &Args, keys: u32) -> Self {
-        let (load, everyone) = (args.load_ms, args.processes * args.callers);
+        let (load, everyone) = (args.load_ms, args.processes * args.callers());
         let (work, keys, ttl_ms, story) = match args.phenomenon {
             Phenomenon::ColdKey => (
                 Work::Once { key: 0 },
@@ -53,7 +85,7 @@ impl Plan {
                 ),
             ),
             Phenomenon::Expiry => (
-                Work::Steady { keys: 1, for_ms: STEADY_MS, pause_ms: PAUSE_MS, update_ms: None },
+                steady(1, None),
                 1,
                 400,
                 format!(
@@ -61,18 +93,34 @@ impl Plan {
                 ),
             ),
             Phenomenon::Invalidate => (
-                Work::Steady {
-                    keys: UPDATED_KEYS,
-                    for_ms: STEADY_MS,
-                    pause_ms: PAUSE_MS,
-                    update_ms: Some(UPDATE_MS),
-                },
+                steady(UPDATED_KEYS, Some(UPDATE_MS)),
                 UPDATED_KEYS,
                 60_000,
                 format!(
                     "{everyone} callers ask for {UPDATED_KEYS} keys; each process updates and invalidates one of them every {UPDATE_MS} ms. Stale: older than an invalidation that was acknowledged, by whichever process, before the request began."
                 ),
             ),
+            Phenomenon::Outage => {
+                let work = broken(args, AFTER_OUTAGE_MS);
+                let story = format!(
+                    "{everyone} callers in {} processes ask for {BROKEN_KEYS} keys every {BROKEN_PAUSE_MS} ms; each process updates and invalidates one of them every {BROKEN_UPDATE_MS} ms; a query takes {load} ms.",
+                    args.processes
+                );
+                let update_ms = Some(BROKEN_UPDATE_MS);
+                (Work::Steady(Steady { update_ms, ..work }), BROKEN_KEYS, 1_500, story)
+            }
+            Phenomenon::FailingOrigin => {
+                let work = broken(args, AFTER_FAILURE_MS);
+                let until = BEFORE_MS + args.fault_ms();
+                let story = format!(
+                    "{everyone} callers in {} processes ask for {BROKEN_KEYS} keys every {BROKEN_PAUSE_MS} ms; a query takes {load} ms; from {:.0} s to {:.0} s the database refuses.",
+                    args.processes,
+                    BEFORE_MS as f64 / 1000.0,
+                    until as f64 / 1000.0
+                );
+                let refused_ms = Some((BEFORE_MS, until));
+                (Work::Steady(Steady { refused_ms, ..work }), BROKEN_KEYS, 1_500, story)
+            }
             Phenomenon::Replay => (
                 Work::Replay { trace: args.trace.clone().unwrap_or_default() },
                 keys,
@@ -97,7 +145,7 @@ impl Plan {
     pub fn points(&self, args: &Args) -> Vec<Point> {
         let sizes: Vec<(u32, u32)> = match self.phenomenon {
             Phenomenon::Scale => {
-                let processes = [1, 2, 4, 8, 16].map(|processes| (processes, args.callers));
+                let processes = [1, 2, 4, 8, 16].map(|processes| (processes, args.callers()));
                 let callers = [10, 100, 1_000, 10_000u32]
                     .map(|callers| (args.processes, callers.div_ceil(args.processes)));
                 let mut sizes = [&processes[..], &callers].concat();
@@ -105,12 +153,13 @@ impl Plan {
                 sizes.dedup();
                 sizes
             }
-            _ => vec![(args.processes, args.callers)],
+            _ => vec![(args.processes, args.callers())],
         };
+        let strategies = args.strategies();
         let all = sizes.into_iter().flat_map(|(processes, callers)| {
             let point =
                 move |strategy: &Strategy| Point { strategy: *strategy, processes, callers };
-            args.strategy.0.iter().map(point)
+            strategies.iter().map(point)
         });
         all.collect()
     }

@@ -1,6 +1,10 @@
 //! One HTML page for the results of a run. It opens anywhere: no script, no
 //! font and no picture is loaded, every plot is SVG written out here.
 
+mod times;
+
+pub use self::times::{Course, TimePanel};
+
 /// Everything the page shows.
 pub struct Page {
     /// The heading, also the name of the browser tab.
@@ -15,6 +19,8 @@ pub struct Page {
     pub rows: Vec<Vec<String>>,
     /// The phenomena, in the order shown.
     pub panels: Vec<Panel>,
+    /// What happened when, where something broke.
+    pub times: Vec<TimePanel>,
     /// Plots of how a number grows, one line per strategy.
     pub lines: Vec<LinePlot>,
 }
@@ -51,8 +57,10 @@ pub struct LinePlot {
     pub lines: Vec<(String, Vec<(f64, f64)>)>,
 }
 
-/// Each strategy has one colour everywhere, by its place here; the last is what the page is about.
-const KNOWN: [&str; 5] = ["none", "cache-aside", "local", "lock-poll", ACCENT];
+/// Each strategy has one colour everywhere, by its place here.
+const KNOWN: [&str; 6] =
+    ["none", "cache-aside", "local", "lock-poll", ACCENT, "cattleguard, no stale"];
+/// What the page is about.
 const ACCENT: &str = "cattleguard";
 /// Bars across a plot of queries, and of latencies. They, not the number of queries or requests,
 /// bound the size of the page. Both are multiples of 20, see [`bars`].
@@ -76,6 +84,12 @@ impl Page {
             panels +=
                 &format!("<section id='p{i}'><h2>{title}</h2><p>{note}</p>{plots}</section>\n");
         }
+        for (i, panel) in self.times.iter().enumerate() {
+            let (title, note, plots) = (esc(&panel.title), esc(&panel.note), panel.render());
+            nav += &format!("<a href='#t{i}'>{title}</a>");
+            panels +=
+                &format!("<section id='t{i}'><h2>{title}</h2><p>{note}</p>{plots}</section>\n");
+        }
         if !self.lines.is_empty() {
             let lines: String = self.lines.iter().map(LinePlot::render).collect();
             nav += "<a href='#scale'>Scale</a>";
@@ -93,7 +107,11 @@ impl Page {
     }
 
     fn table(&self) -> String {
-        let is_number = |c: &String| c.is_empty() || c.replace(',', "").parse::<f64>().is_ok();
+        let is_number = |c: &String| {
+            let words = ["", "n/a", "never"];
+            let first = c.split(" of ").next().unwrap_or_default();
+            words.contains(&c.as_str()) || first.replace(',', "").parse::<f64>().is_ok()
+        };
         let right = |i: usize| self.rows.iter().all(|row| row.get(i).is_none_or(is_number));
         let (mut head, mut body, mut words) = (String::new(), String::new(), String::new());
         for (i, name) in self.columns.iter().enumerate() {
@@ -450,7 +468,7 @@ fn commas(n: usize) -> String {
     text
 }
 
-const GLOSSARY: [(&str, &str); 11] = [
+const GLOSSARY: [(&str, &str); 20] = [
     ("requests", "how many requests were sent"),
     ("loads", "how many queries reached the database"),
     ("loads_peak", "the most queries that ran at the same moment"),
@@ -468,14 +486,32 @@ const GLOSSARY: [(&str, &str); 11] = [
     ("p99_ms", "99 in 100 waited no longer than this"),
     ("max_ms", "the longest wait"),
     ("far_commands", "commands sent to the shared store in one round"),
+    ("p99_in_fault_ms", "99 in 100 of those that began during the fault were over after this"),
+    ("max_in_fault_ms", "the longest of them"),
+    ("expired_answers", "answers whose time was over, served because there was nothing better yet"),
+    ("loads_in_fault", "queries that began during the fault"),
+    ("loads_peak_per_key", "the most queries for one key in one process at the same moment"),
+    (
+        "loads_per_pause",
+        "the most queries for one key, in all processes, within one failure pause of cattleguard's defaults",
+    ),
+    (
+        "normal_after_s",
+        "from the end of the fault to the first 200 ms from which on no request fails, and p99 and queries are at most twice what they were before; a p99 below the time of a query is always normal",
+    ),
+    (
+        "stale_for_ms",
+        "how long the invalidation had been acknowledged that a stale answer ignored, at most",
+    ),
+    ("unacknowledged", "updates whose invalidation failed: nothing is promised to other processes"),
 ];
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--page:#f5f6f8;--card:#fff;--ink:#18202c;--soft:#5b6574;--rule:#e3e7ec;--edge:#aab2bd;--tint:#0a58ca12;
---c0:#c2410c;--c1:#bf8712;--c2:#2b9a83;--c3:#8f488b;--c4:#0a58ca;--c5:#6b7280}
+--c0:#c2410c;--c1:#bf8712;--c2:#2b9a83;--c3:#8f488b;--c4:#0a58ca;--c5:#0e7490;--c6:#6b7280;--bad:#c8102e;--fault:#18202c12}
 @media(prefers-color-scheme:dark){:root{--page:#11151b;--card:#191f28;--ink:#e8ecf2;--soft:#9da8b7;--rule:#2a323d;--edge:#566170;--tint:#5aa6ff1c;
---c0:#f56b44;--c1:#f0c03c;--c2:#4fd6b3;--c3:#c872b0;--c4:#5aa6ff;--c5:#9ca3af}}
-.c0{--c:var(--c0)}.c1{--c:var(--c1)}.c2{--c:var(--c2)}.c3{--c:var(--c3)}.c4{--c:var(--c4)}.c5{--c:var(--c5)}
+--c0:#f56b44;--c1:#f0c03c;--c2:#4fd6b3;--c3:#c872b0;--c4:#5aa6ff;--c5:#67d4e8;--c6:#9ca3af;--bad:#ff5d73;--fault:#e8ecf21a}}
+.c0{--c:var(--c0)}.c1{--c:var(--c1)}.c2{--c:var(--c2)}.c3{--c:var(--c3)}.c4{--c:var(--c4)}.c5{--c:var(--c5)}.c6{--c:var(--c6)}
 *{box-sizing:border-box}h1,h2,h3,p,dl,dd,figure{margin:0}p:empty,pre:empty,dl:empty{display:none}
 body{margin:0;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif}
 main{max-width:1120px;margin:auto;padding:40px 20px 64px}h1{font-size:28px;line-height:1.2}h2{font-size:20px;line-height:1.3}h3{font-size:15px;margin-top:28px}
@@ -492,7 +528,8 @@ p,figcaption,dd,.head{color:var(--soft)}h1+p,h2+p{margin-top:6px;max-width:90ch;
 svg{display:block;width:100%;overflow:visible}text{font-size:11.5px;fill:var(--soft);dominant-baseline:central}svg,.said,table{font-variant-numeric:tabular-nums}
 .foot text{text-anchor:middle}.end{text-anchor:end}line{stroke:var(--rule)}.base,.lead{stroke:var(--edge)}path{fill:none;vector-effect:non-scaling-stroke}
 .area{fill:var(--c);fill-opacity:.8;stroke:var(--c)}.p50,.p99{stroke:var(--ink);stroke-width:2}.p99{stroke-dasharray:3 3}.min,.max{stroke:var(--c);stroke-width:2;stroke-dasharray:9 99}
-rect{fill:var(--ink);opacity:0}rect:hover{opacity:.1}
+rect{fill:var(--ink);opacity:0}rect:hover{opacity:.1}.fault,.fault:hover{fill:var(--fault);opacity:1}
+.failed{fill:var(--bad);stroke:var(--bad)}line.failed{stroke-width:3}.course{stroke:var(--c);stroke-width:2}.said b.failing{color:var(--bad)}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:0 40px}figure>svg,figure .row,figcaption{margin:0 110px 0 48px;width:auto}
 figure>svg{width:calc(100% - 158px)}figure .row{display:block}figure .row>svg{margin:0;width:100%}figcaption{text-align:center}
 circle{r:3.5px;fill:var(--c);stroke:var(--card);stroke-width:1.5}circle.c4{r:5.5px}text.name{font-size:12.5px;fill:var(--ink)}

@@ -3,12 +3,10 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cattleguard::{
-    Guard, Loaded, Policy,
+    Error, Guard, Loaded, Outcome, Policy,
     codec::Json,
-    far::{self, Memory},
-    notify,
-    redis::Connection,
-    store,
+    far::{self, ErrorKind, Invalidated, Memory},
+    notify, store,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -16,9 +14,9 @@ use tokio::sync::OnceCell;
 
 use crate::{
     args::Strategy,
-    kind::Kind,
     origin::{Origin, Product},
     store::Store,
+    way::Shared,
 };
 
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -31,13 +29,6 @@ const LOCK_TTL: Duration = Duration::from_secs(10);
 pub enum Far {
     Memory { store: Store, tier: Memory<Product> },
     Redis(Shared),
-}
-
-/// A Redis, and for `cattleguard` the lock in front of it, if it is not Redis' own.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct Shared {
-    pub redis: String,
-    pub lock: Option<Kind>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,6 +47,33 @@ pub struct Cache {
     ttl: Duration,
 }
 
+/// The answer to a request.
+pub struct Got {
+    pub version: u64,
+    /// Served although its time was over, and known to be.
+    pub expired: bool,
+}
+
+/// For whom an invalidation holds, by what the strategy says.
+pub enum Told {
+    All,
+    /// For this process; others have not confirmed, or could not be told.
+    Own(Option<Failure>),
+    Nobody(Failure),
+}
+
+/// The guard wants an error with a type.
+#[derive(Debug)]
+struct Refused(Failure);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 type Flights = Arc<Mutex<HashMap<String, Arc<OnceCell<Product>>>>>;
 
 #[derive(Clone)]
@@ -72,21 +90,24 @@ impl Cache {
         let ttl = Duration::from_millis(settings.ttl_ms);
         let store = async || match far {
             Far::Memory { store, .. } => Ok(store.clone()),
-            Far::Redis(shared) => Store::redis(&shared.redis).await,
+            Far::Redis(shared) => shared.way.store().await,
         };
         let kind = match settings.strategy {
             Strategy::None => How::None,
             Strategy::CacheAside => How::CacheAside(store().await?),
             Strategy::Local => How::Local(store().await?, Flights::default()),
             Strategy::LockPoll => How::LockPoll(store().await?),
-            Strategy::Cattleguard => {
+            Strategy::Cattleguard | Strategy::NoStale => {
                 // The defaults, but the ttl to the millisecond, as the others have it.
-                let builder = Guard::builder().policy(Policy::default().ttl(ttl).jitter(0.0));
+                let mut policy = Policy::default().ttl(ttl).jitter(0.0);
+                if settings.strategy == Strategy::NoStale {
+                    policy = policy.grace(Duration::ZERO).stale_if_error(Duration::ZERO);
+                }
+                let builder = Guard::builder().policy(policy);
                 How::Cattleguard(match far {
                     Far::Memory { tier, .. } => builder.far(tier.clone()).build(),
                     Far::Redis(shared) => {
-                        let (redis, within) =
-                            (Connection::open(&shared.redis).await?, &*settings.namespace);
+                        let (redis, within) = (shared.way.connect().await?, &*settings.namespace);
                         match &shared.lock {
                             None => {
                                 builder.far(far::Redis::new(redis, Json).namespace(within)).build()
@@ -108,41 +129,50 @@ impl Cache {
 
     /// The answer to one request. Entries of different rounds have different names, so each round
     /// begins cold.
-    pub async fn get(&self, round: u32, id: u32) -> Result<u64, Failure> {
+    pub async fn get(&self, round: u32, id: u32) -> Result<Got, Failure> {
         let key = self.key(round, id);
-        Ok(match &self.kind {
-            How::None => self.origin.load(id).await?.version,
-            How::CacheAside(store) => self.through(store, &key, id).await?.version,
-            How::Local(store, flights) => self.flown(store, flights, &key, id).await?.version,
-            How::LockPoll(store) => self.locked(store, &key, id).await?.version,
+        let product = match &self.kind {
+            How::None => self.origin.load(id).await?,
+            How::CacheAside(store) => self.through(store, &key, id).await?,
+            How::Local(store, flights) => self.flown(store, flights, &key, id).await?,
+            How::LockPoll(store) => self.locked(store, &key, id).await?,
             How::Cattleguard(guard) => {
                 let origin = self.origin.clone();
                 let load = move || {
                     let origin = origin.clone();
                     async move {
-                        let product = origin.load(id).await?;
+                        let product = origin.load(id).await.map_err(Refused)?;
                         let version = product.version;
-                        Ok::<_, sqlx::Error>(Loaded::found(product, version))
+                        Ok::<_, Refused>(Loaded::found(product, version))
                     }
                 };
-                guard.fetch(&key, load).await?.version().high()
+                let fetched = guard.fetch(&key, load).await?;
+                let expired =
+                    matches!(fetched.outcome(), Outcome::Stale(_) | Outcome::StaleIfError(_));
+                return Ok(Got { version: fetched.version().high(), expired });
             }
-        })
+        };
+        Ok(Got { version: product.version, expired: false })
     }
 
     /// Tells the cache that the row has a new version.
-    pub async fn invalidate(&self, round: u32, id: u32, version: u64) -> Result<(), Failure> {
+    pub async fn invalidate(&self, round: u32, id: u32, version: u64) -> Told {
         let key = self.key(round, id);
         match &self.kind {
-            How::None => {}
+            How::None => Told::All,
             How::CacheAside(store) | How::Local(store, _) | How::LockPoll(store) => {
-                store.delete(&key).await?;
+                store.delete(&key).await.map_or_else(Told::Nobody, |()| Told::All)
             }
-            How::Cattleguard(guard) => {
-                guard.invalidate_at(&key, version).await?;
-            }
+            How::Cattleguard(guard) => match guard.invalidate_at(&key, version).await {
+                Ok(Invalidated::Everywhere) => Told::All,
+                Ok(_) => Told::Own(None),
+                // Kept, and sent before this process reads there again.
+                Err(Error::Far(error)) if is_outage(error.kind()) => {
+                    Told::Own(Some(Error::Far(error).into()))
+                }
+                Err(error) => Told::Nobody(error.into()),
+            },
         }
-        Ok(())
     }
 
     pub fn origin(&self) -> &Origin {
@@ -197,4 +227,8 @@ impl Cache {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+fn is_outage(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Unreachable | ErrorKind::Timeout)
 }

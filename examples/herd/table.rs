@@ -193,6 +193,7 @@ pub fn page(plan: &Plan, place: Place, outcomes: &[Outcome], command: String) ->
         columns: COLUMNS.to_vec(),
         rows: outcomes.iter().map(Outcome::cells).collect(),
         panels: panels.into_iter().map(|(panel, _)| panel).collect(),
+        times: Vec::new(),
         lines: lines(outcomes),
     }
 }

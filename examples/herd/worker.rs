@@ -12,13 +12,15 @@ use std::{
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
-    measure::{Answer, Micros, Report, now},
+    measure::{Acknowledged, Answer, Failed, Micros, Reach, Report, now},
     origin::{Address, Origin},
-    strategy::{Cache, Failure, Far, Settings, Shared},
+    strategy::{Cache, Failure, Far, Got, Settings, Told},
     trace,
+    way::Shared,
 };
 
 /// What a process is told when it starts.
@@ -52,11 +54,24 @@ pub struct Order {
 pub enum Work {
     /// Every caller asks for this key once.
     Once { key: u32 },
-    /// Every caller asks for one of `keys` again and again, with a pause between. With `update_ms`,
-    /// each process also updates and invalidates one of them so often.
-    Steady { keys: u32, for_ms: u64, pause_ms: u64, update_ms: Option<u64> },
+    /// Every caller asks for one of `keys` again and again.
+    Steady(Steady),
     /// The requests of a trace: this process takes its share, in order.
     Replay { trace: PathBuf },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Steady {
+    pub keys: u32,
+    pub for_ms: u64,
+    /// Between an answer and a caller's next request.
+    pub pause_ms: u64,
+    /// How often each process updates and invalidates one of the keys.
+    pub update_ms: Option<u64>,
+    /// How long after the last request may begin the round ends: who has no answer then gets none.
+    pub patience_ms: u64,
+    /// From when to when the database refuses.
+    pub refused_ms: Option<(u64, u64)>,
 }
 
 /// A member at work.
@@ -85,9 +100,9 @@ impl Worker {
 
     pub async fn work(&self, order: &Order) -> Result<Report, Failure> {
         let refused = REFUSED.load(Ordering::Relaxed);
-        let log = Arc::new(Log::default());
         let wait = Duration::from_micros(order.begin.saturating_sub(now()));
-        let begin = tokio::time::Instant::now() + wait;
+        let begin = Instant::now() + wait;
+        let log = Arc::new(Log::until(order.work.end(begin)));
         let mut callers = tokio::task::JoinSet::new();
         match &order.work {
             Work::Once { key } => {
@@ -99,26 +114,32 @@ impl Worker {
                     });
                 }
             }
-            Work::Steady { keys, for_ms, pause_ms, update_ms } => {
-                let end = begin + Duration::from_millis(*for_ms);
-                let pause = Duration::from_millis(*pause_ms);
+            Work::Steady(work) => {
+                if let Some((from, to)) = work.refused_ms {
+                    let at = |ms: u64| order.begin + ms * 1000;
+                    self.cache.origin().refuse(at(from)..at(to));
+                }
+                let end = begin + Duration::from_millis(work.for_ms);
+                let pause = Duration::from_millis(work.pause_ms);
                 for _ in 0..self.member.callers {
-                    let (this, log, round, keys) = (self.clone(), log.clone(), order.round, *keys);
+                    let (this, log, round, keys) =
+                        (self.clone(), log.clone(), order.round, work.keys);
                     callers.spawn(async move {
                         // Spread over the first pause: arrivals, not waves.
                         tokio::time::sleep_until(begin + pause.mul_f64(fastrand::f64())).await;
-                        while tokio::time::Instant::now() < end {
+                        while Instant::now() < end {
                             this.ask(&log, round, fastrand::u32(..keys)).await;
                             tokio::time::sleep(pause).await;
                         }
                     });
                 }
-                if let Some(update_ms) = update_ms {
-                    let every = Duration::from_millis(*update_ms);
-                    let (this, log, round, keys) = (self.clone(), log.clone(), order.round, *keys);
+                if let Some(update_ms) = work.update_ms {
+                    let every = Duration::from_millis(update_ms);
+                    let (this, log, round, keys) =
+                        (self.clone(), log.clone(), order.round, work.keys);
                     callers.spawn(async move {
                         tokio::time::sleep_until(begin + every.mul_f64(fastrand::f64())).await;
-                        while tokio::time::Instant::now() < end {
+                        while Instant::now() < end {
                             this.update(&log, round, fastrand::u32(..keys)).await;
                             tokio::time::sleep(every).await;
                         }
@@ -154,33 +175,77 @@ impl Worker {
 
     async fn ask(&self, log: &Log, round: u32, key: u32) {
         let begin = now();
-        let answer = self.cache.get(round, key).await;
+        let answer = log.within(self.cache.get(round, key)).await;
         let took = u32::try_from(now() - begin).unwrap_or(u32::MAX);
         match answer {
-            Ok(version) => log.report.lock().answers.push(Answer { key, version, begin, took }),
-            Err(error) => log.failed(&error),
+            Ok(Got { version, expired }) => {
+                log.report.lock().answers.push(Answer { key, version, expired, begin, took });
+            }
+            Err(error) => {
+                log.report.lock().failed.push(Failed { begin, took });
+                log.failed(&error);
+            }
         }
     }
 
     async fn update(&self, log: &Log, round: u32, key: u32) {
         let update = async {
             let version = self.cache.origin().update(key).await?;
-            self.cache.invalidate(round, key, version).await?;
-            Ok::<_, Failure>(version)
+            Ok((version, self.cache.invalidate(round, key, version).await))
         };
-        match update.await {
-            Ok(version) => log.report.lock().acknowledged.push((key, version, now())),
-            Err(error) => log.failed(&error),
+        log.report.lock().updates += 1;
+        let (told, failure) = match log.within(update).await {
+            Ok((version, Told::All)) => (Some((version, Reach::All)), None),
+            Ok((version, Told::Own(failure))) => (Some((version, Reach::Own)), failure),
+            Ok((_, Told::Nobody(failure))) | Err(failure) => (None, Some(failure)),
+        };
+        if let Some((version, reach)) = told {
+            log.report.lock().acknowledged.push(Acknowledged { key, version, at: now(), reach });
+        }
+        if let Some(failure) = failure {
+            log.report.lock().unacknowledged += 1;
+            log.failed(&failure);
         }
     }
 }
 
-#[derive(Default)]
+impl Work {
+    /// Until the last request may begin, if that has an end.
+    pub fn lasts_ms(&self) -> u64 {
+        match self {
+            Self::Steady(work) => work.for_ms,
+            Self::Once { .. } | Self::Replay { .. } => 0,
+        }
+    }
+
+    /// Nobody waits for longer than this.
+    fn end(&self, begin: Instant) -> Instant {
+        begin
+            + match self {
+                Self::Steady(work) => Duration::from_millis(work.for_ms + work.patience_ms),
+                Self::Once { .. } | Self::Replay { .. } => Duration::from_secs(24 * 3600),
+            }
+    }
+}
+
 struct Log {
     report: Mutex<Report>,
+    end: Instant,
 }
 
 impl Log {
+    fn until(end: Instant) -> Self {
+        Self { report: Mutex::default(), end }
+    }
+
+    async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let late = |_| Err("no answer".into());
+        tokio::time::timeout_at(self.end, work).await.unwrap_or_else(late)
+    }
+
     fn failed(&self, error: &Failure) {
         let mut text = error.to_string();
         let mut cause = error.source();
@@ -188,9 +253,7 @@ impl Log {
             text += &format!(": {inner}");
             cause = inner.source();
         }
-        let mut report = self.report.lock();
-        report.errors += 1;
-        report.error.get_or_insert(text);
+        self.report.lock().error.get_or_insert(text);
     }
 }
 

@@ -1,0 +1,51 @@
+//! The database of a run.
+
+use crate::{
+    Stop,
+    args::{Args, OriginArg},
+    console,
+    origin::Address,
+    servers,
+};
+
+/// Filled with rows of version 1. A private server stops when this is dropped.
+pub struct Database {
+    pub origin: Address,
+    is_theirs: bool,
+    _postgres: Option<servers::Postgres>,
+    _folder: tempfile::TempDir,
+}
+
+impl Database {
+    pub async fn prepare(args: &Args, rows: u32) -> Result<Self, Stop> {
+        let folder = tempfile::tempdir()?;
+        let postgres = match args.origin {
+            OriginArg::PrivatePostgres => Some(servers::Postgres::start().map_err(Stop::BadInput)?),
+            _ => None,
+        };
+        let url = match (&args.origin, &postgres) {
+            (OriginArg::Postgres(url), _) => Some(url.clone()),
+            (_, Some(postgres)) => Some(postgres.url()),
+            _ => None,
+        };
+        let origin = match url {
+            None => Address::Sqlite(folder.path().join("origin.db").to_string_lossy().into_owned()),
+            Some(url) => Address::Postgres { url, table: format!("herd_{}", std::process::id()) },
+        };
+        origin.fill(rows).await.map_err(|error| {
+            Stop::BadInput(format!(
+                "cannot use the database of --origin: {}",
+                console::chain(&error)
+            ))
+        })?;
+        let is_theirs = matches!(args.origin, OriginArg::Postgres(_));
+        Ok(Self { origin, is_theirs, _postgres: postgres, _folder: folder })
+    }
+
+    /// Leaves nothing in a database that is not ours.
+    pub async fn clear(&self) {
+        if self.is_theirs {
+            self.origin.clear().await;
+        }
+    }
+}

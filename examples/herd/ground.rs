@@ -1,0 +1,99 @@
+//! Where a run takes place.
+
+use std::time::Duration;
+
+use cattleguard::lock::Lock as _;
+
+use crate::{
+    Stop,
+    args::{Args, FarArg, LockArg},
+    commands::Statistics,
+    console,
+    database::Database,
+    kind::{Kind, Running},
+    servers,
+    store::Store,
+    strategy::Far,
+    way::Shared,
+};
+
+/// The servers and the database of a run. Private ones stop when this is dropped.
+pub struct Ground {
+    pub far: Far,
+    pub statistics: Option<Statistics>,
+    pub database: Database,
+    _lock: Option<Running>,
+    _redis: Option<servers::Redis>,
+}
+
+impl Ground {
+    pub async fn prepare(args: &Args, rows: u32) -> Result<Self, Stop> {
+        let redis = match args.far {
+            FarArg::PrivateRedis => Some(servers::Redis::start().map_err(Stop::BadInput)?),
+            _ => None,
+        };
+        let url = match (&args.far, &redis) {
+            (FarArg::Redis(url), _) => Some(url.clone()),
+            (_, Some(redis)) => Some(redis.url()),
+            _ => None,
+        };
+        let lock = match &args.lock {
+            LockArg::OfRedis => None,
+            _ if url.is_none() => {
+                return Err(Stop::BadInput("--lock goes with --far redis".to_owned()));
+            }
+            LockArg::Private(name) => Some(Kind::start(name).map_err(Stop::BadInput)?),
+            LockArg::At(name, address) => Some((Kind::new(name, address), Box::new(()) as Running)),
+        };
+        if let Some((kind, _)) = &lock {
+            try_out(kind).await?;
+        }
+        let (far, statistics) = match url {
+            None => {
+                let tier = cattleguard::far::Memory::new();
+                (Far::Memory { store: Store::memory(), tier }, None)
+            }
+            Some(url) => {
+                let open = tokio::time::timeout(Duration::from_secs(5), Statistics::open(&url));
+                let statistics = match open.await {
+                    Ok(Ok(statistics)) => statistics,
+                    Ok(Err(error)) => return Err(unreachable_far(&console::chain(&*error))),
+                    Err(_) => return Err(unreachable_far("no answer within 5 s")),
+                };
+                let lock = lock.as_ref().map(|(kind, _)| kind.clone());
+                (Far::Redis(Shared::at(url, lock)), Some(statistics))
+            }
+        };
+        let database = Database::prepare(args, rows).await?;
+        let _lock = lock.map(|(_, running)| running);
+        Ok(Self { far, statistics, database, _lock, _redis: redis })
+    }
+
+    pub fn far_name(&self) -> &'static str {
+        match self.far {
+            Far::Memory { .. } => "memory",
+            Far::Redis(_) => "redis",
+        }
+    }
+}
+
+/// A wrong address is told before anything is measured.
+async fn try_out(kind: &Kind) -> Result<(), Stop> {
+    let opening = async {
+        let lock = kind.open().await?;
+        let attempt = lock.try_acquire("herd", Duration::from_secs(1)).await?;
+        drop(attempt);
+        Ok::<(), cattleguard::lock::Error>(())
+    };
+    let why = match tokio::time::timeout(Duration::from_secs(10), opening).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => console::chain(&error),
+        Err(_) => "no answer within 10 s".to_owned(),
+    };
+    let name = kind.name();
+    Err(Stop::BadInput(format!("cannot use the lock of --lock: {why}; `--lock {name}` starts one")))
+}
+
+fn unreachable_far(why: &str) -> Stop {
+    Stop::BadInput(format!("cannot reach the Redis of --far: {why}; `--far redis` starts one"))
+}
