@@ -39,6 +39,11 @@ impl Fault {
         }
     }
 
+    /// The process that it concerns alone.
+    pub fn cuts_off(self) -> Option<usize> {
+        (self == Self::Cut).then_some(0)
+    }
+
     /// In one sentence, for the reader.
     pub fn story(self, fault_ms: u64) -> String {
         let lasts = fault_ms as f64 / 1000.0;

@@ -29,6 +29,10 @@ pub struct Figures {
     pub normal_after_s: Option<f64>,
     /// Answers older than an invalidation that held for their process.
     pub stale_answers: u64,
+    /// Those from a process whose own invalidation it was.
+    pub stale_own: u64,
+    /// Those from the process that was cut off.
+    pub stale_cut_off: u64,
     /// How long it had held, at most.
     pub stale_for_ms: f64,
     /// Each with its invalidation.
@@ -37,7 +41,12 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub fn of(fault: Range<Micros>, normal_after: Option<f64>, reports: &[Report]) -> Self {
+    pub fn of(
+        fault: Range<Micros>,
+        normal_after: Option<f64>,
+        cut_off: Option<usize>,
+        reports: &[Report],
+    ) -> Self {
         let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
         let loads: Vec<Load> = reports.iter().flat_map(|report| &report.loads).copied().collect();
         let answers = reports.iter().flat_map(|report| &report.answers);
@@ -49,7 +58,7 @@ impl Figures {
             .map(|(_, took)| f64::from(took) / 1000.0)
             .collect();
         waits.sort_by(f64::total_cmp);
-        let late = stale(reports);
+        let stale = stale(reports);
         Self {
             fault_s: (fault.end - fault.start) as f64 / 1e6,
             requests: sum(|report| (report.answers.len() + report.failed.len()) as u64),
@@ -75,8 +84,11 @@ impl Figures {
                 .max()
                 .unwrap_or(0),
             normal_after_s: normal_after,
-            stale_answers: late.len() as u64,
-            stale_for_ms: late.iter().max().map_or(0.0, |late| *late as f64 / 1000.0),
+            stale_answers: stale.len() as u64,
+            stale_own: stale.iter().filter(|stale| stale.own).count() as u64,
+            stale_cut_off: stale.iter().filter(|stale| cut_off == Some(stale.process)).count()
+                as u64,
+            stale_for_ms: stale.iter().map(|stale| stale.late).max().unwrap_or(0) as f64 / 1000.0,
             updates: sum(|report| report.updates),
             unacknowledged: sum(|report| report.unacknowledged),
         }
@@ -104,6 +116,8 @@ impl Figures {
             loads_per_pause: count(|round| round.loads_per_pause),
             normal_after_s: Some(normal).filter(|normal| normal.is_finite()),
             stale_answers: count(|round| round.stale_answers),
+            stale_own: count(|round| round.stale_own),
+            stale_cut_off: count(|round| round.stale_cut_off),
             stale_for_ms: time(|round| round.stale_for_ms),
             updates: count(|round| round.updates),
             unacknowledged: count(|round| round.unacknowledged),

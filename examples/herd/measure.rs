@@ -149,32 +149,43 @@ pub fn peak(spans: &[(Micros, Micros)]) -> u64 {
     most.unsigned_abs()
 }
 
-/// Answers older than an invalidation that was acknowledged for their process before their request began:
-/// for how long it had been.
-pub fn stale(reports: &[Report]) -> Vec<Micros> {
-    let mut late = Vec::new();
+/// An answer older than an invalidation that held for its process before its request began.
+pub struct Stale {
+    pub process: usize,
+    /// How long it had held.
+    pub late: Micros,
+    /// The invalidation was of the same process.
+    pub own: bool,
+}
+
+/// All of them.
+pub fn stale(reports: &[Report]) -> Vec<Stale> {
+    let mut all = Vec::new();
     for (process, report) in reports.iter().enumerate() {
-        let mut by_key: HashMap<u32, Vec<(Micros, u64)>> = HashMap::new();
+        let mut by_key: HashMap<u32, Vec<(Micros, u64, bool)>> = HashMap::new();
         for (from, other) in reports.iter().enumerate() {
-            let holds = |a: &&Acknowledged| from == process || a.reach == Reach::All;
+            let own = from == process;
+            let holds = |a: &&Acknowledged| own || a.reach == Reach::All;
             for told in other.acknowledged.iter().filter(holds) {
-                by_key.entry(told.key).or_default().push((told.at, told.version));
+                by_key.entry(told.key).or_default().push((told.at, told.version, own));
             }
         }
         for times in by_key.values_mut() {
             times.sort_unstable();
             // Acknowledgements may overtake each other: what counts is the newest so far.
             let mut newest = 0;
-            for (_, version) in times {
+            for (_, version, _) in times {
                 newest = newest.max(*version);
                 *version = newest;
             }
         }
-        late.extend(report.answers.iter().filter_map(|answer| {
+        all.extend(report.answers.iter().filter_map(|answer| {
             let times = by_key.get(&answer.key)?;
-            let newer = times.partition_point(|(_, version)| *version <= answer.version);
-            answer.begin.checked_sub(times.get(newer)?.0).filter(|late| *late > 0)
+            let newer = times.partition_point(|(_, version, _)| *version <= answer.version);
+            let (at, _, own) = *times.get(newer)?;
+            let late = answer.begin.checked_sub(at).filter(|late| *late > 0)?;
+            Some(Stale { process, late, own })
         }));
     }
-    late
+    all
 }

@@ -53,7 +53,10 @@ const OUTAGE: [Column; 12] = [
     ("loads_peak", "loads\npeak", |f| f.loads_peak.to_string()),
     ("loads_peak_per_key", "peak\nper key", |f| f.loads_peak_per_key.to_string()),
     ("normal_after_s", "normal\nafter s", normal_after),
-    ("stale_answers", "stale\nanswers", |f| f.stale_answers.to_string()),
+    ("stale_answers", "stale\nanswers", |f| match f.stale_cut_off {
+        0 => f.stale_answers.to_string(),
+        cut_off => format!("{} ({cut_off} cut off)", f.stale_answers),
+    }),
     ("stale_for_ms", "stale\nfor ms", |f| format!("{:.0}", f.stale_for_ms)),
     ("unacknowledged", "unack-\nnowledged", |f| format!("{} of {}", f.unacknowledged, f.updates)),
 ];

@@ -112,7 +112,7 @@ async fn outages(
                 rounds.push(outage(args, plan, origin, fault, strategy).await?);
                 bar.inc(1);
             }
-            let outcome = Outcome::of(plan, &rounds);
+            let outcome = Outcome::of(plan, fault.cuts_off(), &rounds);
             bar.suspend(|| sheet.add(Trial { fault: Some(fault), strategy, outcome }));
         }
     }
@@ -170,7 +170,7 @@ async fn failures(
             rounds.push(Round { begin, fault, reports });
             bar.inc(1);
         }
-        let outcome = Outcome::of(plan, &rounds);
+        let outcome = Outcome::of(plan, None, &rounds);
         bar.suspend(|| sheet.add(Trial { fault: None, strategy, outcome }));
     }
     bar.finish_and_clear();
@@ -183,14 +183,19 @@ fn settings(plan: &Plan, strategy: Strategy, number: usize) -> Settings {
 }
 
 impl Outcome {
-    fn of(plan: &Plan, rounds: &[Round]) -> Self {
+    fn of(plan: &Plan, cut_off: Option<usize>, rounds: &[Round]) -> Self {
         let lasts = plan.work.lasts_ms() * 1000;
         let timeline = |round: &Round| {
             Timeline::of(round.begin, round.begin + lasts, round.fault, &round.reports)
         };
         let timelines: Vec<_> = rounds.iter().map(timeline).collect();
         let figures = rounds.iter().zip(&timelines).map(|(round, timeline)| {
-            Figures::of(round.fault.0..round.fault.1, timeline.normal_after, &round.reports)
+            Figures::of(
+                round.fault.0..round.fault.1,
+                timeline.normal_after,
+                cut_off,
+                &round.reports,
+            )
         });
         let middle = Figures::middle(&figures.collect::<Vec<_>>());
         let error = rounds.iter().flat_map(|round| &round.reports).find_map(|r| r.error.clone());
