@@ -158,11 +158,21 @@ impl Course {
     }
 }
 
-/// Steps, filled from one height to another.
+/// Steps, filled from one height to another, without lines between neighbours.
 fn area(class: &str, heights: &[(f64, f64)]) -> String {
-    let mut path = String::new();
-    for (i, (from, to)) in heights.iter().enumerate().filter(|(_, (from, to))| from < to) {
-        path += &format!("M{i} {:.1}V{:.1}H{}V{:.1}Z", ROW - from, ROW - to, i + 1, ROW - from);
+    let (mut path, mut at) = (String::new(), 0);
+    for run in heights.chunk_by(|a, b| (a.0 < a.1) == (b.0 < b.1)) {
+        if run.iter().any(|(low, high)| low < high) {
+            path += &format!("M{at} {:.1}", ROW - run[0].0);
+            for (i, (_, high)) in run.iter().enumerate() {
+                path += &format!("V{:.1}H{}", ROW - high, at + i + 1);
+            }
+            for (i, (low, _)) in run.iter().enumerate().rev() {
+                path += &format!("V{:.1}H{}", ROW - low, at + i);
+            }
+            path += "Z";
+        }
+        at += run.len();
     }
     format!("<path class='{class}' d='{path}'/>")
 }
