@@ -6,6 +6,8 @@
 //! cargo run --release --example herd -- --far redis --lock zookeeper
 //! cargo run --release --example herd -- --far redis --origin postgres \
 //!     --phenomenon invalidate --report report.html
+//! cargo run --release --example herd -- --far redis --phenomenon outage --report report.html
+//! cargo run --release --example herd -- --phenomenon failing-origin
 //! ```
 
 use std::{io::IsTerminal, process::ExitCode, time::Duration};

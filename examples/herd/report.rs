@@ -1,8 +1,10 @@
 //! One HTML page for the results of a run. It opens anywhere: no script, no
 //! font and no picture is loaded, every plot is SVG written out here.
 
+mod glossary;
 mod times;
 
+use self::glossary::GLOSSARY;
 pub use self::times::{Course, TimePanel};
 
 /// Everything the page shows.
@@ -468,76 +470,4 @@ fn commas(n: usize) -> String {
     text
 }
 
-const GLOSSARY: [(&str, &str); 20] = [
-    ("requests", "how many requests were sent"),
-    ("loads", "how many queries reached the database"),
-    ("loads_peak", "the most queries that ran at the same moment"),
-    ("answered", "requests that got a value"),
-    ("errors", "requests that got an error instead"),
-    (
-        "stale_answers",
-        "answers older than an invalidation that was acknowledged before they were asked for",
-    ),
-    (
-        "older_writes_refused",
-        "loaded values that were not written, because something newer had come",
-    ),
-    ("p50_ms", "half of them waited no longer than this"),
-    ("p99_ms", "99 in 100 waited no longer than this"),
-    ("max_ms", "the longest wait"),
-    ("far_commands", "commands sent to the shared store in one round"),
-    ("p99_in_fault_ms", "99 in 100 of those that began during the fault were over after this"),
-    ("max_in_fault_ms", "the longest of them"),
-    ("expired_answers", "answers whose time was over, served because there was nothing better yet"),
-    ("loads_in_fault", "queries that began during the fault"),
-    ("loads_peak_per_key", "the most queries for one key in one process at the same moment"),
-    (
-        "loads_per_pause",
-        "the most queries for one key, in all processes, within one failure pause of cattleguard's defaults",
-    ),
-    (
-        "normal_after_s",
-        "from the end of the fault to the first 200 ms from which on no request fails, and p99 and queries are at most twice what they were before; a p99 below the time of a query is always normal",
-    ),
-    (
-        "stale_for_ms",
-        "how long the invalidation had been acknowledged that a stale answer ignored, at most",
-    ),
-    ("unacknowledged", "updates whose invalidation failed: nothing is promised to other processes"),
-];
-
-const STYLE: &str = "
-:root{color-scheme:light dark;--page:#f5f6f8;--card:#fff;--ink:#18202c;--soft:#5b6574;--rule:#e3e7ec;--edge:#aab2bd;--tint:#0a58ca12;
---c0:#c2410c;--c1:#bf8712;--c2:#2b9a83;--c3:#8f488b;--c4:#0a58ca;--c5:#0e7490;--c6:#6b7280;--bad:#c8102e;--fault:#18202c12}
-@media(prefers-color-scheme:dark){:root{--page:#11151b;--card:#191f28;--ink:#e8ecf2;--soft:#9da8b7;--rule:#2a323d;--edge:#566170;--tint:#5aa6ff1c;
---c0:#f56b44;--c1:#f0c03c;--c2:#4fd6b3;--c3:#c872b0;--c4:#5aa6ff;--c5:#67d4e8;--c6:#9ca3af;--bad:#ff5d73;--fault:#e8ecf21a}}
-.c0{--c:var(--c0)}.c1{--c:var(--c1)}.c2{--c:var(--c2)}.c3{--c:var(--c3)}.c4{--c:var(--c4)}.c5{--c:var(--c5)}.c6{--c:var(--c6)}
-*{box-sizing:border-box}h1,h2,h3,p,dl,dd,figure{margin:0}p:empty,pre:empty,dl:empty{display:none}
-body{margin:0;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif}
-main{max-width:1120px;margin:auto;padding:40px 20px 64px}h1{font-size:28px;line-height:1.2}h2{font-size:20px;line-height:1.3}h3{font-size:15px;margin-top:28px}
-pre{margin:16px 0;padding:10px 14px;overflow-x:auto;background:var(--card);border:1px solid var(--rule);border-radius:6px;font:13px/1.5 ui-monospace,Menlo,Consolas,monospace}
-nav{display:flex;flex-wrap:wrap;gap:4px 20px;font-size:14px}a{color:var(--c4);text-underline-offset:3px}
-section{margin-top:24px;padding:24px 28px 28px;background:var(--card);border:1px solid var(--rule);border-radius:10px}
-p,figcaption,dd,.head{color:var(--soft)}h1+p,h2+p{margin-top:6px;max-width:90ch;text-wrap:balance}.how,figcaption{font-size:13px}.how{margin-bottom:12px}
-.how svg{display:inline-block;width:2px;height:14px;margin:0 5px 0 12px;vertical-align:-2px}
-.row{display:grid;grid-template-columns:168px minmax(0,1fr) 284px;align-items:end;margin-bottom:10px}.row>svg{grid-column:2}
-.said{grid-column:3;display:grid;grid-template-columns:repeat(4,1fr);text-align:right;font-size:13px;white-space:nowrap}
-.said p{grid-column:1/-1}.said b{font-weight:500;color:var(--ink)}.c4 .who,.c4 .said b,.accent td,.c4>text{font-weight:650}
-.head{margin-bottom:-14px}.foot{margin:-6px 0 0}.who{padding-right:44px;overflow-wrap:anywhere;line-height:1.25}
-.dot::before{content:'';display:inline-block;width:10px;height:10px;margin-right:8px;border-radius:3px;background:var(--c)}
-svg{display:block;width:100%;overflow:visible}text{font-size:11.5px;fill:var(--soft);dominant-baseline:central}svg,.said,table{font-variant-numeric:tabular-nums}
-.foot text{text-anchor:middle}.end{text-anchor:end}line{stroke:var(--rule)}.base,.lead{stroke:var(--edge)}path{fill:none;vector-effect:non-scaling-stroke}
-.area{fill:var(--c);fill-opacity:.8;stroke:var(--c)}.p50,.p99{stroke:var(--ink);stroke-width:2}.p99{stroke-dasharray:3 3}.min,.max{stroke:var(--c);stroke-width:2;stroke-dasharray:9 99}
-rect{fill:var(--ink);opacity:0}rect:hover{opacity:.1}.fault,.fault:hover{fill:var(--fault);opacity:1}
-.failed{fill:var(--bad);stroke:var(--bad)}line.failed{stroke-width:3}.course{stroke:var(--c);stroke-width:2}.said b.failing{color:var(--bad)}
-.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:0 40px}figure>svg,figure .row,figcaption{margin:0 110px 0 48px;width:auto}
-figure>svg{width:calc(100% - 158px)}figure .row{display:block}figure .row>svg{margin:0;width:100%}figcaption{text-align:center}
-circle{r:3.5px;fill:var(--c);stroke:var(--card);stroke-width:1.5}circle.c4{r:5.5px}text.name{font-size:12.5px;fill:var(--ink)}
-path[class^=c]{stroke:var(--c);stroke-width:2}path.c4{stroke-width:5}path.dash{stroke-dasharray:7 5}
-.scroll{overflow-x:auto;margin-top:14px}table{border-collapse:collapse;min-width:100%;font-size:12.5px}.right{text-align:right}.start td{border-top:1px solid var(--rule)}
-th,td{padding:5px 7px;text-align:left;white-space:nowrap}th{vertical-align:bottom;line-height:1.25;font-weight:600;white-space:normal;border-bottom:1px solid var(--edge)}
-.accent td{background:var(--tint)}dt{font-weight:600}dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,300px),1fr));gap:12px 28px;margin-top:24px;font-size:13px}
-@media(max-width:760px){main{padding:24px 10px 40px}section{padding:18px 14px}.row{grid-template-columns:minmax(0,1fr) auto;row-gap:6px;margin-bottom:18px}
-.row>svg{grid-column:1/-1;grid-row:2;margin-left:30px;width:calc(100% - 30px)}.who{padding-right:8px}.said{grid-column:2;grid-template-columns:repeat(4,68px)}.head{margin-bottom:0}.foot{margin-top:-14px}.foot>svg>.last{text-anchor:end}}
-@media(max-width:440px){.row{grid-template-columns:minmax(0,1fr)}.said{grid-column:1;grid-row:2;grid-template-columns:repeat(4,1fr)}.row>svg{grid-row:3}}
-";
+const STYLE: &str = include_str!("report/style.css");
