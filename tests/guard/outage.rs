@@ -410,6 +410,7 @@ async fn a_guard_that_is_dropped_during_an_outage_leaves_no_task() {
     for key in KEYS {
         guard.fetch(key, Origin::new().load()).await.expect("a value");
     }
+    tokio::time::sleep(ms(200)).await;
     drop(guard);
     tokio::time::sleep(secs(1)).await;
     let calls = wire.all_calls();
