@@ -142,7 +142,7 @@ impl Stage {
             }
             (Set::Behind(proxy, _), fault) => {
                 match fault {
-                    Fault::Slow => proxy.slow(EACH_WAY),
+                    Fault::Slow => proxy.delay(EACH_WAY),
                     _ => proxy.cut(),
                 }
                 tokio::time::sleep(lasts).await;

@@ -406,8 +406,11 @@ async fn a_guard_that_is_dropped_during_an_outage_leaves_no_task() {
     // With a lease that may be left there.
     wire.heal();
     tokio::time::sleep(secs(1)).await;
+    wire.fault(Call::LookUp, Fault::Mute);
+    wire.fault(Call::Release, Fault::Hang);
+    guard.fetch(KEYS[0], Origin::new().load()).await.expect("a value");
     wire.fault_all(&Fault::Hang);
-    for key in KEYS {
+    for key in &KEYS[1..] {
         guard.fetch(key, Origin::new().load()).await.expect("a value");
     }
     tokio::time::sleep(ms(200)).await;
