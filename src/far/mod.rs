@@ -321,7 +321,8 @@ pub enum Invalidated {
     /// The far tier and the near tier of every connected process have dropped the older entry.
     Everywhere,
     /// The far tier has dropped the older entry; at least one process did not confirm in time that
-    /// its near tier has. It will when the message reaches it, or after its near ttl.
+    /// its near tier has, or it is not known which processes there are. It will when the message reaches
+    /// it, or after its near ttl.
     Unconfirmed,
     /// The far tier has dropped the older entry, but fewer replicas than asked for have confirmed it:
     /// a failover now could bring it back.

@@ -3,7 +3,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -27,7 +27,8 @@ use crate::{
 /// A message costs the publisher one `PUBLISH`, and Redis one delivery to each subscribed process. An
 /// invalidation is confirmed by each of them after its near tier has dropped the entry: no later
 /// caller there gets the older one. In a Cluster the number of subscribers is not known, and an
-/// invalidation is always [`Unconfirmed`](Reach::Unconfirmed).
+/// invalidation is always [`Unconfirmed`](Reach::Unconfirmed); so it is for a second after the server has
+/// been away, because other processes may not be back yet.
 #[derive(Clone)]
 pub struct Redis {
     inner: Arc<Inner>,
@@ -48,6 +49,9 @@ struct Ear {
     watchers: Watchers,
     unconfirmed: Mutex<HashMap<u64, Confirmations>>,
     next_number: AtomicU64,
+    connected_before: AtomicBool,
+    /// Who is connected earlier than the others does not hear of them.
+    others_back: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -84,6 +88,8 @@ impl Redis {
             watchers: Watchers::default(),
             unconfirmed: Mutex::default(),
             next_number: AtomicU64::new(1),
+            connected_before: AtomicBool::new(false),
+            others_back: Mutex::default(),
         });
         let subscriber = Subscriber::new(connection.clone(), ear.clone());
         Self { inner: Arc::new(Inner { connection, ear, subscriber }) }
@@ -98,7 +104,7 @@ impl Redis {
         // A subscriber counts itself, and in a Cluster a publisher does not hear how many others
         // there are: without that there is nothing to wait for.
         let counted = *self.inner.subscriber.state() == State::Connected;
-        if !counted || self.inner.connection.is_cluster() {
+        if !counted || self.inner.connection.is_cluster() || self.inner.ear.others_are_away() {
             return None;
         }
         let number = self.inner.ear.next_number.fetch_add(1, Ordering::Relaxed);
@@ -212,6 +218,9 @@ impl Listener for Ear {
     }
 
     fn on_connected(&self) {
+        if self.connected_before.swap(true, Ordering::Relaxed) {
+            *self.others_back.lock() = Some(Instant::now() + ALL_BACK);
+        }
         self.watchers.tell(Event::Connected);
     }
 
@@ -221,6 +230,12 @@ impl Listener for Ear {
 }
 
 impl Ear {
+    fn others_are_away(&self) -> bool {
+        let mut back = self.others_back.lock();
+        *back = back.filter(|back| Instant::now() < *back);
+        back.is_some()
+    }
+
     fn confirmed(&self, number: &[u8]) {
         let Ok(number) = number.try_into().map(u64::from_be_bytes) else { return };
         if let Some(found) = self.unconfirmed.lock().get_mut(&number) {
@@ -245,6 +260,10 @@ impl Ear {
         });
     }
 }
+
+/// How much later than this one another process may hear that the server is back: the longest pause of a
+/// subscriber, and time to connect.
+const ALL_BACK: Duration = Duration::from_secs(1);
 
 /// The channel on which a subscriber hears confirmations.
 fn reply_channel(subscriber: SubscriberId) -> String {

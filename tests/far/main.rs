@@ -235,6 +235,13 @@ fn main() -> ExitCode {
     stamp_notifiers!("postgres", servers::Postgres, notifiers::postgres);
     stamp_notifiers!("zookeeper", servers::Zookeeper, notifiers::zookeeper);
     let on = servers.clone();
+    trials.push(trial(
+        "redis_notifier::for_a_while_after_an_outage_nobody_claims_to_have_reached_everybody",
+        || {
+            notifiers::for_a_while_after_an_outage_nobody_claims_to_have_reached_everybody()
+                .boxed_local()
+        },
+    ));
     trials.push(trial("postgres_notifier::listening_ends_with_the_last_clone", move || {
         notifiers::listening_ends_with_the_last_clone(on.one::<servers::Postgres>()).boxed_local()
     }));

@@ -9,7 +9,7 @@ use std::{
 use cattleguard::{
     Version,
     far::{ErrorKind, Event},
-    notify::{self, Notifier},
+    notify::{self, Notifier, Reach},
     postgres::Connections,
     redis::Connection,
     zookeeper::Session,
@@ -275,6 +275,24 @@ pub async fn a_server_that_is_gone_is_told<S: Server, N: Notifier>(
             eventually(async || (!recorder.about(&name).is_empty()).then_some(())).await;
         }
     }
+}
+
+/// Who is back first does not know whether the others are.
+pub async fn for_a_while_after_an_outage_nobody_claims_to_have_reached_everybody() {
+    let mut server = servers::Redis::start().expect("a server");
+    let open = redis(server.url());
+    let (notifier, recorder) = opened(&open, &fresh_name()).await;
+    let reach = async || {
+        let event = Event::Invalidated { name: "name", version: None };
+        eventually(async || notifier.publish(event).await.ok()).await
+    };
+    assert_eq!(reach().await, Reach::Everywhere);
+    server.kill();
+    told(&recorder, DISCONNECTED).await;
+    server.restart().expect("a server");
+    told(&recorder, CONNECTED).await;
+    assert_eq!(reach().await, Reach::Unconfirmed);
+    eventually(async || (reach().await == Reach::Everywhere).then_some(())).await;
 }
 
 /// A connection is a process of the server: none may be left over.
