@@ -370,7 +370,7 @@ async fn a_key_that_panics_costs_the_others_nothing() {
     let begun = guard.clone();
     let panicked = tokio::spawn(async move {
         let rows = async |_| Ok::<Vec<(Touchy, Loaded<String>)>, Broken>(vec![]);
-        begun.fetch_many(&[Touchy("good"), Touchy("bad")], move |keys| rows(keys)).await
+        begun.fetch_many(&[Touchy("good"), Touchy("bad")], rows).await
     });
     assert!(bounded(panicked).await.is_err());
     assert_eq!(guard.flights(), 0);

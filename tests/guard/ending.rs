@@ -82,7 +82,7 @@ async fn loads_within_loads_do_not_wait_for_the_place_that_their_outer_load_has(
                     Ok::<_, Error>(keys.into_iter().map(|key| (key, row_at(1))).collect())
                 };
                 let keys = ["x".to_owned(), "y".to_owned()];
-                let fetched = guard.fetch_many(&keys, move |keys| rows(keys)).await;
+                let fetched = guard.fetch_many(&keys, rows).await;
                 fetched.into_iter().collect::<Result<Vec<_>, _>>()?;
                 Ok::<_, Error>(row_at(1))
             }
@@ -111,13 +111,12 @@ fn fans_out(
     }
 }
 
+type Rows = Vec<(String, Loaded<String>)>;
+
 /// A load of many rows by `origin`.
 fn rows_of(
     origin: &Origin,
-) -> impl Fn(Vec<String>) -> BoxFuture<'static, Result<Vec<(String, Loaded<String>)>, Broken>>
-+ Send
-+ Sync
-+ use<> {
+) -> impl Fn(Vec<String>) -> BoxFuture<'static, Result<Rows, Broken>> + Send + Sync + use<> {
     let origin = origin.clone();
     move |keys| {
         let mut load = origin.load();
