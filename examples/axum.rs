@@ -1,5 +1,5 @@
 //! A small service: products from a SQLite database behind a guard, and an update that invalidates with
-//! the row's version.
+//! the row's version. The list of all products is a cached response, which the update purges by its tag.
 //!
 //! ```text
 //! cargo run --release --example axum                           # embedded far tier
@@ -7,6 +7,7 @@
 //!
 //! curl -i localhost:3000/products/7
 //! curl -X PUT localhost:3000/products/7 -H 'content-type: application/json' -d '{"name":"Lamp"}'
+//! curl -i localhost:3000/products
 //! curl localhost:3000/metrics
 //! ```
 
@@ -15,12 +16,18 @@ use std::{env, time::Duration};
 use axum::{
     Json, Router,
     extract::{Path, State},
-    http::{HeaderName, StatusCode, header::RETRY_AFTER},
+    http::{
+        HeaderName, StatusCode,
+        header::{CACHE_CONTROL, RETRY_AFTER},
+    },
     response,
     routing::get,
 };
 use cattleguard::{
-    Guard, GuardLayer, Loaded, Policy, Shutdown, codec, far, metrics::BUCKETS, redis::Connection,
+    Guard, GuardLayer, Loaded, Policy, Shutdown, codec, far,
+    http::{HttpGuardLayer, Responses},
+    metrics::BUCKETS,
+    redis::Connection,
     tower::GuardService,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
@@ -45,7 +52,11 @@ struct App {
     products: Products,
     /// … and writes tell it.
     guard: Guard<i64, Product>,
+    /// Whole responses.
+    pages: HttpGuardLayer,
 }
+
+const TAGS: HeaderName = HeaderName::from_static("surrogate-key");
 
 /// The origin: a service that reads a row with its version.
 async fn read(
@@ -73,6 +84,17 @@ async fn show(
     Ok((outcome, Json(product.ok_or((StatusCode::NOT_FOUND, format!("no product {id}\n")))?)))
 }
 
+/// The guard for responses keeps it, as its fields say.
+async fn list(
+    State(app): State<App>,
+) -> response::Result<([(HeaderName, &'static str); 2], Json<Vec<(i64, String)>>)> {
+    let rows: Vec<(i64, String)> = sqlx::query_as("SELECT id, name FROM product ORDER BY id")
+        .fetch_all(&app.database)
+        .await
+        .map_err(unavailable)?;
+    Ok(([(CACHE_CONTROL, "max-age=60"), (TAGS, "products")], Json(rows)))
+}
+
 async fn update(
     State(app): State<App>,
     Path(id): Path<i64>,
@@ -92,6 +114,7 @@ async fn update(
     };
     // Committed by now: from here on nobody gets the old row.
     app.guard.invalidate_at(&id, version.unsigned_abs()).await.map_err(unavailable)?;
+    app.pages.purge_tag("products").await.map_err(unavailable)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -121,13 +144,16 @@ async fn main() -> Result<(), BoxError> {
         .install_recorder()?;
     let builder =
         Guard::builder().name("products").policy(Policy::default().ttl(Duration::from_secs(60)));
-    let guard: Guard<i64, Product> = match env::var("REDIS_URL") {
+    let (guard, pages): (Guard<i64, Product>, _) = match env::var("REDIS_URL") {
         Ok(url) => {
-            let redis = far::Redis::new(Connection::open_lazy(&url)?, codec::Json);
-            builder.far(redis.namespace("products")).build()
+            let redis = Connection::open_lazy(&url)?;
+            let products = far::Redis::new(redis.clone(), codec::Json).namespace("products");
+            let pages = far::Redis::new(redis, Responses::default()).namespace("pages");
+            (builder.far(products).build(), Guard::builder().far(pages))
         }
-        Err(_) => builder.build(),
+        Err(_) => (builder.build(), Guard::builder()),
     };
+    let pages = HttpGuardLayer::new(pages.name("pages")).tag_field(TAGS);
     let pool = database.clone();
     let origin = service_fn(move |request| read(pool.clone(), request));
     let layer = GuardLayer::new(guard.clone(), |request: &GetProduct| Some(request.0))
@@ -135,8 +161,9 @@ async fn main() -> Result<(), BoxError> {
     let products: GuardService<_, _, _, _> = tower::Layer::layer(&layer, origin);
     let products = BoxCloneSyncService::new(products);
 
-    let app = App { database, products, guard: guard.clone() };
+    let app = App { database, products, guard: guard.clone(), pages: pages.clone() };
     let app = Router::new()
+        .route("/products", get(list).layer(pages.clone()))
         .route("/products/{id}", get(show).put(update))
         .route("/metrics", get(async move || prometheus.render()))
         .with_state(app);
@@ -147,8 +174,12 @@ async fn main() -> Result<(), BoxError> {
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
         .await?;
     // Loads that nobody waits for any more, and their leases.
-    if let Shutdown::Aborted { flights } = guard.shutdown(Duration::from_secs(5)).await {
-        eprintln!("{flights} loads took too long");
+    let patience = Duration::from_secs(5);
+    let (products, pages) = tokio::join!(guard.shutdown(patience), pages.shutdown(patience));
+    for ended in [products, pages] {
+        if let Shutdown::Aborted { flights } = ended {
+            eprintln!("{flights} loads took too long");
+        }
     }
     Ok(())
 }

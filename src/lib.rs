@@ -9,6 +9,8 @@ mod error;
 pub mod far;
 mod flight;
 mod guard;
+#[cfg(feature = "http")]
+pub mod http;
 mod key;
 pub mod lock;
 #[cfg(feature = "metrics")]

@@ -50,7 +50,7 @@ impl<V> Near<V> {
         Self { clock, early_refresh, entries }
     }
 
-    pub(crate) fn look(&self, name: &str, grace: Duration) -> Look<V> {
+    pub(crate) fn look(&self, name: &str, grace: impl FnOnce(&Entry<V>) -> Duration) -> Look<V> {
         let Some(kept) = self.entries.as_ref().and_then(|entries| entries.get(name)) else {
             return Look::Miss;
         };
@@ -58,8 +58,12 @@ impl<V> Near<V> {
         if now >= kept.until {
             return Look::Miss;
         }
+        // First, for a hit asks for nothing else.
+        if now < kept.early_from {
+            return Look::Fresh(kept.entry);
+        }
+        let grace = grace(&kept.entry);
         match kept.entry.age(now, grace) {
-            Age::Fresh if now < kept.early_from => Look::Fresh(kept.entry),
             Age::Fresh if kept.entry.is_early(now, self.early_refresh) => Look::Early(kept.entry),
             Age::Fresh => Look::Fresh(kept.entry),
             Age::Stale => Look::Stale(kept.entry),

@@ -210,14 +210,21 @@ impl Policy {
 
     /// How long a record with this ttl must stay in the far tier, so that its version outlives
     /// every moment at which an older value could still arrive.
-    pub(crate) fn retention(&self, ttl: Duration) -> Duration {
-        ttl.saturating_add(self.last_resort()).saturating_add(self.margin)
+    pub(crate) fn retention(&self, ttl: Duration, last_resort: Duration) -> Duration {
+        ttl.saturating_add(last_resort).saturating_add(self.margin)
     }
 
     /// `ttl` with a random part of the jitter share cut off.
     pub(crate) fn spread(&self, ttl: Duration) -> Duration {
         ttl.min(CENTURY).mul_f64(1.0 - self.jitter * fastrand::f64())
     }
+}
+
+/// How long a value may be served stale, where it says so itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct StaleFor {
+    pub(crate) grace: Option<Duration>,
+    pub(crate) if_error: Option<Duration>,
 }
 
 /// What is "without end" must not overflow when multiplied.

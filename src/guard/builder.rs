@@ -16,6 +16,7 @@ use crate::{
     },
     near::Near,
     observe::Observer,
+    policy::StaleFor,
 };
 
 /// Makes a [`Guard`].
@@ -38,6 +39,7 @@ pub struct GuardBuilder<K: ?Sized, V> {
     clock: Option<Clock>,
     far: Option<Erased<V>>,
     counts_as_failure: Option<CountsAsFailure>,
+    stale_for: Option<fn(Option<&V>) -> StaleFor>,
     name: String,
     key: PhantomData<fn(&K)>,
 }
@@ -50,6 +52,7 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
             clock: None,
             far: None,
             counts_as_failure: None,
+            stale_for: None,
             name: "default".to_owned(),
             key: PhantomData,
         }
@@ -89,6 +92,13 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
         counts: impl Fn(&Error) -> bool + Send + Sync + 'static,
     ) -> Self {
         self.counts_as_failure = Some(Box::new(counts));
+        self
+    }
+
+    /// How long a value, or an absence, may be served stale, where it says so itself.
+    #[cfg(feature = "http")]
+    pub(crate) fn stale_for(mut self, stale_for: fn(Option<&V>) -> StaleFor) -> Self {
+        self.stale_for = Some(stale_for);
         self
     }
 
@@ -138,6 +148,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
             ),
             pauses: Pauses::new(),
             counts_as_failure: self.counts_as_failure,
+            stale_for: self.stale_for,
             tasks: Tasks::new(),
             observer,
             connected: AtomicBool::new(false),

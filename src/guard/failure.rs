@@ -103,7 +103,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             _ => return Arrival::failed(error),
         };
         let mark = ticket.mark();
-        match self.last_resort(ticket.name(), trouble).await {
+        match self.find_resort(ticket.name(), trouble).await {
             Some(fetched) => Arrival::of(Landing::for_those_before(mark, Ok(fetched))),
             None => Arrival::failed(error),
         }
@@ -111,7 +111,7 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     /// What the far tier has, if it may still be served. Asked only when it is needed, so that it
     /// tells of an invalidation that came meanwhile.
-    pub(super) async fn last_resort(&self, name: &str, trouble: Trouble) -> Option<Fetched<V>> {
+    pub(super) async fn find_resort(&self, name: &str, trouble: Trouble) -> Option<Fetched<V>> {
         self.resort_to(&self.found_in_far(name).await?, trouble)
     }
 
@@ -120,7 +120,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 
     pub(super) fn resort_to(&self, entry: &Arc<Entry<V>>, trouble: Trouble) -> Option<Fetched<V>> {
-        let outcome = match entry.age(self.now(), self.policy.last_resort()) {
+        let outcome = match entry.age(self.now(), self.last_resort(entry)) {
             Age::Fresh => Outcome::Hit(Tier::Far),
             Age::Stale => Outcome::StaleIfError(trouble),
             Age::Dead => return None,

@@ -116,7 +116,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 
     /// The fresh entry of `key` in this process, without waiting for anything.
     pub fn peek(&self, key: &K) -> Option<Fetched<V>> {
-        match self.core.near.look(&key.name(), Duration::ZERO) {
+        match self.core.near.look(&key.name(), |_| Duration::ZERO) {
             Look::Fresh(entry) | Look::Early(entry) => {
                 Some(Fetched::new(entry, Outcome::Hit(Tier::Near)))
             }
@@ -142,14 +142,39 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
         E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
     {
+        self.go_on_by(look, name, deadline, load)
+    }
+
+    /// As `go_on`, with a loader that is no closure.
+    pub(crate) fn go_on_by<L: Loader<V>>(
+        &self,
+        look: Look<V>,
+        name: Arc<str>,
+        deadline: Option<Instant>,
+        load: L,
+    ) -> impl Future<Output = Result<Fetched<V>, Error>> + Send + use<K, V, L> {
         Core::miss(self.core.clone(), look, name, deadline, load)
+    }
+
+    /// What there is of `key`, near or far, without a load.
+    #[cfg(feature = "http")]
+    pub(crate) async fn find(&self, key: &K) -> Option<Fetched<V>> {
+        let name = key.name();
+        if let Look::Fresh(entry) | Look::Early(entry) = self.core.look_near(&name) {
+            return Some(Fetched::new(entry, Outcome::Hit(Tier::Near)));
+        }
+        match self.core.look_at(self.core.found_in_far(&name).await) {
+            Found::Fresh(entry) => Some(Fetched::new(entry, Outcome::Hit(Tier::Far))),
+            Found::Due(served, _) => Some(served),
+            Found::Expired(_) | Found::Nothing => None,
+        }
     }
 }
 
 impl<V: Send + Sync + 'static> Core<V> {
     /// Looks near, and counts what is a hit and nothing more.
     pub(super) fn look_near(&self, name: &str) -> Look<V> {
-        let look = self.near.look(name, self.policy.grace);
+        let look = self.near.look(name, |entry| self.grace(entry));
         if let Look::Fresh(_) = look {
             self.observer.near_hit();
         }
@@ -187,7 +212,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         core: &Arc<Self>,
         name: Arc<str>,
         deadline: Option<Instant>,
-        load: impl Loader<V>,
+        mut load: impl Loader<V>,
     ) -> Answer<V> {
         if Loading::is_current(core.id(), &name) {
             return Err(Error::Nested);
@@ -218,6 +243,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                                 if let Some(permit) = core.refresh_permit(&name, &mut None)
                                     && let Some(ticket) = alone.refresh(meanwhile, abandoned)
                                 {
+                                    load.previous(served.entry());
                                     let route = Route::Refresh(permit, refresh);
                                     core.clone().take_off(ticket, load, route);
                                 }
@@ -226,6 +252,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                             Found::Expired(fetched) => {
                                 let spare = || core.meanwhile(&fetched, Moment::FAR_FUTURE);
                                 let boarding = alone.fly(spare, abandoned);
+                                load.previous(fetched.entry());
                                 expired = Some(fetched);
                                 boarding.unwrap_or_else(|| core.flights.fly(&name, abandoned))
                             }
@@ -281,7 +308,9 @@ impl<V: Send + Sync + 'static> Core<V> {
             if now >= *give_up.get_or_insert(now + patience.min(FOREVER)) {
                 return Err(Error::WaitTimeout { after: patience });
             }
-            if let Look::Fresh(entry) | Look::Early(entry) = core.near.look(&name, Duration::ZERO) {
+            if let Look::Fresh(entry) | Look::Early(entry) =
+                core.near.look(&name, |_| Duration::ZERO)
+            {
                 return Ok(Fetched::new(entry, Outcome::Followed));
             }
         }
@@ -292,7 +321,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         let Some(entry) = found else { return Found::Nothing };
         let (now, beta) = (self.now(), self.policy.early_refresh);
         let due = |(served, refresh)| Found::Due(served, refresh);
-        match entry.age(now, self.policy.grace) {
+        match entry.age(now, self.grace(&entry)) {
             Age::Fresh if now >= entry.early_from(beta) && entry.is_early(now, beta) => {
                 due(self.early(entry, Tier::Far))
             }

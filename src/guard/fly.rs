@@ -60,7 +60,7 @@ pub(super) enum Route {
 
 /// What a load may cost.
 #[derive(Clone)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     pub(super) deadline: Instant,
     /// Whether it may wait for room in the bulkhead: not if nobody waits for it.
     pub(super) queues: bool,

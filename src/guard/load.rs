@@ -26,6 +26,7 @@ use crate::{
     far::{Commit, Grant, Record, Renewal, Token},
     flight::{Depth, Landing, Mark, Ticket},
     observe::Stopwatch,
+    policy::StaleFor,
 };
 
 impl<V: Send + Sync + 'static> Core<V> {
@@ -333,12 +334,9 @@ impl<V: Send + Sync + 'static> Core<V> {
             self.now().after(ttl),
         )
         .loaded_in(loaded.load_time);
-        Record {
-            entry: Arc::new(entry),
-            version: loaded.version,
-            ttl,
-            retention: self.policy.retention(ttl),
-        }
+        let windows = self.last_resort(&entry).max(self.policy.last_resort());
+        let retention = self.policy.retention(ttl, windows);
+        Record { entry: Arc::new(entry), version: loaded.version, ttl, retention }
     }
 
     /// How long the near tier may keep an entry. Asked under the name's lock: see
@@ -368,6 +366,22 @@ impl<V: Send + Sync + 'static> Core<V> {
         });
         fetching.answered(&answer);
         answer
+    }
+
+    /// How long `entry` may be served stale while it is refreshed.
+    pub(super) fn grace(&self, entry: &Entry<V>) -> Duration {
+        self.stale_for(entry).grace.unwrap_or(self.policy.grace)
+    }
+
+    /// How long `entry` may be served after its end if nothing better is to be had.
+    pub(super) fn last_resort(&self, entry: &Entry<V>) -> Duration {
+        let stale = self.stale_for(entry);
+        let if_error = stale.if_error.unwrap_or(self.policy.stale_if_error);
+        stale.grace.unwrap_or(self.policy.grace).saturating_add(if_error)
+    }
+
+    fn stale_for(&self, entry: &Entry<V>) -> StaleFor {
+        self.stale_for.map_or_else(StaleFor::default, |of| of(entry.value()))
     }
 }
 

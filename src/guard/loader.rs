@@ -1,15 +1,18 @@
 use std::{error, future::Future, sync::Arc};
 
 use super::fly::Patience;
-use crate::{Error, Loaded};
+use crate::{Entry, Error, Loaded};
 
 /// A way to ask the origin, as a flight has it.
-pub(super) trait Loader<V>: Send + 'static {
+pub(crate) trait Loader<V>: Send + 'static {
     /// Asks the origin. `patience` is for those who see to their own place in the bulkhead.
     fn load(
         &mut self,
         patience: &Patience,
     ) -> impl Future<Output = Result<Loaded<V>, Error>> + Send + use<Self, V>;
+
+    /// Called when what is to be loaded anew is known, before the flight begins.
+    fn previous(&mut self, _entry: &Arc<Entry<V>>) {}
 
     /// Called before the flight waits for something else than its load.
     fn stand_by(&mut self) {}

@@ -21,6 +21,7 @@ use crate::{
     flight::Flights,
     near::Near,
     observe::Observer,
+    policy::StaleFor,
 };
 
 mod batch;
@@ -45,6 +46,8 @@ pub use self::{
     shutdown::Shutdown,
     write::{Invalidation, Write},
 };
+#[cfg(feature = "http")]
+pub(crate) use self::{fly::Patience, loader::Loader};
 
 /// Guards the loads of one kind of value.
 ///
@@ -87,6 +90,7 @@ struct Core<V> {
     bulkheads: Bulkheads,
     pauses: Pauses<V>,
     counts_as_failure: Option<CountsAsFailure>,
+    stale_for: Option<fn(Option<&V>) -> StaleFor>,
     tasks: Tasks,
     observer: Observer,
     /// Whether messages from other processes arrive. While they do not, near entries live

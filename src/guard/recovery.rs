@@ -232,7 +232,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 
     async fn send(&self, name: &str, kept: Invalidation) -> bool {
-        let retention = self.policy.retention(self.policy.ttl);
+        let retention = self.policy.retention(self.policy.ttl, self.policy.last_resort());
         let of_any = kept.of_any.then_some(None);
         let of_version = kept.version.map(Some);
         for version in of_any.into_iter().chain(of_version) {

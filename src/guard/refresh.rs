@@ -31,12 +31,13 @@ impl<V: Send + Sync + 'static> Core<V> {
         name: &Arc<str>,
         served: &Fetched<V>,
         refresh: Refresh,
-        load: impl Loader<V>,
+        mut load: impl Loader<V>,
     ) {
         let Some(permit) = self.refresh_permit(name, &mut None) else { return };
         let valid = || self.near.holds(name, served.entry());
         let meanwhile = || self.meanwhile(served, refresh.until);
         if let Some(ticket) = self.flights.refresh(name, meanwhile, abandoned, valid) {
+            load.previous(served.entry());
             self.clone().take_off(ticket, load, Route::Refresh(permit, refresh));
         }
     }
@@ -50,7 +51,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 
     pub(super) fn stale(&self, entry: Arc<Entry<V>>, tier: Tier) -> (Fetched<V>, Refresh) {
-        let until = entry.fresh_until().after(self.policy.grace);
+        let until = entry.fresh_until().after(self.grace(&entry));
         (Fetched::new(entry, Outcome::Stale(tier)), Refresh { until, fresh_for: Duration::ZERO })
     }
 
@@ -63,9 +64,9 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     /// What a far entry is worth while its refresh is in the air, and until when.
     pub(super) fn served(&self, entry: &Arc<Entry<V>>) -> Option<(Fetched<V>, Moment)> {
-        let (outcome, until) = match entry.age(self.now(), self.policy.grace) {
+        let (outcome, until) = match entry.age(self.now(), self.grace(entry)) {
             Age::Fresh => (Outcome::Hit(Tier::Far), entry.fresh_until()),
-            Age::Stale => (Outcome::Stale(Tier::Far), entry.fresh_until().after(self.policy.grace)),
+            Age::Stale => (Outcome::Stale(Tier::Far), entry.fresh_until().after(self.grace(entry))),
             Age::Dead => return None,
         };
         Some((Fetched::new(entry.clone(), outcome), until))

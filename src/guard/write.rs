@@ -215,7 +215,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         // Before: so that a dead far tier leaves nothing old in this process. After: because a flight
         // that opened between may have read the far tier just before it forgot.
         self.forget_below(&name, version);
-        let retention = self.policy.retention(self.policy.ttl);
+        let retention = self.policy.retention(self.policy.ttl, self.policy.last_resort());
         let invalidated = self.ask_to_write(self.far.invalidate(&name, version, retention)).await;
         if let Err(error) = &invalidated
             && is_outage(error)

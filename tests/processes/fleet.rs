@@ -26,12 +26,25 @@ pub struct Worker {
     child: Child,
     orders: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
+    /// What it said first.
+    ready: String,
 }
 
 impl Fleet {
     pub async fn start(processes: usize) -> Self {
         // Two cores, many processes: the default far timeout is for production machines.
         Self::start_with(processes, &["timeout=2000"]).await
+    }
+
+    /// HTTP services, whose addresses come with them.
+    pub async fn start_web(processes: usize) -> (Self, Vec<String>) {
+        let mut fleet = Self::start(0).await;
+        let (far, database) = (fleet.redis.url(), fleet.database_server.url());
+        for _ in 0..processes {
+            fleet.workers.push(Worker::start("web", &far, &database, &[], &[]).await);
+        }
+        let addresses = fleet.workers.iter().map(|worker| worker.ready.clone()).collect();
+        (fleet, addresses)
     }
 
     /// Options as `worker` says.
@@ -59,7 +72,7 @@ impl Fleet {
     /// One more process, in this environment.
     pub async fn join_in(&mut self, far: &str, options: &[&str], environment: &[(&str, &str)]) {
         let database = self.database_server.url();
-        self.workers.push(Worker::start(far, &database, options, environment).await);
+        self.workers.push(Worker::start("worker", far, &database, options, environment).await);
     }
 
     /// How often the database was asked for `key`.
@@ -126,13 +139,14 @@ impl Fleet {
 
 impl Worker {
     async fn start(
+        what: &str,
         far: &str,
         database: &str,
         options: &[&str],
         environment: &[(&str, &str)],
     ) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["worker", far, database])
+            .args([what, far, database])
             .args(options)
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
@@ -142,8 +156,8 @@ impl Worker {
             .expect("a process");
         let orders = child.stdin.take().expect("standard input");
         let answers = BufReader::new(child.stdout.take().expect("standard output")).lines();
-        let mut worker = Self { child, orders, answers };
-        assert_eq!(worker.answer().await, "ready");
+        let mut worker = Self { child, orders, answers, ready: String::new() };
+        worker.ready = worker.answer().await;
         worker
     }
 

@@ -1,7 +1,8 @@
 //! Real processes, killed and frozen, over a real Redis that is killed and frozen, too.
 //!
 //! This program starts itself as `worker`: a process with a guard, told what to do by lines on standard
-//! input. The "database" is a row in another Redis, so every process reads and counts the same one.
+//! input; or as `web`: one with an HTTP service. The "database" is a row in another Redis, so every process
+//! reads and counts the same one.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -19,16 +20,26 @@ mod outages;
 mod promises;
 mod recoveries;
 mod steps;
+mod web;
 mod worker;
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut words = std::env::args().skip(1);
-    if words.next().as_deref() == Some("worker") {
-        let mut url = || words.next().expect("a URL");
-        let (far, database) = (url(), url());
-        runtime.block_on(worker::live(far, database, words.collect()));
-        return ExitCode::SUCCESS;
+    let what = words.next();
+    let mut urls = || (words.next().expect("a URL"), words.next().expect("a URL"));
+    match what.as_deref() {
+        Some("worker") => {
+            let (far, database) = urls();
+            runtime.block_on(worker::live(far, database, words.collect()));
+            return ExitCode::SUCCESS;
+        }
+        Some("web") => {
+            let (far, database) = urls();
+            runtime.block_on(web::live(far, database));
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
     }
     macro_rules! trials {
         ($($module:ident { $($test:ident),* $(,)? })*) => {
@@ -80,6 +91,9 @@ fn main() -> ExitCode {
         }
         clocks {
             a_clock_that_jumps_ten_minutes_reverses_nothing,
+        }
+        web {
+            one_handler_run_for_a_thousand_connections_to_four_services,
         }
         memory {
             a_million_keys_leave_nothing_behind,

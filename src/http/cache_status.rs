@@ -1,0 +1,68 @@
+//! `Cache-Status` (RFC 9211): how this cache came by a response.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::Outcome;
+
+pub(super) const NAME: HeaderName = HeaderName::from_static("cache-status");
+
+pub(super) const HIT: &str = "cattleguard; hit";
+pub(super) const REQUEST: &str = "cattleguard; fwd=request";
+pub(super) const PURGED: &str = "cattleguard; fwd=miss; stored; detail=purged";
+pub(super) const METHOD: &str = "cattleguard; fwd=method";
+pub(super) const GAVE_UP: &str = "cattleguard; fwd=bypass; detail=not-storable";
+pub(super) const NO_KEY: &str = "cattleguard; fwd=bypass; detail=no-key";
+pub(super) const NOT_STORED: &str = "cattleguard; fwd=miss; detail=not-storable";
+
+/// The member of this cache, for a response made of what is stored.
+pub(super) const fn of(outcome: Outcome) -> &'static str {
+    use crate::{Bypass, Tier, Trouble};
+    match outcome {
+        Outcome::Hit(Tier::Near) => HIT,
+        Outcome::Hit(Tier::Far) => "cattleguard; hit; detail=far",
+        Outcome::Stale(_) => "cattleguard; hit; detail=stale-while-revalidate",
+        Outcome::StaleIfError(Trouble::Failed) => "cattleguard; hit; detail=stale-if-error",
+        Outcome::StaleIfError(_) => "cattleguard; hit; detail=stale-if-slow",
+        Outcome::Loaded => "cattleguard; fwd=miss; stored",
+        Outcome::Followed | Outcome::Awaited => "cattleguard; fwd=miss; stored; collapsed",
+        Outcome::Bypassed(Bypass::FarUnavailable) => {
+            "cattleguard; fwd=miss; detail=far-unavailable"
+        }
+        Outcome::Bypassed(Bypass::NoKey) => NO_KEY,
+    }
+}
+
+/// Adds this cache's member after those of the caches before it (§2), in one field.
+pub(super) fn add(headers: &mut HeaderMap, member: &'static str) {
+    let mut before = headers.get_all(NAME).iter().peekable();
+    let value = match before.peek() {
+        None => HeaderValue::from_static(member),
+        Some(_) => {
+            let mut list = Vec::new();
+            for value in before {
+                list.extend_from_slice(value.as_bytes());
+                list.extend_from_slice(b", ");
+            }
+            list.extend_from_slice(member.as_bytes());
+            HeaderValue::from_bytes(&list).unwrap_or(HeaderValue::from_static(member))
+        }
+    };
+    // No room for it: not worth more than the response.
+    let _ = headers.try_insert(NAME, value);
+}
+
+/// Another word for this cache's member, which is the last one.
+pub(super) fn replace(headers: &mut HeaderMap, member: &'static str) {
+    remove(headers);
+    add(headers, member);
+}
+
+/// Takes this cache's member away, which is the last one.
+pub(super) fn remove(headers: &mut HeaderMap) {
+    let own = headers.get(NAME).and_then(|value| value.to_str().ok());
+    let before = own.and_then(|list| list.rfind(", cattleguard").map(|at| list[..at].to_owned()));
+    match before.and_then(|before| before.parse::<HeaderValue>().ok()) {
+        Some(before) => headers.insert(NAME, before),
+        None => headers.remove(NAME),
+    };
+}

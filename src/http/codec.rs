@@ -1,0 +1,329 @@
+//! A stored response as bytes.
+//!
+//! ```text
+//! format (1) · kind (1: response, 2: variants, 3: epoch)
+//! response: status (2) · generated, µs (8) · lifetime, µs (8) · grace (8) · stale-if-error (8)
+//!           · fields: count (4), each name (4 + n) and value (4 + n)
+//!           · tags: count (4), each name (4 + n) and epoch (8)
+//!           · packing (1: as it is, 2: LZ4) · length (4) · body
+//! variants: generation (8) · count (4), each name (4 + n)
+//! epoch:    number (8)
+//! ```
+//!
+//! Numbers are big-endian; a window of 2⁶⁴ − 1 is none. Written by one release, read by another or not at
+//! all: then it counts as missing, and is loaded again.
+
+use std::{
+    error::Error,
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use super::{
+    StoredResponse, cache_status,
+    stored::{Kind, Variants, Whole},
+    tags::Tag,
+};
+use crate::{codec::Codec, policy::StaleFor};
+
+/// The codec of the responses that an [`HttpGuardLayer`](super::HttpGuardLayer) stores. Bodies above a
+/// size are packed by LZ4, unless they are packed already.
+#[derive(Clone, Copy, Debug)]
+pub struct Responses {
+    pack_above: usize,
+    longest: usize,
+}
+
+impl Default for Responses {
+    fn default() -> Self {
+        Self { pack_above: 1024, longest: 64 << 20 }
+    }
+}
+
+impl Responses {
+    /// Bodies longer than this are packed, in bytes. Default 1 KiB; `usize::MAX` turns packing off.
+    pub fn pack_above(mut self, bytes: usize) -> Self {
+        self.pack_above = bytes;
+        self
+    }
+}
+
+impl Codec<StoredResponse> for Responses {
+    fn encode(
+        &self,
+        stored: &StoredResponse,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        bytes.push(FORMAT);
+        match &stored.0 {
+            Kind::Response(whole) => {
+                bytes.push(RESPONSE);
+                self.encode_response(whole, bytes)
+            }
+            Kind::Variants(Variants { generation, fields }) => {
+                bytes.push(VARIANTS);
+                bytes.extend(generation.to_be_bytes());
+                put_length(bytes, fields.len())?;
+                fields.iter().try_for_each(|name| put(bytes, name.as_str().as_bytes()))
+            }
+            Kind::Epoch(epoch) => {
+                bytes.push(EPOCH);
+                bytes.extend(epoch.to_be_bytes());
+                Ok(())
+            }
+        }
+    }
+
+    fn decode(&self, mut bytes: Bytes) -> Result<StoredResponse, Box<dyn Error + Send + Sync>> {
+        let bytes = &mut bytes;
+        if bytes.try_get_u8()? != FORMAT {
+            return Err(Malformed.into());
+        }
+        let kind = match bytes.try_get_u8()? {
+            RESPONSE => Kind::Response(self.decode_response(bytes)?),
+            VARIANTS => {
+                let generation = bytes.try_get_u64()?;
+                let count = count(bytes)?;
+                let fields = (0..count).map(|_| name(bytes)).collect::<Result<_, _>>()?;
+                Kind::Variants(Variants { generation, fields })
+            }
+            EPOCH => Kind::Epoch(bytes.try_get_u64()?),
+            _ => return Err(Malformed.into()),
+        };
+        if bytes.has_remaining() {
+            return Err(Malformed.into());
+        }
+        Ok(StoredResponse(kind))
+    }
+}
+
+type Failed = Box<dyn Error + Send + Sync>;
+
+impl Responses {
+    fn encode_response(&self, whole: &Whole, bytes: &mut Vec<u8>) -> Result<(), Failed> {
+        bytes.extend(whole.status.as_u16().to_be_bytes());
+        let generated = whole.generated.duration_since(SystemTime::UNIX_EPOCH)?;
+        let windows = [whole.stale.grace, whole.stale.if_error];
+        for time in [Some(generated), Some(whole.lifetime)].into_iter().chain(windows) {
+            let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(NONE - 1);
+            bytes.extend(time.map_or(NONE, micros).to_be_bytes());
+        }
+        // Those that are put into place on the way back are left out.
+        let mut headers = whole.headers.clone();
+        headers.remove(header::AGE);
+        cache_status::remove(&mut headers);
+        put_length(bytes, headers.len())?;
+        for (name, value) in &headers {
+            put(bytes, name.as_str().as_bytes())?;
+            put(bytes, value.as_bytes())?;
+        }
+        put_length(bytes, whole.tags.len())?;
+        for tag in &whole.tags {
+            put(bytes, tag.name.as_bytes())?;
+            bytes.extend(tag.epoch.to_be_bytes());
+        }
+        let body = &whole.body;
+        let pack = body.len() > self.pack_above
+            && body.len() <= self.longest
+            && !whole.headers.contains_key(header::CONTENT_ENCODING);
+        let packed = pack.then(|| lz4_flex::block::compress(body));
+        match packed.filter(|packed| packed.len() < body.len()) {
+            Some(packed) => {
+                bytes.push(PACKED);
+                put_length(bytes, body.len())?;
+                bytes.extend_from_slice(&packed);
+            }
+            None => {
+                bytes.push(AS_IT_IS);
+                put_length(bytes, body.len())?;
+                bytes.extend_from_slice(body);
+            }
+        }
+        Ok(())
+    }
+
+    fn decode_response(&self, bytes: &mut Bytes) -> Result<Whole, Failed> {
+        let status = StatusCode::from_u16(bytes.try_get_u16()?)?;
+        let mut time = || -> Result<Option<Duration>, Failed> {
+            let micros = bytes.try_get_u64()?;
+            Ok((micros != NONE).then(|| Duration::from_micros(micros)))
+        };
+        let generated = time()?.and_then(|time| SystemTime::UNIX_EPOCH.checked_add(time));
+        let (lifetime, grace, if_error) = (time()?, time()?, time()?);
+        let (Some(generated), Some(lifetime)) = (generated, lifetime) else {
+            return Err(Malformed.into());
+        };
+        let fields = count(bytes)?;
+        let mut headers = HeaderMap::with_capacity(fields + 2);
+        for _ in 0..fields {
+            let (name, value) = (name(bytes)?, take(bytes)?);
+            headers.append(name, HeaderValue::from_maybe_shared(value)?);
+        }
+        let count = count(bytes)?;
+        let mut tags = Vec::with_capacity(count);
+        for _ in 0..count {
+            let name = std::str::from_utf8(&take(bytes)?)?.to_owned();
+            tags.push(Tag { name, epoch: bytes.try_get_u64()? });
+        }
+        let packing = bytes.try_get_u8()?;
+        let length = bytes.try_get_u32()? as usize;
+        let rest = bytes.split_to(bytes.len());
+        let body = match packing {
+            AS_IT_IS => rest,
+            // What claims to be longer than what is ever packed makes no room for itself.
+            PACKED if length <= self.longest => lz4_flex::block::decompress(&rest, length)?.into(),
+            _ => return Err(Malformed.into()),
+        };
+        if body.len() != length {
+            return Err(Malformed.into());
+        }
+        let stale = StaleFor { grace, if_error };
+        Ok(Whole { status, headers, body, generated, lifetime, stale, tags }.with_places())
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, piece: &[u8]) -> Result<(), Failed> {
+    put_length(bytes, piece.len())?;
+    bytes.extend_from_slice(piece);
+    Ok(())
+}
+
+fn put_length(bytes: &mut Vec<u8>, length: usize) -> Result<(), Failed> {
+    bytes.extend(u32::try_from(length)?.to_be_bytes());
+    Ok(())
+}
+
+fn take(bytes: &mut Bytes) -> Result<Bytes, Failed> {
+    let length = bytes.try_get_u32()? as usize;
+    if length > bytes.len() {
+        return Err(Malformed.into());
+    }
+    Ok(bytes.split_to(length))
+}
+
+fn name(bytes: &mut Bytes) -> Result<HeaderName, Failed> {
+    Ok(HeaderName::from_bytes(&take(bytes)?)?)
+}
+
+/// Not more than there can be in what is left, four bytes each, nor than a header map takes.
+fn count(bytes: &mut Bytes) -> Result<usize, Failed> {
+    let count = bytes.try_get_u32()? as usize;
+    if count > bytes.len() / 4 || count > 1 << 14 {
+        return Err(Malformed.into());
+    }
+    Ok(count)
+}
+
+#[derive(Debug)]
+struct Malformed;
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a stored response of this release")
+    }
+}
+
+impl Error for Malformed {}
+
+const FORMAT: u8 = 1;
+const RESPONSE: u8 = 1;
+const VARIANTS: u8 = 2;
+const EPOCH: u8 = 3;
+const AS_IT_IS: u8 = 1;
+const PACKED: u8 = 2;
+const NONE: u64 = u64::MAX;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn whole(body: Bytes, fields: &[(&'static str, &'static str)]) -> Whole {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let generated = SystemTime::UNIX_EPOCH + Duration::from_micros(1_234_567);
+        let stale = StaleFor { grace: Some(Duration::from_secs(3)), if_error: None };
+        let (status, lifetime) = (StatusCode::NOT_FOUND, Duration::from_secs(60));
+        let tags = vec![Tag { name: "t".to_owned(), epoch: 7 }];
+        Whole { status, headers, body, generated, lifetime, stale, tags }.with_places()
+    }
+
+    fn encoded(kind: Kind) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Responses::default().encode(&StoredResponse(kind), &mut bytes).expect("encodes");
+        bytes
+    }
+
+    fn round_trip(whole: &Whole) -> usize {
+        let bytes = encoded(Kind::Response(whole.clone()));
+        let length = bytes.len();
+        let back = Responses::default().decode(bytes.into()).expect("decodes");
+        let Kind::Response(back) = back.0 else { panic!("a response") };
+        assert_eq!(&back, whole);
+        length
+    }
+
+    #[test]
+    fn responses_come_back_as_they_were() {
+        let fields = [("set-x", "1"), ("set-x", "2"), ("cache-status", "up; hit")];
+        round_trip(&whole(Bytes::from_static(b"hello"), &fields));
+        round_trip(&whole(Bytes::new(), &[]));
+    }
+
+    #[test]
+    fn long_bodies_are_packed_unless_they_are_already() {
+        let body = Bytes::from("all work and no play ".repeat(1_000));
+        assert!(round_trip(&whole(body.clone(), &[])) < 1_000);
+        assert!(round_trip(&whole(body.clone(), &[("content-encoding", "gzip")])) > body.len());
+    }
+
+    #[test]
+    fn variants_come_back_as_they_were() {
+        let variants =
+            Variants { generation: u64::MAX, fields: vec![header::ACCEPT, header::COOKIE] };
+        let back = Responses::default().decode(encoded(Kind::Variants(variants.clone())).into());
+        let Kind::Variants(back) = back.expect("decodes").0 else { panic!("variants") };
+        assert_eq!(back, variants);
+    }
+
+    #[test]
+    fn epochs_come_back_as_they_were() {
+        let back = Responses::default().decode(encoded(Kind::Epoch(7)).into()).expect("decodes");
+        assert!(matches!(back.0, Kind::Epoch(7)));
+    }
+
+    #[test]
+    fn a_body_that_claims_to_be_huge_makes_no_room_for_itself() {
+        let packed = whole(Bytes::from(vec![0; 100_000]), &[]);
+        let mut bytes = encoded(Kind::Response(packed));
+        let at = bytes.len() - lz4_flex::block::compress(&[0; 100_000]).len() - 4;
+        bytes[at..at + 4].copy_from_slice(&u32::MAX.to_be_bytes());
+        assert!(Responses::default().decode(bytes.into()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn rubbish_is_refused_and_nothing_panics(
+            rubbish in proptest::collection::vec(any::<u8>(), 0..200),
+            at in 0usize..100,
+            byte in any::<u8>(),
+        ) {
+            let _ = Responses::default().decode(rubbish.into());
+            let mut bytes = encoded(Kind::Response(whole(
+                Bytes::from(vec![b'x'; 2_000]),
+                &[("x-a", "1"), ("x-b", "2")],
+            )));
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = Responses::default().decode(bytes.clone().into());
+            bytes.truncate(at);
+            prop_assert!(Responses::default().decode(bytes.into()).is_err());
+        }
+    }
+}

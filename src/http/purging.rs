@@ -1,0 +1,213 @@
+//! Purging by request, for those who know a token.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    hint::black_box,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body::Body as HttpBody;
+use http_body_util::{BodyExt, Full, Limited};
+use sha2::{Digest, Sha256};
+use tower::Service;
+
+use super::{HttpGuardLayer, PurgeError};
+use crate::far::Invalidated;
+
+/// A service to be mounted where it suits, and to be reached by those only who may purge.
+///
+/// | request | forgets |
+/// |---|---|
+/// | `PURGE` of a URL | that URL |
+/// | `POST` | each URL of its body, one a line with scheme and host, and each tag of its [`tag_field`](HttpGuardLayer::tag_field) |
+///
+/// Each with `Authorization: Bearer` and the token, which is compared in constant time. With a
+/// [`version_field`](HttpGuardLayer::version_field) in the request, only responses below that version of the
+/// URLs are forgotten.
+///
+/// | answer | means |
+/// |---|---|
+/// | 204 | forgotten by every connected process |
+/// | 202 | forgotten, but not all have said so yet, see [`Invalidated`] |
+/// | 400, 405, 413 | nothing was understood: forgotten is what came before the line in question |
+/// | 401 | another token, or none |
+/// | 503 | not acknowledged: ask again |
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use cattleguard::{Guard, http::HttpGuardLayer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let cache = HttpGuardLayer::new(Guard::builder());
+/// let router: Router = Router::new()
+///     .route("/", get(async || "hello"))
+///     .layer(cache.clone())
+///     // curl -d http://example.com/ -H 'Authorization: Bearer secret' example.com/purge
+///     .route_service("/purge", cache.purge_service("secret"));
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct PurgeService {
+    cache: HttpGuardLayer,
+    /// Hashes have one length, and tell nothing by how far they agree.
+    token: [u8; 32],
+}
+
+impl HttpGuardLayer {
+    /// A service that purges for those who know `token`. An empty token lets nobody in.
+    pub fn purge_service(&self, token: impl AsRef<[u8]>) -> PurgeService {
+        PurgeService { cache: self.clone(), token: Sha256::digest(token).into() }
+    }
+}
+
+impl PurgeService {
+    async fn answer<B>(self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: HttpBody,
+        B::Error: Into<tower::BoxError>,
+    {
+        let (parts, body) = request.into_parts();
+        if !self.admits(&parts.headers) {
+            let mut response = plain(StatusCode::UNAUTHORIZED);
+            let challenge = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            return response;
+        }
+        let purged = match parts.method.as_str() {
+            "PURGE" => {
+                let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+                self.purge(&parts.uri, host, &parts.headers).await
+            }
+            _ if parts.method == Method::POST => {
+                let Ok(body) = Limited::new(body, LONGEST).collect().await else {
+                    return plain(StatusCode::PAYLOAD_TOO_LARGE);
+                };
+                self.purge_all(&body.to_bytes(), &parts.headers).await
+            }
+            _ => {
+                let mut response = plain(StatusCode::METHOD_NOT_ALLOWED);
+                let allowed = HeaderValue::from_static("POST, PURGE");
+                response.headers_mut().insert(header::ALLOW, allowed);
+                return response;
+            }
+        };
+        plain(match purged {
+            Ok(Invalidated::Everywhere) => StatusCode::NO_CONTENT,
+            Ok(_) => StatusCode::ACCEPTED,
+            Err(Refusal::Malformed) => StatusCode::BAD_REQUEST,
+            Err(Refusal::NotAcknowledged) => StatusCode::SERVICE_UNAVAILABLE,
+        })
+    }
+
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        let mut credentials = headers.get_all(header::AUTHORIZATION).iter();
+        let (Some(credentials), None) = (credentials.next(), credentials.next()) else {
+            return false;
+        };
+        let Some((scheme, token)) = credentials.as_bytes().split_at_checked(7) else {
+            return false;
+        };
+        if !scheme.eq_ignore_ascii_case(b"bearer ") || token.is_empty() {
+            return false;
+        }
+        let given: [u8; 32] = Sha256::digest(token).into();
+        let differing =
+            given.iter().zip(&self.token).fold(0, |all, (a, b)| black_box(all | (a ^ b)));
+        differing == 0
+    }
+
+    async fn purge_all(&self, urls: &[u8], headers: &HeaderMap) -> Result<Invalidated, Refusal> {
+        let urls = std::str::from_utf8(urls).map_err(|_| Refusal::Malformed)?;
+        let urls = urls.lines().map(str::trim).filter(|url| !url.is_empty());
+        let tags = self.cache.tag_names(headers);
+        let mut all = Invalidated::Everywhere;
+        let mut forgot = |done| {
+            if done != Invalidated::Everywhere {
+                all = done;
+            }
+        };
+        let mut nothing = true;
+        for url in urls {
+            let url: Uri = url.parse().map_err(|_| Refusal::Malformed)?;
+            forgot(self.purge(&url, None, headers).await?);
+            nothing = false;
+        }
+        for tag in tags {
+            forgot(self.cache.purge_tag(tag).await?);
+            nothing = false;
+        }
+        if nothing { Err(Refusal::Malformed) } else { Ok(all) }
+    }
+
+    async fn purge(
+        &self,
+        url: &Uri,
+        host: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Invalidated, Refusal> {
+        let Some(version) = self.cache.version_named(headers) else {
+            return Ok(self.cache.purge(url, host).await?);
+        };
+        let version: Option<u64> = version.to_str().ok().and_then(|text| text.parse().ok());
+        let version = version.ok_or(Refusal::Malformed)?;
+        Ok(self.cache.purge_at(url, host, version).await?)
+    }
+}
+
+enum Refusal {
+    Malformed,
+    NotAcknowledged,
+}
+
+impl From<PurgeError> for Refusal {
+    fn from(error: PurgeError) -> Self {
+        match error {
+            PurgeError::NoHost => Self::Malformed,
+            PurgeError::Guard(error) => {
+                tracing::warn!(%error, "a purge was not acknowledged");
+                Self::NotAcknowledged
+            }
+        }
+    }
+}
+
+fn plain(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(header::CACHE_CONTROL, no_store);
+    response
+}
+
+impl<B> Service<Request<B>> for PurgeService
+where
+    B: HttpBody + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<tower::BoxError>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Full<Bytes>>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.clone().answer(request).map(Ok).boxed()
+    }
+}
+
+impl fmt::Debug for PurgeService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PurgeService").finish_non_exhaustive()
+    }
+}
+
+/// Of a body, in bytes.
+const LONGEST: usize = 64 << 10;

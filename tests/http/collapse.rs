@@ -1,0 +1,297 @@
+//! RFC 9111 §4, "collapse requests": one call for many clients, and nobody is worse off for it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use cattleguard::{Clock, Guard, Policy, far, http::HttpGuardLayer};
+use futures::future::join_all;
+use http::{Method, Request};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full};
+use tokio::time::Instant;
+use tower::{Layer, ServiceExt};
+
+use crate::{
+    Origin, cache, get, layer,
+    origin::{self, Broken},
+    policy, request, response, secs,
+};
+
+const FRESH: (&str, &str) = ("cache-control", "max-age=60");
+
+fn layer_with(policy: Policy) -> HttpGuardLayer {
+    let far = far::Memory::with(1_000, Clock::tokio());
+    HttpGuardLayer::new(Guard::builder().policy(policy).far(far))
+}
+
+/// An origin each of whose answers is another one.
+fn numbered(fields: &'static [(&'static str, &'static str)]) -> Origin {
+    let calls = AtomicUsize::new(0);
+    Origin::new(move |_| response(200, fields, &calls.fetch_add(1, Ordering::SeqCst).to_string()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc9111_4_a_hundred_clients_of_a_cold_url_are_one_call() {
+    let origin = numbered(&[FRESH]).taking(secs(1));
+    let cache = cache(&origin);
+    let begun = Instant::now();
+    let answers = join_all((0..100).map(|_| get(&cache, "/", &[]))).await;
+    assert_eq!(begun.elapsed().as_secs(), 1);
+    assert!(answers.iter().all(|answer| (answer.status(), answer.text()) == (200, "0")));
+    assert_eq!(origin.calls(), 1);
+    let collapsed = |answer: &&crate::Answer| {
+        answer.field("cache-status") == Some("cattleguard; fwd=miss; stored; collapsed")
+    };
+    assert_eq!(answers.iter().filter(collapsed).count(), 99);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc9111_4_what_may_not_be_stored_serialises_nobody() {
+    for fields in [
+        &[("cache-control", "no-store")][..],
+        &[("cache-control", "private, max-age=60")],
+        &[FRESH, ("set-cookie", "a=b")],
+        &[FRESH, ("vary", "*")],
+        &[],
+    ] {
+        let origin = numbered(fields).taking(secs(1));
+        let cache = cache(&origin);
+        // The first time they wait for one head; from then on for their own alone.
+        for (seconds, calls) in [(2, 100), (1, 200)] {
+            let begun = Instant::now();
+            let answers = join_all((0..100).map(|_| get(&cache, "/", &[]))).await;
+            assert_eq!(begun.elapsed().as_secs(), seconds, "{fields:?}");
+            assert_eq!(origin.calls(), calls);
+            let bodies: std::collections::HashSet<_> =
+                answers.iter().map(|answer| answer.text()).collect();
+            assert_eq!(bodies.len(), 100, "each has its own: {fields:?}");
+        }
+        // The word is forgotten, and one finds out for all whether it has changed.
+        tokio::time::advance(secs(11)).await;
+        let begun = Instant::now();
+        join_all((0..100).map(|_| get(&cache, "/", &[]))).await;
+        assert_eq!((begun.elapsed().as_secs(), origin.calls()), (2, 300));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc9111_4_1_each_variant_is_called_for_once() {
+    let origin = Origin::new(|request| {
+        let language = request.headers()["accept-language"].to_str().expect("text");
+        response(200, &[FRESH, ("vary", "accept-language")], language)
+    })
+    .taking(secs(1));
+    let cache = cache(&origin);
+    let begun = Instant::now();
+    let languages = (0..100).map(|client| format!("x-{}", client % 10));
+    let herd = join_all(languages.map(async |language| {
+        let answer = get(&cache, "/", &[("accept-language", &language)]).await;
+        assert_eq!(answer.text(), language);
+        assert!(!answer.is_hit(), "{answer:?}");
+    }));
+    herd.await;
+    // One tells that there are variants, and is one.
+    assert_eq!((begun.elapsed().as_secs(), origin.calls()), (2, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc9111_4_1_more_fields_to_select_by_send_nobody_alone() {
+    let origin = Origin::new(|request| {
+        let vary = if request.headers().contains_key("x-a") { "x-a, x-b" } else { "x-a" };
+        let value = request.headers().get("x-b").map_or("", |value| value.to_str().expect("text"));
+        response(200, &[FRESH, ("vary", vary)], value)
+    })
+    .taking(secs(1));
+    let cache = cache(&origin);
+    get(&cache, "/", &[]).await;
+    let herd = join_all((0..100).map(async |client| {
+        let value = (client % 2).to_string();
+        let answer = get(&cache, "/", &[("x-a", "1"), ("x-b", &value)]).await;
+        assert_eq!(answer.text(), value);
+    }));
+    herd.await;
+    // Two more: who finds it out, and one for each.
+    assert!(origin.calls() <= 4, "{}", origin.calls());
+    let calls = origin.calls();
+    for value in ["0", "1"] {
+        let answer = get(&cache, "/", &[("x-a", "1"), ("x-b", value)]).await;
+        assert_eq!((answer.is_hit(), answer.text()), (true, value));
+    }
+    assert_eq!(origin.calls(), calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_stored_passes_before_it_is_all_there() {
+    for (what, fields) in [
+        ("not storable", &[("cache-control", "no-store")][..]),
+        ("says it is long", &[FRESH, ("content-length", "2000")]),
+        ("is long", &[FRESH]),
+    ] {
+        let (sender, body) = origin::piecewise();
+        let body = parking_lot::Mutex::new(Some(body));
+        let origin = Origin::new(move |_| {
+            let body = body.lock().take().expect("one call");
+            response(200, fields, "").map(|_| body)
+        });
+        let cache = layer().longest_body(1_000).layer(origin.service());
+        let long = if what == "is long" { 1_001 } else { 1 };
+        let piece = |length: usize| Ok(Frame::data(Bytes::from(vec![b'x'; length])));
+        sender.send(piece(long)).expect("open");
+        let Ok(response) = cache.clone().oneshot(request(Method::GET, "/", &[])).await;
+        let mut body = response.into_body();
+        let first = body.frame().await.expect("a piece").expect("whole");
+        assert_eq!(first.into_data().expect("data").len(), long, "{what}");
+        sender.send(piece(7)).expect("open");
+        let second = body.frame().await.expect("a piece").expect("whole");
+        assert_eq!(second.into_data().expect("data").len(), 7, "{what}");
+        drop(sender);
+        assert!(body.frame().await.is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_body_is_waited_for_once() {
+    let (sender, body) = origin::piecewise();
+    let body = parking_lot::Mutex::new(Some(body));
+    let origin = Origin::new(move |_| {
+        let body = body.lock().take().expect("one call");
+        response(200, &[FRESH], "").map(|_| body)
+    });
+    let cache = cache(&origin);
+    let herd = join_all((0..100).map(|_| get(&cache, "/", &[])));
+    let sending = async {
+        for _ in 0..3 {
+            tokio::time::sleep(secs(1)).await;
+            sender.send(Ok(Frame::data(Bytes::from_static(b"piece")))).expect("open");
+        }
+        drop(sender);
+    };
+    let (answers, ()) = futures::future::join(herd, sending).await;
+    assert!(answers.iter().all(|answer| answer.text() == "piecepiecepiece"));
+    assert_eq!(origin.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_breaks_off_ends_nobody_elses() {
+    let calls = AtomicUsize::new(0);
+    let origin = Origin::new(move |_| {
+        let (sender, body) = origin::piecewise();
+        sender.send(Ok(Frame::data(Bytes::from_static(b"piece")))).expect("open");
+        if calls.fetch_add(1, Ordering::SeqCst) == 0 {
+            sender.send(Err(Broken)).expect("open");
+        }
+        response(200, &[FRESH], "").map(|_| body)
+    })
+    .taking(secs(1));
+    let cache = cache(&origin);
+    let herd = join_all((0..10).map(async |_| {
+        let Ok(response) = cache.clone().oneshot(request(Method::GET, "/", &[])).await;
+        response.into_body().collect().await.map(|whole| whole.to_bytes())
+    }));
+    let bodies = herd.await;
+    assert_eq!(bodies.iter().filter(|body| body.is_err()).count(), 1);
+    assert!(bodies.iter().flatten().all(|body| &body[..] == b"piece"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_away_cancels_nothing() {
+    let origin = numbered(&[FRESH]).taking(secs(1));
+    let cache = cache(&origin);
+    let gone = tokio::time::timeout(Duration::from_millis(100), get(&cache, "/", &[])).await;
+    assert!(gone.is_err());
+    // One that came later is answered by the same call.
+    let begun = Instant::now();
+    assert_eq!(get(&cache, "/", &[]).await.text(), "0");
+    assert_eq!(begun.elapsed().as_millis() / 100, 9);
+    // And with nobody left it is stored all the same.
+    let gone = tokio::time::timeout(Duration::from_millis(100), get(&cache, "/b", &[])).await;
+    assert!(gone.is_err());
+    tokio::time::sleep(secs(1)).await;
+    assert!(get(&cache, "/b", &[]).await.is_hit());
+    assert_eq!(origin.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_room_for_a_load_is_503_and_says_when_to_come_back() {
+    let origin = numbered(&[FRESH]).taking(secs(1));
+    let policy = policy().max_concurrent_loads(1).max_queued_loads(0);
+    let cache = layer_with(policy).layer(origin.service());
+    let (first, second) = tokio::join!(get(&cache, "/a", &[]), get(&cache, "/b", &[]));
+    assert_eq!((first.status(), second.status()), (200, 503));
+    let after: u64 = second.field("retry-after").expect("a time").parse().expect("a number");
+    assert!(after >= 1);
+    assert_eq!(second.field("cache-control"), Some("no-store"));
+    assert_eq!(origin.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_one_place_for_loads_variants_and_reloads_are_loaded_all_the_same() {
+    let origin = Origin::new(|_| response(200, &[FRESH, ("vary", "accept")], "body"));
+    let cache = layer_with(policy().max_concurrent_loads(1)).layer(origin.service());
+    for fields in [&[][..], &[("cache-control", "no-cache")], &[("accept", "a/b")]] {
+        assert_eq!(get(&cache, "/", fields).await.status(), 200);
+    }
+    let origin = numbered(&[FRESH]);
+    let cache = layer_with(policy().max_concurrent_loads(1)).layer(origin.service());
+    get(&cache, "/", &[]).await;
+    let reload = [("cache-control", "no-cache")];
+    assert_eq!(get(&cache, "/", &reload).await.text(), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_is_500_for_all() {
+    let origin = Origin::new(|_| panic!("the handler's bug")).taking(secs(1));
+    let cache = cache(&origin);
+    let answers = join_all((0..100).map(|_| get(&cache, "/", &[]))).await;
+    assert!(answers.iter().all(|answer| answer.status() == 500));
+    assert_eq!(origin.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_takes_too_long_is_504_for_all() {
+    let origin = numbered(&[FRESH]).taking(secs(100));
+    let cache = layer_with(policy().load_timeout(secs(2))).layer(origin.service());
+    let begun = Instant::now();
+    let answers = join_all((0..100).map(|_| get(&cache, "/", &[]))).await;
+    assert!(answers.iter().all(|answer| answer.status() == 504));
+    assert_eq!((begun.elapsed().as_secs(), origin.calls()), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_a_deadline_does_not_wait_longer_and_the_load_goes_on() {
+    let origin = numbered(&[FRESH]).taking(secs(5));
+    let cache = layer().timeout(secs(1)).layer(origin.service());
+    let begun = Instant::now();
+    assert_eq!(get(&cache, "/", &[]).await.status(), 504);
+    assert_eq!(begun.elapsed().as_secs(), 1);
+    tokio::time::sleep(secs(5)).await;
+    assert!(get(&cache, "/", &[]).await.is_hit());
+    assert_eq!(origin.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_service_is_its_own_for_one_and_502_for_the_others() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let service = {
+        let calls = calls.clone();
+        tower::service_fn(move |_: Request<Full<Bytes>>| {
+            calls.fetch_add(1, Ordering::SeqCst);
+            async {
+                tokio::time::sleep(secs(1)).await;
+                Err::<http::Response<Full<Bytes>>, _>(Broken)
+            }
+        })
+    };
+    let cache = layer().layer(service);
+    let herd = (0..100).map(|_| cache.clone().oneshot(request(Method::GET, "/", &[])));
+    let answers = join_all(herd).await;
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 1);
+    assert!(answers.iter().flatten().all(|answer| answer.status() == 502));
+}

@@ -1,0 +1,152 @@
+//! RFC 9111 §4.2.4, RFC 5861: what is served stale, and what never is.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use bytes::Bytes;
+use cattleguard::{Clock, Guard, Policy, far, http::HttpGuardLayer};
+use http_body_util::Full;
+use tower::{Layer, ServiceExt};
+
+use crate::{
+    Fields, Origin, cache, get, layer,
+    origin::{Broken, OriginBody},
+    policy, request, response, secs,
+};
+
+const FRESH: (&str, &str) = ("cache-control", "max-age=60");
+
+pub(crate) fn stale_policy() -> Policy {
+    policy().grace(secs(30)).stale_if_error(secs(300))
+}
+
+pub(crate) fn stale_cache(origin: &Origin) -> crate::Cache {
+    let far = far::Memory::with(100, Clock::tokio());
+    let builder = Guard::builder().policy(stale_policy()).far(far);
+    HttpGuardLayer::new(builder).layer(origin.service())
+}
+
+/// The first response, then one made of each request for it anew.
+pub(crate) fn then(
+    first: Fields<'static>,
+    second: impl Fn(&http::Request<()>) -> http::Response<OriginBody> + Send + Sync + 'static,
+) -> Origin {
+    let calls = AtomicUsize::new(0);
+    Origin::new(move |request| match calls.fetch_add(1, Ordering::SeqCst) {
+        0 => response(200, first, "old"),
+        _ => second(request),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc9111_4_2_4_what_must_be_revalidated_is_never_served_stale() {
+    for value in [
+        "max-age=60, must-revalidate",
+        "max-age=60, proxy-revalidate",
+        "s-maxage=60",
+        "max-age=60, stale-while-revalidate=0, stale-if-error=0",
+    ] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let origin = Origin::new(move |_| match calls.fetch_add(1, Ordering::SeqCst) {
+            0 => response(200, &[("cache-control", value)], "body"),
+            _ => response(503, &[], "down"),
+        });
+        let cache = stale_cache(&origin);
+        get(&cache, "/", &[]).await;
+        tokio::time::advance(secs(61)).await;
+        assert_eq!(get(&cache, "/", &[]).await.status(), 503, "{value}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc5861_a_response_says_how_long_it_may_be_served_stale() {
+    for (after, detail) in [
+        (65, Some("stale-while-revalidate")),
+        (75, Some("stale-if-error")),
+        (165, Some("stale-if-error")),
+        (175, None),
+    ] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let origin = Origin::new(move |_| match calls.fetch_add(1, Ordering::SeqCst) {
+            0 => {
+                let value = "max-age=60, stale-while-revalidate=10, stale-if-error=100";
+                response(200, &[("cache-control", value)], "body")
+            }
+            _ => response(503, &[], "down"),
+        });
+        // Longer than the policy's, which is none.
+        let cache = cache(&origin);
+        get(&cache, "/", &[]).await;
+        tokio::time::advance(secs(after)).await;
+        let answer = get(&cache, "/", &[]).await;
+        match detail {
+            Some(detail) => {
+                let expected = format!("cattleguard; hit; detail={detail}");
+                assert_eq!(answer.field("cache-status"), Some(&*expected), "{after}");
+            }
+            None => assert_eq!(answer.status(), 503),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_are_shared_and_the_first_has_the_origins_own_words() {
+    let origin = Origin::new(|_| response(503, &[("x-a", "1")], "down")).taking(secs(1));
+    let cache = layer().layer(origin.service());
+    let herd = (0..100).map(|_| get(&cache, "/", &[]));
+    let answers = futures::future::join_all(herd).await;
+    assert_eq!(origin.calls(), 1);
+    assert!(answers.iter().all(|answer| answer.status() == 503));
+    // Whatever stands in it is for the client that has asked.
+    assert_eq!(answers.iter().filter(|answer| answer.text() == "down").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc9111_4_3_3_a_server_that_fails_leaves_what_was_stored() {
+    for status in [500, 502, 503, 504] {
+        let origin = then(&[FRESH], move |_| response(status, &[], "down"));
+        let cache = stale_cache(&origin);
+        get(&cache, "/", &[]).await;
+        tokio::time::advance(secs(100)).await;
+        let answer = get(&cache, "/", &[]).await;
+        let detail = Some("cattleguard; hit; detail=stale-if-error");
+        assert_eq!((answer.text(), answer.field("cache-status")), ("old", detail), "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc9111_4_2_4_nothing_stale_is_served_without_permission() {
+    let origin = then(&[FRESH], |_| response(503, &[], "down"));
+    // The policy gives none, nor does the response.
+    let cache = cache(&origin);
+    get(&cache, "/", &[]).await;
+    tokio::time::advance(secs(61)).await;
+    assert_eq!(get(&cache, "/", &[]).await.status(), 503);
+    let only = [("cache-control", "only-if-cached")];
+    assert_eq!(get(&cache, "/", &only).await.status(), 504);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc9111_5_2_2_2_an_origin_out_of_reach_is_an_error_and_nothing_stale() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let service = tower::service_fn(move |_: http::Request<Full<Bytes>>| {
+        let call = calls.fetch_add(1, Ordering::SeqCst);
+        async move {
+            tokio::time::sleep(secs(1)).await;
+            let must = ("cache-control", "max-age=60, must-revalidate");
+            if call == 0 { Ok(response(200, &[must], "old")) } else { Err(Broken) }
+        }
+    });
+    let far = far::Memory::with(100, Clock::tokio());
+    let builder = Guard::builder().policy(stale_policy()).far(far);
+    let cache = HttpGuardLayer::new(builder).layer(service);
+    let ask = || cache.clone().oneshot(request(http::Method::GET, "/", &[]));
+    assert_eq!(ask().await.expect("an answer").status(), 200);
+    tokio::time::advance(secs(61)).await;
+    // Who has called sees the service's own error, the other what it means.
+    let (first, second) = tokio::join!(ask(), ask());
+    let statuses = [first, second].map(|answer| answer.ok().map(|answer| answer.status().as_u16()));
+    assert!(statuses == [None, Some(502)] || statuses == [Some(502), None], "{statuses:?}");
+}
