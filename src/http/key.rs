@@ -3,12 +3,10 @@
 use std::fmt::Write;
 
 use arrayvec::ArrayString;
-use http::{
-    HeaderMap, HeaderValue, Request, Uri, header,
-    request::Parts,
-    uri::{Authority, Scheme},
-};
+use http::{HeaderMap, HeaderValue, Request, Uri, header, request::Parts, uri::Scheme};
 use sha2::{Digest, Sha256};
+
+use super::place::{Place, plain_place};
 
 /// Makes the keys of requests.
 #[derive(Clone, Debug, Default)]
@@ -38,10 +36,10 @@ impl Keys {
     /// `None` where a request does not say clearly what it asks for.
     pub(super) fn of(&self, request: &Parts, extra: Option<&str>) -> Option<Spelt> {
         let parsed;
-        let (scheme, host, port) = match self.plain_place(request) {
+        let (scheme, host, port) = match plain_place(request, self.https) {
             Some(plain) => plain,
             None => {
-                parsed = self.place(&request.uri, &request.headers)?;
+                parsed = Place::of(&request.uri, &request.headers, self.https)?;
                 (parsed.scheme, parsed.authority.host(), parsed.port)
             }
         };
@@ -125,91 +123,16 @@ impl Keys {
         request: &Parts,
         extra: Option<&str>,
     ) -> Option<[Spelt; 2]> {
-        let own = self.place(&request.uri, &request.headers)?;
+        let own = Place::of(&request.uri, &request.headers, self.https)?;
         match (url.scheme(), url.authority()) {
             (None, None) => {}
-            (Some(_), Some(_)) if self.place(url, &HeaderMap::new())? == own => {}
+            (Some(_), Some(_)) if Place::of(url, &HeaderMap::new(), self.https)? == own => {}
             _ => return None,
         }
         let mut absolute = url.clone().into_parts();
         absolute.scheme = Some(Scheme::try_from(own.scheme).ok()?);
         absolute.authority = Some(own.authority);
         self.of_url(&Uri::from_parts(absolute).ok()?, None, extra)
-    }
-
-    /// As [`place`](Self::place), for what most clients send, and without an allocation.
-    fn plain_place<'a>(&self, request: &'a Parts) -> Option<(&'static str, &'a str, Option<u16>)> {
-        let mut fields = request.headers.get_all(header::HOST).iter();
-        let (None, Some(field), None) = (request.uri.authority(), fields.next(), fields.next())
-        else {
-            return None;
-        };
-        let scheme = if self.https { "https" } else { "http" };
-        let (host, port) = plain(field)?;
-        Some((scheme, host, port_beside(scheme, port)))
-    }
-
-    /// Where a request is to go (RFC 9110 §4.3.1). `None` if it does not say so, or several things: RFC 9112
-    /// §3.2.2 has the target's authority go over `Host`, but a handler may look at either, and what one
-    /// client gets for its `Host` is not for those who ask for the target.
-    fn place<'a>(&self, target: &'a Uri, headers: &HeaderMap) -> Option<Place<'a>> {
-        let scheme = match target.scheme_str() {
-            Some(scheme) => scheme,
-            None if self.https => "https",
-            None => "http",
-        };
-        let place = |authority: Authority| {
-            let port = port_beside(scheme, authority.port_u16());
-            // "user@host" is no host.
-            (!authority.as_str().contains('@')).then_some(Place { scheme, authority, port })
-        };
-        let mut fields = headers.get_all(header::HOST).iter();
-        let field = match (fields.next(), fields.next()) {
-            (Some(field), None) => Some(place(field.to_str().ok()?.parse().ok()?)?),
-            (None, _) => None,
-            _ => return None,
-        };
-        let Some(authority) = target.authority() else { return field };
-        let said = place(authority.clone())?;
-        field.is_none_or(|field| field == said).then_some(said)
-    }
-}
-
-/// Letters, digits, dots and dashes, and perhaps a port.
-fn plain(host: &HeaderValue) -> Option<(&str, Option<u16>)> {
-    let text = host.to_str().ok()?;
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    let (name, port) = match text.bytes().position(|byte| !is_plain(byte)) {
-        None => (text, None),
-        Some(at) => {
-            let port = text[at..].strip_prefix(':')?;
-            let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-            (&text[..at], Some(port.parse().ok().filter(|_| digits)?))
-        }
-    };
-    (!name.is_empty()).then_some((name, port))
-}
-
-/// `None`: the scheme's own.
-fn port_beside(scheme: &str, port: Option<u16>) -> Option<u16> {
-    match (port, scheme) {
-        (Some(80), "http") | (Some(443), "https") => None,
-        (port, _) => port,
-    }
-}
-
-struct Place<'a> {
-    scheme: &'a str,
-    authority: Authority,
-    /// `None`: the scheme's own.
-    port: Option<u16>,
-}
-
-impl PartialEq for Place<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.scheme == other.scheme
-            && self.authority.host().eq_ignore_ascii_case(other.authority.host())
-            && self.port == other.port
     }
 }
 
@@ -361,8 +284,8 @@ mod tests {
         for host in ways {
             let request = Request::builder().uri("/").header("host", host).body(());
             let parts = request.expect("a request").into_parts().0;
-            let Some((scheme, name, port)) = keys.plain_place(&parts) else { continue };
-            let long = keys.place(&parts.uri, &parts.headers).expect("a place");
+            let Some((scheme, name, port)) = plain_place(&parts, keys.https) else { continue };
+            let long = Place::of(&parts.uri, &parts.headers, keys.https).expect("a place");
             assert_eq!((scheme, name, port), (long.scheme, long.authority.host(), long.port));
             short += 1;
         }

@@ -38,7 +38,7 @@ pub(super) struct Rules {
     pub(super) give_up_for: Duration,
     pub(super) version_field: Option<HeaderName>,
     pub(super) tag_field: Option<HeaderName>,
-    pub(super) ignores_reloads: bool,
+    pub(super) allows_reloads: bool,
     pub(super) timeout: Option<Duration>,
 }
 
@@ -58,7 +58,7 @@ impl HttpGuardLayer {
                 give_up_for: Duration::from_secs(10),
                 version_field: None,
                 tag_field: None,
-                ignores_reloads: false,
+                allows_reloads: false,
                 timeout: None,
             },
         }
@@ -125,11 +125,12 @@ impl HttpGuardLayer {
         self
     }
 
-    /// Answers from the cache also those who ask to have it looked after (`no-cache`, `max-age`,
-    /// `min-fresh` in a request), as a cache may. Default: all who ask at one time share one new load, for
-    /// which what is stored is forgotten first: if the origin fails then, there is nothing stale to serve.
-    pub fn ignore_reloads(mut self) -> Self {
-        self.rules.ignores_reloads = true;
+    /// Lets clients have what is stored looked after (`no-cache`, `max-age`, `min-fresh` in a request). All
+    /// who ask at one time share one new load, for which what is stored is forgotten first: if the origin
+    /// fails then, there is nothing stale to serve. Default: they are answered from the cache, as it may (RFC
+    /// 9111 §5.2.1), because anybody could ask. Set it where all clients are trusted.
+    pub fn allow_reloads(mut self) -> Self {
+        self.rules.allows_reloads = true;
         self
     }
 

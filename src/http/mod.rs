@@ -85,7 +85,7 @@
 //! | 4.3.4 | a 304 about something else updates nothing | `rfc9111_4_3_4_a_304_about_something_else_updates_nothing`, `rfc9111_4_3_4_what_is_validated_is_as_old_as_its_validation` |
 //! | 4.4 | an unsafe request that succeeds invalidates its target | `rfc9111_4_4_an_unsafe_request_that_succeeds_invalidates_the_target`, `rfc9111_4_4_what_fails_and_what_is_safe_invalidates_nothing`, `rfc9111_4_4_a_part_of_the_key_is_no_way_around` |
 //! | 4.4 | what its response names: of the same origin only | `rfc9111_4_4_what_the_response_names_is_invalidated_if_it_is_of_the_same_origin` |
-//! | 5.2.1 | `no-cache`, `max-age`, `min-fresh`, `max-stale`, `only-if-cached` of a request | `rfc9111_5_2_1_who_asks_for_something_fresher_gets_it`, `rfc9111_5_2_1_7_only_if_cached_asks_no_origin` |
+//! | 5.2.1 | `only-if-cached` of a request; `no-cache`, `max-age` and `min-fresh` with [`allow_reloads`](HttpGuardLayer::allow_reloads) | `rfc9111_5_2_1_who_asks_for_something_fresher_gets_it`, `rfc9111_5_2_1_7_only_if_cached_asks_no_origin` |
 //! | 5.2.2.4 | nothing `no-cache` without validation: it is not stored; named fields are withheld | `rfc9111_5_2_2_4_no_cache_is_not_reused`, `a_cookie_is_for_one_client` |
 //! | 5.2.2.6 | `no-transform`: bodies are packed in the far tier and come out as they went in | `responses_come_back_as_they_were` |
 //! | 5.2.3 | unknown directives are ignored | `rfc9111_5_2_3_unknown_and_malformed_directives_open_nothing`, `no_store_is_found_wherever_it_stands` |
@@ -150,6 +150,7 @@ mod future;
 mod key;
 mod layer;
 mod origin;
+mod place;
 mod purging;
 mod service;
 mod stored;

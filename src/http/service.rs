@@ -73,7 +73,7 @@ where
         let wants = match Wants::of(&parts.headers) {
             // No key tells one body from another.
             _ if has_body(&parts, &body) => Wants::TheOrigin,
-            Wants::Fresher(_) if shared.rules.ignores_reloads => Wants::Anything,
+            Wants::Fresher(_) if !shared.rules.allows_reloads => Wants::Anything,
             wants => wants,
         };
         let Some(key) = key.filter(|_| wants != Wants::TheOrigin) else {

@@ -233,12 +233,14 @@ async fn no_room_for_a_load_is_503_and_says_when_to_come_back() {
 #[tokio::test(start_paused = true)]
 async fn with_one_place_for_loads_variants_and_reloads_are_loaded_all_the_same() {
     let origin = Origin::new(|_| response(200, &[FRESH, ("vary", "accept")], "body"));
-    let cache = layer_with(policy().max_concurrent_loads(1)).layer(origin.service());
+    let cache = layer_with(policy().max_concurrent_loads(1));
+    let cache = cache.allow_reloads().layer(origin.service());
     for fields in [&[][..], &[("cache-control", "no-cache")], &[("accept", "a/b")]] {
         assert_eq!(get(&cache, "/", fields).await.status(), 200);
     }
     let origin = numbered(&[FRESH]);
-    let cache = layer_with(policy().max_concurrent_loads(1)).layer(origin.service());
+    let cache = layer_with(policy().max_concurrent_loads(1));
+    let cache = cache.allow_reloads().layer(origin.service());
     get(&cache, "/", &[]).await;
     let reload = [("cache-control", "no-cache")];
     assert_eq!(get(&cache, "/", &reload).await.text(), "1");

@@ -18,7 +18,8 @@ async fn curl(args: &[&str]) -> String {
 #[tokio::test]
 async fn curl_gets_hits_parts_heads_and_304s() {
     let runs = Runs::default();
-    let server = serve(Router::new().route("/a", runs.handler()).layer(layer())).await;
+    let server =
+        serve(Router::new().route("/a", runs.handler()).layer(layer().allow_reloads())).await;
     let url = &*format!("http://{server}/a");
     for (args, status, how, body) in [
         (&[][..], "HTTP/1.1 200 OK", "cattleguard; fwd=miss; stored", "run 1"),
