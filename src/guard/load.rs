@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,7 +26,6 @@ use crate::{
     far::{Commit, Grant, Record, Renewal, Token},
     flight::{Depth, Landing, Mark, Ticket},
     observe::Stopwatch,
-    policy::StaleFor,
 };
 
 impl<V: Send + Sync + 'static> Core<V> {
@@ -339,22 +338,6 @@ impl<V: Send + Sync + 'static> Core<V> {
         Record { entry: Arc::new(entry), version: loaded.version, ttl, retention }
     }
 
-    /// How long the near tier may keep an entry. Asked under the name's lock: see
-    /// `Event::Disconnected` in the watcher.
-    pub(super) fn near_ttl(&self) -> Duration {
-        if self.connected.load(Ordering::Acquire) {
-            self.policy.near_ttl
-        } else {
-            self.policy.near_ttl.min(self.policy.near_outage_ttl)
-        }
-    }
-
-    /// How long something stale may be given to one caller after the other without another look. Not
-    /// nothing when the near tier is off, or every caller would wait for a refresh.
-    pub(super) fn meanwhile_ttl(&self) -> Duration {
-        self.near_ttl().max(self.policy.near_outage_ttl)
-    }
-
     /// Past every tier, for a request that has no key.
     pub(super) async fn go_past(
         core: Arc<Self>,
@@ -366,22 +349,6 @@ impl<V: Send + Sync + 'static> Core<V> {
         });
         fetching.answered(&answer);
         answer
-    }
-
-    /// How long `entry` may be served stale while it is refreshed.
-    pub(super) fn grace(&self, entry: &Entry<V>) -> Duration {
-        self.stale_for(entry).grace.unwrap_or(self.policy.grace)
-    }
-
-    /// How long `entry` may be served after its end if nothing better is to be had.
-    pub(super) fn last_resort(&self, entry: &Entry<V>) -> Duration {
-        let stale = self.stale_for(entry);
-        let if_error = stale.if_error.unwrap_or(self.policy.stale_if_error);
-        stale.grace.unwrap_or(self.policy.grace).saturating_add(if_error)
-    }
-
-    fn stale_for(&self, entry: &Entry<V>) -> StaleFor {
-        self.stale_for.map_or_else(StaleFor::default, |of| of(entry.value()))
     }
 }
 

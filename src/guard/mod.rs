@@ -39,6 +39,7 @@ mod recovery;
 mod refresh;
 mod shutdown;
 mod waiters;
+mod windows;
 mod write;
 
 pub use self::{
