@@ -10,37 +10,31 @@
 //! What may not be stored goes through as it comes. Redis may be away, also when the proxy starts:
 //! then each instance asks for itself.
 
-use std::{convert::Infallible, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use cattleguard::{
     Guard, Shutdown, far,
     http::{HttpGuardLayer, Responses},
     redis::Connection,
 };
-use http::Request;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-};
-use tokio::net::{TcpListener, TcpStream};
-use tower::{BoxError, Layer, ServiceExt, service_fn};
+use tokio::net::TcpListener;
+use tower::BoxError;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     args::{Args, Far},
-    upstream::{Body, Upstream},
+    upstream::Upstream,
 };
 
 mod args;
 #[path = "../console/mod.rs"]
 #[expect(dead_code, reason = "the other examples use the rest")]
 mod console;
+mod proxy;
 mod upstream;
 
 const NAME: &str = "reverse_proxy";
-/// How long connections, and after them loads, may take to end.
+/// How long loads may take to end, when connections have.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::main]
@@ -67,7 +61,8 @@ async fn main() -> ExitCode {
     if let Ok(address) = listener.local_addr() {
         println!("http://{address} in front of http://{}", args.upstream);
     }
-    serve(listener, &cache, Upstream::new(args.upstream, args.timeout)).await;
+    let upstream = Upstream::new(args.upstream, args.timeout);
+    proxy::serve(listener, &cache, upstream, console::interrupted()).await;
     if let Shutdown::Aborted { flights } = cache.shutdown(PATIENCE).await {
         eprintln!("{NAME}: {flights} loads took too long");
     }
@@ -87,55 +82,4 @@ fn cache(args: &Args) -> Result<HttpGuardLayer, BoxError> {
         Some(ttl) => cache.default_ttl(ttl),
         None => cache,
     })
-}
-
-/// Answers connections until the program is to end, and those that are open then to their end.
-async fn serve(listener: TcpListener, cache: &HttpGuardLayer, upstream: Upstream) {
-    let service = cache.layer(service_fn(move |request: Request<Body>| {
-        let upstream = upstream.clone();
-        async move { Ok::<_, Infallible>(upstream.ask(request).await) }
-    }));
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new());
-    server.http2().timer(TokioTimer::new());
-    let open = GracefulShutdown::new();
-    let mut end = std::pin::pin!(console::interrupted());
-    loop {
-        let stream = tokio::select! {
-            stream = accepted(&listener) => stream,
-            () = &mut end => break,
-        };
-        let service = service.clone();
-        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            service.clone().oneshot(request.map(BodyExt::boxed_unsync))
-        });
-        let connection = server.serve_connection(TokioIo::new(stream), service);
-        let connection = open.watch(connection.into_owned());
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error, "a connection broke off");
-            }
-        });
-    }
-    drop(listener);
-    if tokio::time::timeout(PATIENCE, open.shutdown()).await.is_err() {
-        eprintln!("{NAME}: some connections took too long");
-    }
-}
-
-async fn accepted(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                // An answer is not to wait for the next one.
-                let _ = stream.set_nodelay(true);
-                return stream;
-            }
-            Err(error) => {
-                eprintln!("{NAME}: {error}");
-                // Out of file descriptors, say: some will be closed.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
 }

@@ -52,6 +52,9 @@
 //! # The rules
 //!
 //! The MUSTs of RFC 9111 for a shared cache (and what else it has of weight), each with its test.
+//! `rfc9111_3_the_proxy_stores_what_it_may_and_nothing_else` and
+//! `rfc9111_4_the_proxy_selects_validates_and_forgets` go through them by the example `reverse_proxy`, over
+//! sockets.
 //!
 //! | § | rule | test |
 //! |---|---|---|

@@ -1,15 +1,22 @@
 //! The HTTP cache, a test for each rule that it keeps, with the section of the RFC in its name.
 
 mod collapse;
+#[path = "../../examples/console/mod.rs"]
+#[expect(dead_code, reason = "the example uses the rest")]
+mod console;
 mod forward;
 mod invalidate;
 mod origin;
 mod privacy;
+#[path = "../../examples/reverse_proxy/proxy.rs"]
+mod proxy;
 mod purge;
 mod reuse;
 mod sockets;
 mod stale;
 mod store;
+#[path = "../../examples/reverse_proxy/upstream.rs"]
+mod upstream;
 mod validate;
 
 use std::{convert::Infallible, time::Duration};
@@ -133,6 +140,7 @@ fn each_test_that_the_documentation_names_is_one() {
         include_str!("invalidate.rs"),
         include_str!("privacy.rs"),
         include_str!("reuse.rs"),
+        include_str!("sockets/rules.rs"),
         include_str!("stale.rs"),
         include_str!("store.rs"),
         include_str!("validate.rs"),

@@ -3,6 +3,7 @@
 mod bodies;
 mod curl;
 mod protocols;
+mod rules;
 
 use std::{
     net::SocketAddr,
