@@ -41,7 +41,7 @@ impl Fleet {
         let mut fleet = Self::start(0).await;
         let (far, database) = (fleet.redis.url(), fleet.database_server.url());
         for _ in 0..processes {
-            fleet.workers.push(Worker::start("web", &far, &database, &[], &[]).await);
+            fleet.workers.push(Worker::start("web-service", &far, &database, &[], &[]).await);
         }
         let addresses = fleet.workers.iter().map(|worker| worker.ready.clone()).collect();
         (fleet, addresses)

@@ -1,7 +1,7 @@
 //! Real processes, killed and frozen, over a real Redis that is killed and frozen, too.
 //!
 //! This program starts itself as `worker`: a process with a guard, told what to do by lines on standard
-//! input; or as `web`: one with an HTTP service. The "database" is a row in another Redis, so every process
+//! input; or as `web-service`: one with an HTTP service. The "database" is a row in another Redis, so every process
 //! reads and counts the same one.
 
 use std::{process::ExitCode, time::Duration};
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
             runtime.block_on(worker::live(far, database, words.collect()));
             return ExitCode::SUCCESS;
         }
-        Some("web") => {
+        Some("web-service") => {
             let (far, database) = urls();
             runtime.block_on(web::live(far, database));
             return ExitCode::SUCCESS;

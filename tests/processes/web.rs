@@ -67,7 +67,8 @@ pub async fn live(far: String, database: String) {
     let handler = routing::get(async move |path: axum::extract::Path<String>| {
         let mut database = database.clone();
         let counter = format!("loads:{}", *path);
-        let run: u64 = database.incr(counter, 1).await.expect("an answer");
+        // One field for all processes: the run's number among all.
+        let run: u64 = database.hincr(counter, "web", 1).await.expect("an answer");
         tokio::time::sleep(Duration::from_millis(HANDLER_MS)).await;
         ([("cache-control", "max-age=60")], format!("run {run}"))
     });
