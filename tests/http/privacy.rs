@@ -4,8 +4,8 @@
 //! with another's name must be something that may be shared, by what the test knows of the directives
 //! before it spells them.
 //!
-//! For a minute: `PROPTEST_CASES=12000 cargo test --test http privacy`; and the parsers and the decoder:
-//! `PROPTEST_CASES=60000 cargo test --all-features --lib http::`.
+//! For a minute each: `PROPTEST_CASES=20000 cargo test --test http privacy`; and the parsers and the decoder:
+//! `PROPTEST_CASES=180000 cargo test --all-features --lib http::`.
 
 use std::time::Duration;
 
