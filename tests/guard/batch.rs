@@ -357,6 +357,32 @@ async fn a_batch_without_room_is_told_so_and_pauses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_room_the_most_patient_of_a_batch_does_not_decide_for_the_others() {
+    let policy = plain().max_concurrent_loads(1).load_timeout(secs(1)).failure_pause(secs(60));
+    let (guard, wire) = wired_with(&memory(), policy);
+    let origin = Origin::taking(secs(60));
+    let busy = callers(&guard, 1, "busy", &origin);
+    origin.begun(1).await;
+    let (table, keys) = (Table::taking(ms(50)), keys(0..2));
+    let gate = wire.hold_before(Call::LookUp);
+    let batch = {
+        let (guard, load, keys) = (guard.clone(), table.load(), keys.clone());
+        tokio::spawn(async move { guard.fetch_many(&keys, load).await })
+    };
+    // One has its lease, and its load timeout, 40 ms before the other.
+    idle().await;
+    gate.let_one_pass();
+    tokio::time::sleep(ms(40)).await;
+    gate.open();
+    for fetched in bounded(batch).await.expect("a task") {
+        assert!(matches!(fetched, Err(Error::Overloaded { .. })), "{fetched:?}");
+    }
+    wire.heal();
+    answers(busy).await;
+    are(&fetch(&guard, &keys, &table).await, &keys);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_that_panics_costs_the_others_nothing() {
     #[derive(Clone)]
     struct Touchy(&'static str);
