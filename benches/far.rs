@@ -57,7 +57,7 @@ fn benches(c: &mut Criterion) {
         let raw = client.get_connection_manager().await.expect("a connection");
         let connection = Connection::open(&server.url()).await.expect("a connection");
         let guard: Guard<u64, Bytes> = Guard::builder()
-            .far(far::Redis::new(connection.timeout(Duration::from_secs(2)), Raw))
+            .far(redis::RedisFar::new(connection.timeout(Duration::from_secs(2)), Raw))
             .near_capacity(0)
             .policy(Policy::default().ttl(Duration::from_secs(3600)))
             .build();

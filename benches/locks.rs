@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cattleguard::lock::{AnyLock, Lock};
+use cattleguard::lock::{BoxLock, Lock};
 use comfy_table::{CellAlignment, Table, presets};
 use parking_lot::Mutex;
 use tokio::{task::JoinSet, time::sleep};
@@ -151,7 +151,7 @@ async fn measure(kind: &Kind) -> Result<Figures, Failure> {
 }
 
 /// One client on a name of its own; how long each turn took.
-async fn alone(lock: &AnyLock, name: &str, phase: Duration) -> Result<Vec<Duration>, Failure> {
+async fn alone(lock: &BoxLock, name: &str, phase: Duration) -> Result<Vec<Duration>, Failure> {
     let (begin, mut turns) = (Instant::now(), Vec::new());
     while begin.elapsed() < phase {
         let turn = Instant::now();
@@ -163,7 +163,7 @@ async fn alone(lock: &AnyLock, name: &str, phase: Duration) -> Result<Vec<Durati
 
 /// All clients on one name: from the beginning of a release until another holds, and who was granted how
 /// often.
-async fn contend(locks: Vec<AnyLock>) -> Result<(Vec<Duration>, Vec<u64>), Failure> {
+async fn contend(locks: Vec<BoxLock>) -> Result<(Vec<Duration>, Vec<u64>), Failure> {
     let epoch = Instant::now();
     let (released, hand_overs) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
     let last = Arc::new(AtomicU64::new(u64::MAX));
@@ -198,7 +198,7 @@ async fn contend(locks: Vec<AnyLock>) -> Result<(Vec<Duration>, Vec<u64>), Failu
 }
 
 /// The median of some holders, each killed while it keeps its lease.
-async fn kill(kind: &Kind, lock: &AnyLock) -> Result<Duration, Failure> {
+async fn kill(kind: &Kind, lock: &BoxLock) -> Result<Duration, Failure> {
     let mut took = Vec::new();
     for _ in 0..KILLS {
         let mut command = Command::new(std::env::current_exe()?);

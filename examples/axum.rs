@@ -147,8 +147,8 @@ async fn main() -> Result<(), BoxError> {
     let (guard, pages): (Guard<i64, Product>, _) = match env::var("REDIS_URL") {
         Ok(url) => {
             let redis = Connection::open_lazy(&url)?;
-            let products = far::Redis::new(redis.clone(), codec::Json).namespace("products");
-            let pages = far::Redis::new(redis, Responses::default()).namespace("pages");
+            let products = redis::RedisFar::new(redis.clone(), codec::Json).namespace("products");
+            let pages = redis::RedisFar::new(redis, Responses::default()).namespace("pages");
             (builder.far(products).build(), Guard::builder().far(pages))
         }
         Err(_) => (builder.build(), Guard::builder()),

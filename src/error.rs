@@ -1,6 +1,6 @@
 use std::{error, fmt, sync::Arc, time::Duration};
 
-use crate::{Version, far};
+use crate::{Fault, Version};
 
 /// Why there is no answer. Cheap to clone: one failed load is shared by everyone who waited for it.
 ///
@@ -67,7 +67,7 @@ pub enum Error {
     /// The far tier could not take a write or an invalidation: it is not acknowledged. Fetches do not
     /// fail this way. After an outage the guard repeats the invalidation by itself, see
     /// [`Guard::invalidate`](crate::Guard::invalidate).
-    Far(Arc<far::Error>),
+    Far(Arc<Fault>),
 }
 
 impl Error {
@@ -161,8 +161,8 @@ impl error::Error for Error {
     }
 }
 
-impl From<far::Error> for Error {
-    fn from(error: far::Error) -> Self {
+impl From<Fault> for Error {
+    fn from(error: Fault) -> Self {
         Self::Far(Arc::new(error))
     }
 }
@@ -187,7 +187,7 @@ mod tests {
             Error::ShutDown,
             Error::WaitTimeout { after: time },
             Error::Abandoned,
-            far::Error::from(far::ErrorKind::Timeout).into(),
+            Fault::from(crate::FaultKind::Timeout).into(),
         ];
         assert_eq!(errors.map(|error| error.as_str()), Error::WORDS);
         let words: std::collections::HashSet<_> = Error::WORDS.into_iter().collect();

@@ -2,45 +2,54 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(unreachable_pub)]
 
+// Vocabulary: values, no I/O.
 mod clock;
 pub mod codec;
 mod entry;
 mod error;
-pub mod far;
-mod flight;
-mod guard;
-#[cfg(feature = "http")]
-pub mod http;
+mod fault;
 mod key;
-pub mod lock;
-#[cfg(feature = "metrics")]
-pub mod metrics;
-#[cfg(feature = "mysql")]
-pub mod mysql;
-mod near;
-pub mod notify;
-mod observe;
 mod outcome;
 mod policy;
+mod token;
+mod version;
+
+// The contracts.
+pub mod far;
+pub mod lock;
+
+// Systems: a folder each, everything that knows the system in it.
+pub mod memory;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod sql;
-pub mod store;
-pub mod tower;
-mod version;
 #[cfg(feature = "zookeeper")]
 pub mod zookeeper;
+
+// The guard, and what stands on it.
+mod flight;
+mod guard;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+mod near;
+mod observe;
+pub mod tower;
 
 pub use self::{
     clock::{Clock, Moment},
     entry::{Entry, Fetched, Loaded},
     error::Error,
+    fault::{Fault, FaultKind},
     guard::{Guard, GuardBuilder, Invalidation, Shutdown, Write},
     key::{Key, Name},
-    outcome::{Bypass, Outcome, Tier, Trouble},
+    outcome::{Bypass, Outcome, StaleReason, Tier},
     policy::Policy,
     tower::GuardLayer,
     version::Version,

@@ -9,7 +9,7 @@ pub enum Outcome {
     /// An entry within grace, while one flight refreshes it.
     Stale(Tier),
     /// An expired entry, because the origin is in this trouble.
-    StaleIfError(Trouble),
+    StaleIfError(StaleReason),
     /// This caller's miss made the load.
     Loaded,
     /// Shared the flight that another caller of this process started.
@@ -33,7 +33,7 @@ pub enum Tier {
 /// Why a stale entry was the best answer to be had.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Trouble {
+pub enum StaleReason {
     /// The load failed, or has failed so shortly ago that it is not tried again yet.
     Failed,
     /// The load takes longer than the soft timeout; it goes on.
@@ -59,9 +59,9 @@ impl Outcome {
         Self::Hit(Tier::Far),
         Self::Stale(Tier::Near),
         Self::Stale(Tier::Far),
-        Self::StaleIfError(Trouble::Failed),
-        Self::StaleIfError(Trouble::Slow),
-        Self::StaleIfError(Trouble::Overloaded),
+        Self::StaleIfError(StaleReason::Failed),
+        Self::StaleIfError(StaleReason::Slow),
+        Self::StaleIfError(StaleReason::Overloaded),
         Self::Loaded,
         Self::Followed,
         Self::Awaited,
@@ -76,9 +76,9 @@ impl Outcome {
             Self::Hit(Tier::Far) => "hit_far",
             Self::Stale(Tier::Near) => "stale_near",
             Self::Stale(Tier::Far) => "stale_far",
-            Self::StaleIfError(Trouble::Failed) => "stale_if_failed",
-            Self::StaleIfError(Trouble::Slow) => "stale_if_slow",
-            Self::StaleIfError(Trouble::Overloaded) => "stale_if_overloaded",
+            Self::StaleIfError(StaleReason::Failed) => "stale_if_failed",
+            Self::StaleIfError(StaleReason::Slow) => "stale_if_slow",
+            Self::StaleIfError(StaleReason::Overloaded) => "stale_if_overloaded",
             Self::Loaded => "loaded",
             Self::Followed => "followed",
             Self::Awaited => "awaited",

@@ -50,7 +50,7 @@ impl Ground {
         }
         let (far, statistics) = match url {
             None => {
-                let tier = cattleguard::far::Memory::new();
+                let tier = cattleguard::memory::MemoryFar::new();
                 (Far::Memory { store: Store::memory(), tier }, None)
             }
             Some(url) => {
@@ -83,7 +83,7 @@ async fn try_out(kind: &Kind) -> Result<(), Stop> {
         let lock = kind.open().await?;
         let attempt = lock.try_acquire("herd", Duration::from_secs(1)).await?;
         drop(attempt);
-        Ok::<(), cattleguard::lock::Error>(())
+        Ok::<(), cattleguard::Fault>(())
     };
     let why = match tokio::time::timeout(Duration::from_secs(10), opening).await {
         Ok(Ok(())) => return Ok(()),

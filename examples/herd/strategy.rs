@@ -109,9 +109,9 @@ impl Cache {
                     Far::Redis(shared) => {
                         let (redis, within) = (shared.way.connect().await?, &*settings.namespace);
                         match &shared.lock {
-                            None => {
-                                builder.far(far::Redis::new(redis, Json).namespace(within)).build()
-                            }
+                            None => builder
+                                .far(redis::RedisFar::new(redis, Json).namespace(within))
+                                .build(),
                             Some(lock) => {
                                 let store =
                                     store::Redis::new(redis.clone(), Json).namespace(within);

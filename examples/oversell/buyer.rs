@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use cattleguard::lock::{AnyLock, Lease, Lock};
+use cattleguard::lock::{BoxLock, Lease, Lock};
 use serde::{Deserialize, Serialize};
 use tokio::{task::JoinSet, time::Instant};
 
@@ -74,7 +74,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 struct Worker {
     shop: Shop,
-    lock: Option<AnyLock>,
+    lock: Option<BoxLock>,
     prefix: String,
     buyers: u32,
 }

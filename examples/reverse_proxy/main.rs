@@ -73,7 +73,7 @@ fn cache(args: &Args) -> Result<HttpGuardLayer, BoxError> {
     let builder = match &args.far {
         Far::Memory => Guard::builder(),
         Far::Redis(url) => {
-            let redis = far::Redis::new(Connection::open_lazy(url)?, Responses::default());
+            let redis = redis::RedisFar::new(Connection::open_lazy(url)?, Responses::default());
             Guard::builder().far(redis.namespace("http"))
         }
     };

@@ -8,12 +8,12 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{Attempt, Commit, Error, Far, Invalidated, Put, Record, Renewal, Token, Watcher};
-use crate::{Clock, Entry, Version};
+use super::{Attempt, Commit, Far, Invalidated, Put, Record, Renewal, Token, Watcher};
+use crate::{Clock, Entry, Fault, Version};
 
 pub(crate) type Erased<V> = Arc<dyn DynFar<V>>;
-type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
-type Found<V> = Result<Option<Arc<Entry<V>>>, Error>;
+type Answer<'a, T> = BoxFuture<'a, Result<T, Fault>>;
+type Found<V> = Result<Option<Arc<Entry<V>>>, Fault>;
 
 pub(crate) trait DynFar<V>: Send + Sync + 'static {
     fn clock(&self) -> &Clock;

@@ -40,35 +40,30 @@
 //! `tests/far` stamps a test per clause over every implementer.
 
 use std::{
-    error, fmt,
     future::Future,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use crate::{Clock, Entry, Version, lock};
+use crate::{Clock, Entry, Fault, Version};
 
 mod erased;
-mod memory;
-mod paired;
-#[cfg(feature = "redis")]
-mod redis;
+mod watchers;
 
-pub(crate) use self::erased::Erased;
-#[cfg(feature = "redis")]
-pub use self::redis::Redis;
-pub use self::{memory::Memory, paired::Paired};
+pub(crate) use self::{erased::Erased, watchers::Watchers};
+pub use crate::token::{Renewal, Token};
 
 /// A store that processes share and that grants leases. See the [module](self) for the contract.
 ///
-/// Implement it to bring a store of your own; use [`Memory`] or `Redis` otherwise.
+/// Implement it to bring a store of your own; use [`MemoryFar`](crate::memory::MemoryFar) or
+/// `redis::RedisFar` otherwise.
 pub trait Far<V>: Send + Sync + 'static {
     /// The clock whose moments are in the entries that this tier returns.
     fn clock(&self) -> &Clock;
 
     /// The entry of `name`, fresh or not. Tombstones are not returned.
     fn read(&self, name: &str)
-    -> impl Future<Output = Result<Option<Arc<Entry<V>>>, Error>> + Send;
+    -> impl Future<Output = Result<Option<Arc<Entry<V>>>, Fault>> + Send;
 
     /// The entry of `name` if it is fresh for longer than `fresh_for`, or the lease on it, or how long
     /// nobody else is granted one.
@@ -78,7 +73,7 @@ pub trait Far<V>: Send + Sync + 'static {
         token: Token,
         ttl: Duration,
         fresh_for: Duration,
-    ) -> impl Future<Output = Result<Attempt<V>, Error>> + Send;
+    ) -> impl Future<Output = Result<Attempt<V>, Fault>> + Send;
 
     /// Writes what the holder of `token` loaded, and ends its lease, written or not.
     fn commit(
@@ -86,7 +81,7 @@ pub trait Far<V>: Send + Sync + 'static {
         name: &str,
         token: Token,
         record: Record<V>,
-    ) -> impl Future<Output = Result<Commit<V>, Error>> + Send;
+    ) -> impl Future<Output = Result<Commit<V>, Fault>> + Send;
 
     /// Extends the lease of `token` to `ttl` from now.
     fn renew(
@@ -94,10 +89,10 @@ pub trait Far<V>: Send + Sync + 'static {
         name: &str,
         token: Token,
         ttl: Duration,
-    ) -> impl Future<Output = Result<Renewal, Error>> + Send;
+    ) -> impl Future<Output = Result<Renewal, Fault>> + Send;
 
     /// Ends the lease of `token`, so that another may load. What is known of failed loads may be forgotten.
-    fn release(&self, name: &str, token: Token) -> impl Future<Output = Result<(), Error>> + Send;
+    fn release(&self, name: &str, token: Token) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Ends the lease of `token`, because its load failed, and grants none for `pause`.
     fn fail(
@@ -105,14 +100,14 @@ pub trait Far<V>: Send + Sync + 'static {
         name: &str,
         token: Token,
         pause: Duration,
-    ) -> impl Future<Output = Result<(), Error>> + Send;
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Writes without a lease: iff not older than the record. Revokes the lease in the air.
     fn put(
         &self,
         name: &str,
         record: Record<V>,
-    ) -> impl Future<Output = Result<Put<V>, Error>> + Send;
+    ) -> impl Future<Output = Result<Put<V>, Fault>> + Send;
 
     /// Revokes the lease and replaces an entry below `version` (any entry, without one) with a
     /// tombstone that lasts for `retention`.
@@ -121,14 +116,14 @@ pub trait Far<V>: Send + Sync + 'static {
         name: &str,
         version: Option<Version>,
         retention: Duration,
-    ) -> impl Future<Output = Result<Invalidated, Error>> + Send;
+    ) -> impl Future<Output = Result<Invalidated, Fault>> + Send;
 
     /// The entries of several names, in their order, as [`read`](Self::read) finds them. All at one
     /// time, unless the implementer has something better.
     fn read_many(
         &self,
         names: &[&str],
-    ) -> impl Future<Output = Vec<Result<Option<Arc<Entry<V>>>, Error>>> + Send
+    ) -> impl Future<Output = Vec<Result<Option<Arc<Entry<V>>>, Fault>>> + Send
     where
         V: Send + Sync,
     {
@@ -142,7 +137,7 @@ pub trait Far<V>: Send + Sync + 'static {
         name: &str,
         replicas: usize,
         timeout: Duration,
-    ) -> impl Future<Output = Result<usize, Error>> + Send {
+    ) -> impl Future<Output = Result<usize, Fault>> + Send {
         let _ = (name, replicas, timeout);
         async { Ok(0) }
     }
@@ -195,41 +190,6 @@ pub enum Event<'a> {
     Connected,
 }
 
-/// Names one lease. Random, and new for every attempt: an owner's name would let two loads of one
-/// process around an invalidation pass for each other.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Token([u8; 16]);
-
-impl Token {
-    /// A token that no other lease has.
-    pub fn random() -> Self {
-        let mut bytes = [0; 16];
-        // From the operating system: the token is what a commit's safety rests on, and a generator
-        // of our own would repeat itself in clones of a process image.
-        if getrandom::fill(&mut bytes).is_err() {
-            bytes = fastrand::u128(..).to_be_bytes();
-        }
-        Self(bytes)
-    }
-
-    /// The token of a load that a fencing token names.
-    #[cfg(feature = "redis")]
-    pub(crate) fn of_fence(fence: u64) -> Self {
-        Self(u128::from(fence).to_be_bytes())
-    }
-
-    /// The token's bytes, as kept in shared stores.
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token({:08x}…)", u128::from_be_bytes(self.0) >> 96)
-    }
-}
-
 /// The answer to [`Far::look_up_or_lease`].
 #[derive(Debug)]
 pub enum Attempt<V> {
@@ -242,9 +202,9 @@ pub enum Attempt<V> {
         /// When to look again if no message comes: the rest of that lease, or less.
         remaining: Duration,
     },
-    /// The last load failed, and nobody loads until the failure pause is over.
-    Paused {
-        /// The rest of the pause.
+    /// The last load failed, and no process loads until the back-off is over.
+    BackOff {
+        /// The rest of the back-off.
         remaining: Duration,
     },
 }
@@ -304,16 +264,6 @@ pub enum Put<V> {
     },
 }
 
-/// What became of a renewal.
-#[must_use = "a lost lease can no longer commit"]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Renewal {
-    /// The lease lasts for another ttl.
-    Renewed,
-    /// The lease expired or was revoked.
-    Lost,
-}
-
 /// An acknowledged invalidation, and how far it reached.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -330,93 +280,4 @@ pub enum Invalidated {
         /// How many have.
         replicas: usize,
     },
-}
-
-/// Why a far tier could not do what it was asked. Shows neither keys nor values.
-#[derive(Debug)]
-pub struct Error {
-    kind: ErrorKind,
-    source: Option<Box<dyn error::Error + Send + Sync>>,
-}
-
-/// The kinds of [`Error`].
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ErrorKind {
-    /// The address or the options cannot be used.
-    Config,
-    /// No connection, or it broke, or the server cannot serve now: it loads its data, lost its primary,
-    /// has become a replica.
-    Unreachable,
-    /// No answer within the far timeout. The call may have been carried out.
-    Timeout,
-    /// The store refused: out of memory, read-only, no permission, …
-    Refused,
-    /// A value could not be encoded, or a stored one not decoded.
-    Codec,
-}
-
-impl ErrorKind {
-    /// Each that there is.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Config, Self::Unreachable, Self::Timeout, Self::Refused, Self::Codec];
-
-    /// A short, stable word for logs and metric labels.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Config => "config",
-            Self::Unreachable => "unreachable",
-            Self::Timeout => "timeout",
-            Self::Refused => "refused",
-            Self::Codec => "codec",
-        }
-    }
-}
-
-impl Error {
-    /// An error of this kind with its cause.
-    pub fn new(kind: ErrorKind, source: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
-        Self { kind, source: Some(source.into()) }
-    }
-
-    /// What kind of error this is.
-    pub fn kind(&self) -> ErrorKind {
-        self.kind
-    }
-}
-
-impl From<ErrorKind> for Error {
-    fn from(kind: ErrorKind) -> Self {
-        Self { kind, source: None }
-    }
-}
-
-impl From<lock::Error> for Error {
-    fn from(error: lock::Error) -> Self {
-        let kind = match error.kind() {
-            lock::ErrorKind::Config => ErrorKind::Config,
-            lock::ErrorKind::Unreachable => ErrorKind::Unreachable,
-            lock::ErrorKind::Timeout => ErrorKind::Timeout,
-            _ => ErrorKind::Refused,
-        };
-        Self::new(kind, error)
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            ErrorKind::Config => "the far tier's address or options cannot be used",
-            ErrorKind::Unreachable => "the far tier cannot be reached",
-            ErrorKind::Timeout => "the far tier did not answer within the far timeout",
-            ErrorKind::Refused => "the far tier refused the command",
-            ErrorKind::Codec => "a value could not be encoded or decoded",
-        })
-    }
-}
-
-impl error::Error for Error {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
 }

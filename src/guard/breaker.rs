@@ -19,10 +19,7 @@ use std::sync::{
 
 use tokio::sync::{Notify, futures::OwnedNotified};
 
-use crate::{
-    far::{Error, ErrorKind},
-    observe::Gauge,
-};
+use crate::observe::Gauge;
 
 pub(super) struct Breaker {
     state: AtomicU8,
@@ -184,11 +181,6 @@ impl State {
             _ => Self::Open,
         }
     }
-}
-
-/// Whether an error says that the far tier is not there, rather than that it will not do this.
-pub(super) fn is_outage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Timeout)
 }
 
 const FAILURES: u32 = 5;

@@ -8,12 +8,13 @@ use tokio::sync::Semaphore;
 
 use crate::{
     Clock, Error, Guard, Policy,
-    far::{self, Erased, Far, Watcher},
+    far::{Erased, Far, Watcher},
     flight::Flights,
     guard::{
         Core, CountsAsFailure, breaker::Breaker, bulkhead::Bulkheads, pauses::Pauses,
         recovery::Unsent, shutdown::Tasks, waiters::Waiters,
     },
+    memory::MemoryFar,
     near::Near,
     observe::Observer,
     policy::StaleFor,
@@ -25,7 +26,7 @@ use crate::{
 /// use std::time::Duration;
 /// use cattleguard::{Guard, Policy, far};
 ///
-/// let shared = far::Memory::new();
+/// let shared = memory::MemoryFar::new();
 /// let guard: Guard<str, String> = Guard::builder()
 ///     .far(shared)
 ///     .near_capacity(1_000)
@@ -116,7 +117,7 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
 }
 
 impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
-    /// The store that processes share. Default: a [`far::Memory`] of its own.
+    /// The store that processes share. Default: a [`memory::MemoryFar`] of its own.
     pub fn far(mut self, far: impl Far<V>) -> Self {
         self.far = Some(Arc::new(far));
         self
@@ -126,7 +127,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
     pub fn build(self) -> Guard<K, V> {
         let far = self.far.unwrap_or_else(|| {
             let clock = self.clock.unwrap_or_default();
-            Arc::new(far::Memory::with(100_000, clock))
+            Arc::new(MemoryFar::with(100_000, clock))
         });
         let policy = self.policy;
         let observer = Observer::new(&self.name);

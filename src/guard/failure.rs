@@ -15,7 +15,7 @@ use super::{
     pauses::{Known, Pause},
 };
 use crate::{
-    Entry, Error, Fetched, Outcome, Tier, Trouble,
+    Entry, Error, Fetched, Outcome, StaleReason, Tier,
     entry::Age,
     far::Token,
     flight::{Landing, Ticket},
@@ -25,7 +25,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// The answer to give while `name` is left alone. `None` also if the far tier has to be asked.
     pub(super) fn paused(&self, name: &str) -> Option<Answer<V>> {
         match self.pauses.known(name, || self.now())? {
-            Known::Stale(entry) => self.resort_to(&entry, Trouble::Failed).map(Ok),
+            Known::Stale(entry) => self.resort_to(&entry, StaleReason::Failed).map(Ok),
             Known::Unsure => None,
             Known::Error(error) => Some(Err(error)),
         }
@@ -89,7 +89,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         pause: Duration,
         failures: u32,
     ) -> Arrival<V> {
-        let instead = found.as_ref().and_then(|entry| self.resort_to(entry, Trouble::Failed));
+        let instead = found.as_ref().and_then(|entry| self.resort_to(entry, StaleReason::Failed));
         let landing = Landing::for_all(instead.ok_or_else(|| error.clone()));
         let pause = Pause::new(self.now(), pause, failures, error, found);
         Arrival { pause: Some(pause), ..Arrival::of(landing) }
@@ -98,8 +98,8 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// Something stale instead of an error that says nothing about the key.
     pub(super) async fn instead(&self, ticket: &Ticket<Answer<V>>, error: Error) -> Arrival<V> {
         let trouble = match error {
-            Error::Overloaded { .. } => Trouble::Overloaded,
-            Error::WaitTimeout { .. } => Trouble::Slow,
+            Error::Overloaded { .. } => StaleReason::Overloaded,
+            Error::WaitTimeout { .. } => StaleReason::Slow,
             _ => return Arrival::failed(error),
         };
         let mark = ticket.mark();
@@ -111,7 +111,7 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     /// What the far tier has, if it may still be served. Asked only when it is needed, so that it
     /// tells of an invalidation that came meanwhile.
-    pub(super) async fn find_resort(&self, name: &str, trouble: Trouble) -> Option<Fetched<V>> {
+    pub(super) async fn find_resort(&self, name: &str, trouble: StaleReason) -> Option<Fetched<V>> {
         self.resort_to(&self.found_in_far(name).await?, trouble)
     }
 
@@ -119,7 +119,11 @@ impl<V: Send + Sync + 'static> Core<V> {
         self.ask(self.far.read(name)).await.ok().flatten()
     }
 
-    pub(super) fn resort_to(&self, entry: &Arc<Entry<V>>, trouble: Trouble) -> Option<Fetched<V>> {
+    pub(super) fn resort_to(
+        &self,
+        entry: &Arc<Entry<V>>,
+        trouble: StaleReason,
+    ) -> Option<Fetched<V>> {
         let outcome = match entry.age(self.now(), self.last_resort(entry)) {
             Age::Fresh => Outcome::Hit(Tier::Far),
             Age::Stale => Outcome::StaleIfError(trouble),

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{Core, Guard, fly::Route, loader::Loader, nesting::Loading, refresh::Refresh};
 use crate::{
-    Entry, Error, Fetched, Key, Loaded, Moment, Outcome, Tier, Trouble, Version,
+    Entry, Error, Fetched, Key, Loaded, Moment, Outcome, StaleReason, Tier, Version,
     entry::Age,
     flight::Boarding,
     near::{Evicted, Look},
@@ -327,7 +327,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             }
             Age::Fresh => Found::Fresh(entry),
             Age::Stale => due(self.stale(entry, Tier::Far)),
-            Age::Dead => match self.resort_to(&entry, Trouble::Slow) {
+            Age::Dead => match self.resort_to(&entry, StaleReason::Slow) {
                 Some(fetched) => Found::Expired(fetched),
                 None => Found::Nothing,
             },

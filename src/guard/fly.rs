@@ -14,7 +14,7 @@ use super::{
     refresh::{Refresh, RefreshPermit},
 };
 use crate::{
-    Entry, Error, Fetched, Moment, Outcome, Tier, Trouble, Version,
+    Entry, Error, Fetched, Moment, Outcome, StaleReason, Tier, Version,
     far::{Attempt, Token},
     flight::{Depth, Landing, Mark, Ticket},
 };
@@ -136,7 +136,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             return flying.await;
         }
         let served = |found: &_| {
-            let stale = self.resort_to(found, Trouble::Slow)?;
+            let stale = self.resort_to(found, StaleReason::Slow)?;
             Some((stale, Moment::FAR_FUTURE))
         };
         let answering = self.keep_answering(ticket, self.policy.soft_timeout, served);
@@ -217,7 +217,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                         return arrival;
                     }
                 }
-                Ok(Attempt::Paused { remaining }) => {
+                Ok(Attempt::BackOff { remaining }) => {
                     load.stand_by();
                     return self.failed_elsewhere(ticket, remaining).await;
                 }

@@ -12,7 +12,6 @@ use tracing::Instrument;
 
 use super::{
     Core,
-    breaker::is_outage,
     bulkhead::{Full, Permit},
     fetch::Answer,
     fly::{Arrival, Patience},
@@ -303,7 +302,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                 // Weak, so that what nobody waits for keeps no guard alive.
                 let Some(this) = core.upgrade() else { return };
                 this.observer.far_failed(error);
-                if !is_outage(error) {
+                if !error.kind().is_outage() {
                     tracing::debug!(%error, "release failed; the lease ends after its ttl");
                     return;
                 }

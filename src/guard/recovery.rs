@@ -21,11 +21,11 @@ use parking_lot::Mutex;
 
 use super::{
     Core,
-    breaker::{Call, Failed, is_outage},
+    breaker::{Call, Failed},
 };
 use crate::{
-    Version,
-    far::{Error, ErrorKind, Token},
+    Fault, FaultKind, Version,
+    far::Token,
     observe::{Gauge, Up},
 };
 
@@ -89,34 +89,34 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// Calls the far tier, if the breaker lets it.
     pub(super) async fn ask<T>(
         &self,
-        call: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+        call: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
         self.ask_with(self.breaker.call(), call).await
     }
 
     /// As `ask`, for an invalidation or a put.
     pub(super) async fn ask_to_write<T>(
         &self,
-        call: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+        call: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
         self.ask_with(self.breaker.call_to_write(), call).await
     }
 
     async fn ask_with<T>(
         &self,
         permission: Option<Call>,
-        call: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+        call: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
         let Some(permission) = permission else {
             self.see_to_recovery();
-            return Err(Error::new(ErrorKind::Unreachable, "the breaker is open"));
+            return Err(Fault::saying(FaultKind::Unreachable, "the breaker is open"));
         };
         let answer = call.await;
         match &answer {
             Ok(_) => self.breaker.succeeded(),
             Err(error) => {
                 self.observer.far_failed(error);
-                if is_outage(error) && self.breaker.failed(&permission) == Failed::Opened {
+                if error.kind().is_outage() && self.breaker.failed(&permission) == Failed::Opened {
                     tracing::warn!(%error, "the far tier is away; going on without it");
                     self.go_without();
                 }
@@ -191,9 +191,9 @@ impl<V: Send + Sync + 'static> Core<V> {
         let token = Token::random();
         let attempt =
             self.far.look_up_or_lease(PROBE, token, self.policy.lease_ttl, Duration::ZERO).await;
-        let there = |error: &Error| {
+        let there = |error: &Fault| {
             self.observer.far_failed(error);
-            !is_outage(error)
+            !error.kind().is_outage()
         };
         match attempt {
             Ok(_) => self.far.release(PROBE, token).await.as_ref().err().is_none_or(there),
@@ -238,7 +238,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         for version in of_any.into_iter().chain(of_version) {
             let Err(error) = self.far.invalidate(name, version, retention).await else { continue };
             self.observer.far_failed(&error);
-            if is_outage(&error) {
+            if error.kind().is_outage() {
                 return false;
             }
             tracing::error!(%error, "an invalidation is lost");

@@ -3,10 +3,10 @@ use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
 use futures::{FutureExt, future::BoxFuture};
 use tracing::Instrument;
 
-use super::{Core, Guard, breaker::is_outage, pauses::Pause};
+use super::{Core, Guard, pauses::Pause};
 use crate::{
-    Entry, Error, Key, Loaded, Version,
-    far::{self, ErrorKind, Invalidated, Put},
+    Entry, Error, Fault, FaultKind, Key, Loaded, Version,
+    far::{Invalidated, Put},
 };
 
 /// What became of a [`put`](Guard::put).
@@ -78,7 +78,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
                 Ok(Write::Older { minimum })
             }
             Err(error) => {
-                if is_outage(&error) {
+                if error.kind().is_outage() {
                     core.keep_unsent(&name, version);
                 }
                 core.forget_below(&name, None);
@@ -218,7 +218,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         let retention = self.policy.retention(self.policy.ttl, self.policy.last_resort());
         let invalidated = self.ask_to_write(self.far.invalidate(&name, version, retention)).await;
         if let Err(error) = &invalidated
-            && is_outage(error)
+            && error.kind().is_outage()
         {
             self.keep_unsent(&name, version);
         }
@@ -245,13 +245,13 @@ impl<V: Send + Sync + 'static> Core<V> {
         reach: Invalidated,
         replicas: usize,
         timeout: Duration,
-    ) -> Result<Invalidated, far::Error> {
+    ) -> Result<Invalidated, Fault> {
         match self.far.replicated(name, replicas, timeout).await {
             Ok(have) if have >= replicas => Ok(reach),
             Ok(have) => Ok(Invalidated::Unreplicated { replicas: have }),
             Err(error) => {
                 self.observer.far_failed(&error);
-                if error.kind() == ErrorKind::Config {
+                if error.kind() == FaultKind::Config {
                     return Err(error);
                 }
                 tracing::debug!(%error, "replicas not asked");

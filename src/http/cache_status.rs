@@ -16,12 +16,12 @@ pub(super) const NOT_STORED: &str = "cattleguard; fwd=miss; detail=not-storable"
 
 /// The member of this cache, for a response made of what is stored.
 pub(super) const fn of(outcome: Outcome) -> &'static str {
-    use crate::{Bypass, Tier, Trouble};
+    use crate::{Bypass, StaleReason, Tier};
     match outcome {
         Outcome::Hit(Tier::Near) => HIT,
         Outcome::Hit(Tier::Far) => "cattleguard; hit; detail=far",
         Outcome::Stale(_) => "cattleguard; hit; detail=stale-while-revalidate",
-        Outcome::StaleIfError(Trouble::Failed) => "cattleguard; hit; detail=stale-if-error",
+        Outcome::StaleIfError(StaleReason::Failed) => "cattleguard; hit; detail=stale-if-error",
         Outcome::StaleIfError(_) => "cattleguard; hit; detail=stale-if-slow",
         Outcome::Loaded => "cattleguard; fwd=miss; stored",
         Outcome::Followed | Outcome::Awaited => "cattleguard; fwd=miss; stored; collapsed",

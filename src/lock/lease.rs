@@ -4,7 +4,7 @@
 //!   system was asked: it ends no later than the system's own idea of it.
 //! - A lease once lost stays lost. A renewal that would succeed afterwards could hide that another
 //!   held the lock in between.
-//! - The system's part is a [`Hold`]. Its calls run on tasks, so a caller who goes away in the
+//! - The system's part is a [`LeaseBackend`]. Its calls run on tasks, so a caller who goes away in the
 //!   middle leaves no half-used connection behind.
 
 use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
@@ -12,7 +12,8 @@ use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 use futures::{FutureExt, future::BoxFuture};
 use tokio::{runtime::Handle, sync::Mutex, time::Instant};
 
-use super::{Belief, Error, ErrorKind, Renewal, belief::end_of};
+use super::{Renewal, Validity, validity::end_of};
+use crate::{Fault, FaultKind};
 
 /// A grant of a lock, until a time. Dropping it frees the lock in the background.
 ///
@@ -20,7 +21,7 @@ use super::{Belief, Error, ErrorKind, Renewal, belief::end_of};
 /// for as long as some work takes.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), cattleguard::lock::Error> {
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), cattleguard::Fault> {
 /// use std::time::Duration;
 /// use cattleguard::lock::{Lock, Memory};
 /// use tokio::time::Instant;
@@ -49,10 +50,10 @@ struct Inner {
 /// from being dropped.
 struct Grip {
     ttl: Duration,
-    belief: Belief,
+    belief: Validity,
     runtime: Handle,
     /// `None` once released. Held over a call, so that a release comes after the renewal under way.
-    hold: Mutex<Option<Box<dyn DynHold>>>,
+    hold: Mutex<Option<Box<dyn DynBackend>>>,
 }
 
 impl Lease {
@@ -61,8 +62,14 @@ impl Lease {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn new(name: &str, fence: u64, ttl: Duration, belief: Belief, hold: impl Hold) -> Self {
-        let hold: Box<dyn DynHold> = Box::new(hold);
+    pub fn new(
+        name: &str,
+        fence: u64,
+        ttl: Duration,
+        belief: Validity,
+        hold: impl LeaseBackend,
+    ) -> Self {
+        let hold: Box<dyn DynBackend> = Box::new(hold);
         let runtime = Handle::current();
         let grip = Arc::new(Grip { ttl, belief, runtime, hold: Mutex::new(Some(hold)) });
         let keeper = parking_lot::Mutex::default();
@@ -109,9 +116,9 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Lost`] if the lease is gone. Any other leaves it as it was: it holds until
+    /// [`FaultKind::Lost`] if the lease is gone. Any other leaves it as it was: it holds until
     /// [`expires_at`](Self::expires_at).
-    pub async fn renew(&self) -> Result<(), Error> {
+    pub async fn renew(&self) -> Result<(), Fault> {
         self.renew_for(self.inner.grip.ttl).await
     }
 
@@ -121,7 +128,7 @@ impl Lease {
     /// # Cancel safety, errors
     ///
     /// As [`renew`](Self::renew); but a shorter end counts whatever the answer.
-    pub async fn renew_for(&self, ttl: Duration) -> Result<(), Error> {
+    pub async fn renew_for(&self, ttl: Duration) -> Result<(), Fault> {
         self.inner.grip.renew(ttl).await
     }
 
@@ -143,17 +150,17 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Lost`] if the lease was lost before `work` was done.
-    pub async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
+    /// [`FaultKind::Lost`] if the lease was lost before `work` was done.
+    pub async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, Fault> {
         let (mut work, mut keeping) = (pin!(work), pin!(self.inner.grip.keep()));
         let mut lost = pin!(self.lost());
         tokio::select! {
             // In this order: work that is done when the lease is lost was done in time or not, and
             // only the fence can tell. Saying "lost" is the safe answer.
             biased;
-            () = &mut lost => Err(ErrorKind::Lost.into()),
+            () = &mut lost => Err(FaultKind::Lost.into()),
             // Ends only with the lease. A renewal that takes long must not hide that it is lost.
-            () = &mut keeping => Err(ErrorKind::Lost.into()),
+            () = &mut keeping => Err(FaultKind::Lost.into()),
             done = &mut work => Ok(done),
         }
     }
@@ -168,7 +175,7 @@ impl Lease {
     ///
     /// When the system cannot be asked: the lock is free after its ttl. A lease that was lost is
     /// nothing to release, and no error.
-    pub async fn release(self) -> Result<(), Error> {
+    pub async fn release(self) -> Result<(), Fault> {
         match Arc::into_inner(self.inner) {
             Some(inner) => inner.grip.release().await,
             None => Ok(()),
@@ -176,7 +183,7 @@ impl Lease {
     }
 
     /// Frees the lock, whoever else still holds on to the lease.
-    pub(crate) async fn end(&self) -> Result<(), Error> {
+    pub(crate) async fn end(&self) -> Result<(), Fault> {
         self.inner.grip.release().await
     }
 
@@ -225,12 +232,12 @@ impl Drop for Inner {
 }
 
 impl Grip {
-    async fn renew(self: &Arc<Self>, ttl: Duration) -> Result<(), Error> {
+    async fn renew(self: &Arc<Self>, ttl: Duration) -> Result<(), Fault> {
         let grip = self.clone();
         self.detached(async move { grip.renew_here(ttl).await }.boxed()).await
     }
 
-    async fn release(self: &Arc<Self>) -> Result<(), Error> {
+    async fn release(self: &Arc<Self>) -> Result<(), Fault> {
         // Before the system is asked: nobody goes on believing while it is.
         self.belief.end();
         let grip = self.clone();
@@ -238,21 +245,21 @@ impl Grip {
     }
 
     /// Runs `work` to its end, also when the caller goes away. What is done at once needs no task.
-    async fn detached(&self, mut work: BoxFuture<'static, Result<(), Error>>) -> Result<(), Error> {
+    async fn detached(&self, mut work: BoxFuture<'static, Result<(), Fault>>) -> Result<(), Fault> {
         if let Some(done) = (&mut work).now_or_never() {
             return done;
         }
         match self.runtime.spawn(work).await {
             Ok(done) => done,
-            Err(_) => Err(ErrorKind::Timeout.into()),
+            Err(_) => Err(FaultKind::Timeout.into()),
         }
     }
 
-    async fn renew_here(&self, ttl: Duration) -> Result<(), Error> {
+    async fn renew_here(&self, ttl: Duration) -> Result<(), Fault> {
         let mut hold = self.hold.lock().await;
         let (Some(hold), false) = (hold.as_mut(), self.belief.is_over()) else {
             self.belief.end();
-            return Err(ErrorKind::Lost.into());
+            return Err(FaultKind::Lost.into());
         };
         // Taken before the system is asked, whose own time begins later.
         let until = end_of(Instant::now(), ttl);
@@ -263,12 +270,12 @@ impl Grip {
             // An answer that came too late to be believed is a lost lease, too.
             _ => {
                 self.belief.end();
-                Err(ErrorKind::Lost.into())
+                Err(FaultKind::Lost.into())
             }
         }
     }
 
-    async fn release_here(&self) -> Result<(), Error> {
+    async fn release_here(&self) -> Result<(), Fault> {
         match self.hold.lock().await.take() {
             Some(hold) => hold.release().await,
             None => Ok(()),
@@ -287,7 +294,7 @@ impl Grip {
             }
             pause = match self.renew(self.ttl).await {
                 Ok(()) => self.ttl / 3,
-                Err(error) if error.kind() == ErrorKind::Lost => return,
+                Err(error) if error.kind() == FaultKind::Lost => return,
                 Err(error) => {
                     tracing::debug!(%error, "lease renewal failed");
                     self.ttl / 9
@@ -300,25 +307,25 @@ impl Grip {
 /// The system's part of a lease. For implementers of [`Lock`](super::Lock).
 ///
 /// Its calls are never dropped half-way, except with the runtime, and never run at the same time.
-pub trait Hold: Send + 'static {
+pub trait LeaseBackend: Send + 'static {
     /// Extends the lease to `ttl` from now, within the implementer's timeout.
-    fn renew(&mut self, ttl: Duration) -> impl Future<Output = Result<Renewal, Error>> + Send;
+    fn renew(&mut self, ttl: Duration) -> impl Future<Output = Result<Renewal, Fault>> + Send;
 
     /// Frees the lock if it is still this lease's.
-    fn release(self) -> impl Future<Output = Result<(), Error>> + Send;
+    fn release(self) -> impl Future<Output = Result<(), Fault>> + Send;
 }
 
-trait DynHold: Send {
-    fn renew(&mut self, ttl: Duration) -> BoxFuture<'_, Result<Renewal, Error>>;
-    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), Error>>;
+trait DynBackend: Send {
+    fn renew(&mut self, ttl: Duration) -> BoxFuture<'_, Result<Renewal, Fault>>;
+    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>>;
 }
 
-impl<H: Hold> DynHold for H {
-    fn renew(&mut self, ttl: Duration) -> BoxFuture<'_, Result<Renewal, Error>> {
-        Hold::renew(self, ttl).boxed()
+impl<H: LeaseBackend> DynBackend for H {
+    fn renew(&mut self, ttl: Duration) -> BoxFuture<'_, Result<Renewal, Fault>> {
+        LeaseBackend::renew(self, ttl).boxed()
     }
 
-    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), Error>> {
-        Hold::release(*self).boxed()
+    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>> {
+        LeaseBackend::release(*self).boxed()
     }
 }

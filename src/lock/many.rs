@@ -3,14 +3,15 @@ use std::{future::Future, time::Duration};
 use futures::{StreamExt, future, stream::FuturesUnordered};
 use tokio::time::Instant;
 
-use super::{Error, ErrorKind, Lease, Lock};
+use super::{Lease, Lock};
+use crate::{Fault, FaultKind};
 
 /// The locks on all of `names`, or none: waits for one after the other, in the order of their bytes,
 /// so that callers who name them in different orders do not wait for each other in a circle. A name
 /// that comes twice is taken once. What is already held is renewed meanwhile.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), cattleguard::lock::Error> {
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), cattleguard::Fault> {
 /// use std::time::Duration;
 /// use cattleguard::lock::{Memory, acquire_many};
 /// use tokio::time::Instant;
@@ -28,14 +29,14 @@ use super::{Error, ErrorKind, Lease, Lock};
 ///
 /// # Errors
 ///
-/// As [`Lock::acquire`] of the first that could not be had, or [`ErrorKind::Lost`] of one that did not hold
+/// As [`Lock::acquire`] of the first that could not be had, or [`FaultKind::Lost`] of one that did not hold
 /// until the last was had; the others are released before it is returned.
 pub async fn acquire_many<N: AsRef<str>>(
     lock: &impl Lock,
     names: impl IntoIterator<Item = N>,
     ttl: Duration,
     deadline: Instant,
-) -> Result<Leases, Error> {
+) -> Result<Leases, Fault> {
     let mut names: Vec<N> = names.into_iter().collect();
     names.sort_unstable_by(|a, b| a.as_ref().cmp(b.as_ref()));
     names.dedup_by(|a, b| a.as_ref() == b.as_ref());
@@ -45,7 +46,7 @@ pub async fn acquire_many<N: AsRef<str>>(
             tokio::select! {
                 acquired = lock.acquire(name.as_ref(), ttl, deadline) => acquired,
                 // All or none: what is held may be lost while the rest is waited for.
-                () = held.lost() => Err(ErrorKind::Lost.into()),
+                () = held.lost() => Err(FaultKind::Lost.into()),
             }
         };
         match acquiring.await {
@@ -99,7 +100,7 @@ impl Leases {
     /// # Errors
     ///
     /// The first error of a release; those locks are free after their ttl.
-    pub async fn release(self) -> Result<(), Error> {
+    pub async fn release(self) -> Result<(), Fault> {
         future::join_all(self.0.into_iter().map(Lease::release)).await.into_iter().collect()
     }
 }

@@ -17,11 +17,11 @@
 //! |---|---|---|---|---|---|---|
 //! | [`Memory`] | in this process | with the process; ttl | – | yes | the release | – |
 //! | `Redis` | until a failover loses the lease | ttl | Sentinel, Cluster, with that loss | yes, among processes | a message to the next alone | 1 |
-//! | `RedisQuorum` | while most servers keep their data | ttl | most of the servers | no | looking again, 5 to 100 ms | 0.5 |
-//! | `PostgresSession` | until a failover | at once when the server sees it; ttl when frozen | by the database's failover | yes | the server | 1.4 |
-//! | `PostgresRow` | yes, with synchronous replication | ttl | by the database's failover | no | `NOTIFY` | 0.6 |
-//! | `MysqlSession` | until a failover | at once when the server sees it; ttl, in whole seconds, when frozen | by the database's failover | yes | the server | 1.4 |
-//! | `MysqlRow` | yes, with synchronous replication | ttl | by the database's failover | no | looking again, 3 to 50 ms | 0.7 |
+//! | `RedisQuorumLock` | while most servers keep their data | ttl | most of the servers | no | looking again, 5 to 100 ms | 0.5 |
+//! | `PostgresSessionLock` | until a failover | at once when the server sees it; ttl when frozen | by the database's failover | yes | the server | 1.4 |
+//! | `PostgresRowLock` | yes, with synchronous replication | ttl | by the database's failover | no | `NOTIFY` | 0.6 |
+//! | `MysqlSessionLock` | until a failover | at once when the server sees it; ttl, in whole seconds, when frozen | by the database's failover | yes | the server | 1.4 |
+//! | `MysqlRowLock` | yes, with synchronous replication | ttl | by the database's failover | no | looking again, 3 to 50 ms | 0.7 |
 //! | `Zookeeper` | yes | session timeout | most of an ensemble | yes | a watch on the one before | 0.15 |
 //!
 //! None is reentrant by itself; [`Reentrant`] makes each of them so, and [`acquire_many`] takes several names
@@ -54,47 +54,28 @@
 //!
 //! `tests/locks` stamps a test per clause over every implementer.
 
-use std::{error, fmt, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-mod any;
-mod belief;
+use crate::Fault;
+
+mod boxed;
 mod lease;
 mod many;
-mod memory;
-#[cfg(feature = "mysql")]
-mod mysql;
-#[cfg(feature = "postgres")]
-mod postgres;
 mod queue;
-#[cfg(feature = "redis")]
-mod redis;
 mod reentrant;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-mod row;
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-mod session;
-#[cfg(feature = "zookeeper")]
-pub(crate) mod zookeeper;
+mod validity;
 
-#[cfg(feature = "mysql")]
-pub use self::mysql::{MysqlRow, MysqlSession};
-#[cfg(feature = "postgres")]
-pub use self::postgres::{PostgresRow, PostgresSession};
-#[cfg(feature = "redis")]
-pub use self::redis::{Redis, RedisQuorum};
-#[cfg(feature = "zookeeper")]
-pub use self::zookeeper::Zookeeper;
 pub use self::{
-    any::AnyLock,
-    belief::Belief,
-    lease::{Hold, Lease},
+    boxed::BoxLock,
+    lease::{Lease, LeaseBackend},
     many::{Leases, acquire_many},
-    memory::Memory,
     reentrant::Reentrant,
+    validity::Validity,
 };
-pub use crate::far::Renewal;
+pub(crate) use self::{queue::Queue, validity::end_of};
+pub use crate::token::Renewal;
 
 /// A lock on names that processes share. See the [module](self) for the contract.
 pub trait Lock: Send + Sync + 'static {
@@ -112,7 +93,7 @@ pub trait Lock: Send + Sync + 'static {
         &self,
         name: &str,
         ttl: Duration,
-    ) -> impl Future<Output = Result<Attempt, Error>> + Send;
+    ) -> impl Future<Output = Result<Attempt, Fault>> + Send;
 
     /// The lock on `name`, for `ttl`: waits until it is free.
     ///
@@ -123,21 +104,21 @@ pub trait Lock: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Held`] when `deadline` has passed, or the reason why the system cannot be asked.
+    /// [`FaultKind::Held`](crate::FaultKind::Held) when `deadline` has passed, or the reason why the system cannot be asked.
     fn acquire(
         &self,
         name: &str,
         ttl: Duration,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Lease, Error>> + Send;
+    ) -> impl Future<Output = Result<Lease, Fault>> + Send;
 }
 
 impl<L: Lock> Lock for Arc<L> {
-    async fn try_acquire(&self, name: &str, ttl: Duration) -> Result<Attempt, Error> {
+    async fn try_acquire(&self, name: &str, ttl: Duration) -> Result<Attempt, Fault> {
         L::try_acquire(self, name, ttl).await
     }
 
-    async fn acquire(&self, name: &str, ttl: Duration, deadline: Instant) -> Result<Lease, Error> {
+    async fn acquire(&self, name: &str, ttl: Duration, deadline: Instant) -> Result<Lease, Fault> {
         L::acquire(self, name, ttl, deadline).await
     }
 }
@@ -153,66 +134,4 @@ pub enum Attempt {
         /// or less.
         remaining: Duration,
     },
-}
-
-/// Why a lock could not be had or kept. Shows no names.
-#[derive(Debug)]
-pub struct Error {
-    kind: ErrorKind,
-    source: Option<Box<dyn error::Error + Send + Sync>>,
-}
-
-/// The kinds of [`Error`].
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ErrorKind {
-    /// The address, the options, the ttl or the name cannot be used.
-    Config,
-    /// No connection, or it broke.
-    Unreachable,
-    /// No answer in time. The call may have been carried out.
-    Timeout,
-    /// The system refused: no permission, read-only, out of memory, …
-    Refused,
-    /// Others held the lock until the deadline.
-    Held,
-    /// The lease is no longer this holder's.
-    Lost,
-}
-
-impl Error {
-    /// An error of this kind with its cause.
-    pub fn new(kind: ErrorKind, source: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
-        Self { kind, source: Some(source.into()) }
-    }
-
-    /// What kind of error this is.
-    pub fn kind(&self) -> ErrorKind {
-        self.kind
-    }
-}
-
-impl From<ErrorKind> for Error {
-    fn from(kind: ErrorKind) -> Self {
-        Self { kind, source: None }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            ErrorKind::Config => "the lock's address, options, ttl or name cannot be used",
-            ErrorKind::Unreachable => "the lock's system cannot be reached",
-            ErrorKind::Timeout => "the lock's system did not answer in time",
-            ErrorKind::Refused => "the lock's system refused the command",
-            ErrorKind::Held => "others held the lock until the deadline",
-            ErrorKind::Lost => "the lease was lost",
-        })
-    }
-}
-
-impl error::Error for Error {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
 }

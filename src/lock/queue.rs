@@ -9,10 +9,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Error, ErrorKind};
+use crate::{Fault, FaultKind};
 
 #[derive(Default)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     names: Mutex<HashMap<Arc<str>, Waiting>>,
 }
 
@@ -23,7 +23,7 @@ struct Waiting {
 }
 
 /// This caller's turn, until it is dropped.
-pub(super) struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     /// Given back before the place, by the order of these fields.
     _permit: OwnedSemaphorePermit,
     _place: Place<'a>,
@@ -36,13 +36,13 @@ struct Place<'a> {
 
 impl Queue {
     /// Waits for the caller's turn at `name`. Dropping the future gives the place up.
-    pub(super) async fn turn(&self, name: &str, deadline: Instant) -> Result<Turn<'_>, Error> {
+    pub(crate) async fn turn(&self, name: &str, deadline: Instant) -> Result<Turn<'_>, Fault> {
         let (turn, place) = self.enter(name);
         let permit = tokio::time::timeout_at(deadline, turn.acquire_owned()).await;
         match permit {
             Ok(Ok(permit)) => Ok(Turn { _permit: permit, _place: place }),
             // Never closed: only the deadline comes here.
-            _ => Err(ErrorKind::Held.into()),
+            _ => Err(FaultKind::Held.into()),
         }
     }
 

@@ -3,7 +3,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Attempt, Error, Lease, Lock, lease::WeakLease, queue::Queue};
+use super::{Attempt, Lease, Lock, lease::WeakLease, queue::Queue};
+use crate::Fault;
 
 /// One owner of locks, who may acquire again what it holds: its leases of a name count, and the last
 /// one to be released or dropped frees the lock. Clones are the same owner; make another `Reentrant`
@@ -12,7 +13,7 @@ use super::{Attempt, Error, Lease, Lock, lease::WeakLease, queue::Queue};
 /// All leases of one grant share its fencing token and its end; acquiring again renews it.
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), cattleguard::lock::Error> {
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), cattleguard::Fault> {
 /// use std::time::Duration;
 /// use cattleguard::lock::{Lock, Memory, Reentrant};
 /// use tokio::time::Instant;
@@ -64,7 +65,7 @@ impl<L> Clone for Reentrant<L> {
 }
 
 impl<L: Lock> Lock for Reentrant<L> {
-    async fn try_acquire(&self, name: &str, ttl: Duration) -> Result<Attempt, Error> {
+    async fn try_acquire(&self, name: &str, ttl: Duration) -> Result<Attempt, Fault> {
         if let Some(lease) = self.again(name).await {
             return Ok(Attempt::Granted(lease));
         }
@@ -75,7 +76,7 @@ impl<L: Lock> Lock for Reentrant<L> {
         Ok(attempt)
     }
 
-    async fn acquire(&self, name: &str, ttl: Duration, deadline: Instant) -> Result<Lease, Error> {
+    async fn acquire(&self, name: &str, ttl: Duration, deadline: Instant) -> Result<Lease, Fault> {
         let _turn = self.owner.asking.turn(name, deadline).await?;
         if let Some(lease) = self.again(name).await {
             return Ok(lease);

@@ -22,10 +22,7 @@ pub(crate) use self::recorded::{Gauge, Stopwatch};
 use self::silent::{Counter, Counters, Histogram, Meter};
 #[cfg(not(feature = "metrics"))]
 pub(crate) use self::silent::{Gauge, Stopwatch};
-use crate::{
-    Error, Outcome, Tier,
-    far::{self, ErrorKind},
-};
+use crate::{Error, Fault, FaultKind, Outcome, Tier};
 
 /// The metrics of one guard.
 pub(crate) struct Observer {
@@ -105,7 +102,7 @@ impl Observer {
                     "cattleguard_far_errors_total",
                     "Calls to the far tier that failed, by why.",
                 )
-                .by("kind", ErrorKind::ALL.map(ErrorKind::as_str)),
+                .by("kind", FaultKind::OF_FAR.map(FaultKind::as_str)),
             puts: writes().with("what", "put").by("result", ["stored", "older", "failed"]),
             invalidations: writes()
                 .with("what", "invalidate")
@@ -145,7 +142,7 @@ impl Observer {
     }
 
     /// A call to the far tier failed.
-    pub(crate) fn far_failed(&self, error: &far::Error) {
+    pub(crate) fn far_failed(&self, error: &Fault) {
         self.far_errors.count(error.kind().as_str());
     }
 

@@ -1,7 +1,11 @@
-//! The connection to PostgreSQL.
+//! PostgreSQL 14 or later: connections, and locks.
 
-mod connections;
+mod pool;
+mod row_lock;
+mod schema;
+mod session_lock;
 mod subscriber;
+mod transaction;
+mod wakeups;
 
-pub use self::connections::Connections;
-pub(crate) use self::subscriber::{Listener, State, Subscriber, hash};
+pub use self::{pool::Pool, row_lock::PostgresRowLock, session_lock::PostgresSessionLock};

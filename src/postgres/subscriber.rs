@@ -24,7 +24,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::Connections;
+use super::pool::Pool;
 use crate::sql::Failure;
 
 const PING_EVERY: Duration = Duration::from_millis(500);
@@ -33,7 +33,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Who hears what arrives. Called on the task that reads the messages: must be quick and must not
 /// block.
-pub(crate) trait Listener: Send + Sync + 'static {
+pub(super) trait Listener: Send + Sync + 'static {
     /// At most 63 bytes: the server refuses to send to a longer one.
     fn channel(&self) -> &str;
     fn on_connected(&self);
@@ -42,14 +42,14 @@ pub(crate) trait Listener: Send + Sync + 'static {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum State {
+pub(super) enum State {
     /// The first attempt is under way: worth a short wait.
     Starting,
     Connected,
     Broken,
 }
 
-pub(crate) struct Subscriber<L> {
+pub(super) struct Subscriber<L> {
     shared: Arc<Shared<L>>,
     task: Mutex<Option<AbortHandle>>,
 }
@@ -66,10 +66,10 @@ struct Shared<L> {
 
 impl<L: Listener> Subscriber<L> {
     /// Takes one connection to the same server, besides those of the set.
-    pub(crate) fn new(connections: &Connections, listener: Arc<L>) -> Self {
+    pub(super) fn new(pool: &Pool, listener: Arc<L>) -> Self {
         let shared = Shared {
-            options: connections.0.options().clone(),
-            limit: connections.0.timeout(),
+            options: pool.0.options().clone(),
+            limit: pool.0.timeout(),
             listener,
             state: watch::Sender::new(State::Starting),
             running: AtomicBool::new(false),
@@ -77,17 +77,13 @@ impl<L: Listener> Subscriber<L> {
         Self { shared: Arc::new(shared), task: Mutex::default() }
     }
 
-    pub(crate) fn state(&self) -> watch::Ref<'_, State> {
-        self.shared.state.borrow()
-    }
-
-    pub(crate) fn states(&self) -> watch::Receiver<State> {
+    pub(super) fn states(&self) -> watch::Receiver<State> {
         self.shared.state.subscribe()
     }
 
     /// Starts the task with the first use, which is inside a runtime; waits while the first attempt
     /// to connect is under way, up to `patience`.
-    pub(crate) async fn ready(&self, patience: Duration) -> State {
+    pub(super) async fn ready(&self, patience: Duration) -> State {
         self.start();
         let mut states = self.states();
         let decided = states.wait_for(|state| *state != State::Starting);
@@ -98,7 +94,7 @@ impl<L: Listener> Subscriber<L> {
     }
 
     /// A task whose runtime is gone is started anew.
-    pub(crate) fn start(&self) {
+    pub(super) fn start(&self) {
         if self.shared.running.load(Ordering::Relaxed) {
             return;
         }
@@ -195,12 +191,4 @@ async fn bounded<T>(
         Ok(done) => done.map_err(Failure::of::<Postgres>),
         Err(_) => Err(Failure::Timeout),
     }
-}
-
-/// What stands for a text where messages are about it. FNV-1a: the same in every process of every
-/// version.
-pub(crate) fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    })
 }

@@ -12,8 +12,11 @@ use ::redis::{
     sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
 };
 
-use super::sentinel::Sentinels;
-use crate::far::{Error, ErrorKind};
+use super::{
+    fault::{typed, within},
+    sentinel::Sentinels,
+};
+use crate::{Fault, FaultKind};
 
 /// A way to reach Redis. Clones share the connection.
 ///
@@ -21,7 +24,7 @@ use crate::far::{Error, ErrorKind};
 /// Messages arrive over a second one.
 ///
 /// ```no_run
-/// # async fn connect() -> Result<(), cattleguard::far::Error> {
+/// # async fn connect() -> Result<(), cattleguard::Fault> {
 /// use cattleguard::redis::Connection;
 ///
 /// let single = Connection::open("redis://127.0.0.1/").await?;
@@ -53,9 +56,9 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for a URL that cannot be used, [`ErrorKind::Unreachable`] when the server
+    /// [`FaultKind::Config`] for a URL that cannot be used, [`FaultKind::Unreachable`] when the server
     /// does not answer within a second.
-    pub async fn open(url: &str) -> Result<Self, Error> {
+    pub async fn open(url: &str) -> Result<Self, Fault> {
         let (client, config) = (client(url)?, manager_config());
         let connecting = ConnectionManager::new_with_config(client.clone(), config);
         let manager = within(CONNECT_TIMEOUT * 2, connecting).await?;
@@ -67,12 +70,12 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for a URL that cannot be used.
+    /// [`FaultKind::Config`] for a URL that cannot be used.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn open_lazy(url: &str) -> Result<Self, Error> {
+    pub fn open_lazy(url: &str) -> Result<Self, Fault> {
         let client = client(url)?;
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), manager_config())
             .map_err(typed)?;
@@ -86,7 +89,7 @@ impl Connection {
     /// As for [`open`](Self::open).
     pub async fn open_cluster<U: AsRef<str>>(
         urls: impl IntoIterator<Item = U>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, Fault> {
         let clients =
             urls.into_iter().map(|url| client(url.as_ref())).collect::<Result<Vec<_>, _>>()?;
         let infos = clients.iter().map(|client| client.get_connection_info().clone());
@@ -109,7 +112,7 @@ impl Connection {
     pub async fn open_sentinel<U: AsRef<str>>(
         urls: impl IntoIterator<Item = U>,
         master: &str,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, Fault> {
         let clients =
             urls.into_iter().map(|url| client(url.as_ref())).collect::<Result<Vec<_>, _>>()?;
         let infos = clients.iter().map(|client| client.get_connection_info().clone()).collect();
@@ -137,8 +140,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for a URL that cannot be used.
-    pub fn subscribe_at(mut self, url: &str) -> Result<Self, Error> {
+    /// [`FaultKind::Config`] for a URL that cannot be used.
+    pub fn subscribe_at(mut self, url: &str) -> Result<Self, Fault> {
         self.subscribe_at = vec![client(url)?];
         Ok(self)
     }
@@ -169,10 +172,10 @@ impl Connection {
 
     /// A subscriber's own connection. Any node of a cluster hears every message; another one is tried
     /// with each attempt.
-    pub(super) async fn subscription(&self, attempt: usize) -> Result<PubSub, Error> {
+    pub(super) async fn subscription(&self, attempt: usize) -> Result<PubSub, Fault> {
         let client = match (&self.link, &self.subscribe_at[..]) {
             (Link::Sentinel(sentinels), []) => sentinels.client().await.map_err(typed)?,
-            (_, []) => return Err(ErrorKind::Config.into()),
+            (_, []) => return Err(FaultKind::Config.into()),
             (_, clients) => clients[attempt % clients.len()].clone(),
         };
         within(CONNECT_TIMEOUT, client.get_async_pubsub()).await
@@ -198,18 +201,18 @@ impl Connection {
         client.get_multiplexed_async_connection_with_config(&config).await
     }
 
-    pub(crate) async fn query<T: FromRedisValue + Send>(&self, command: &Cmd) -> Result<T, Error> {
+    pub(crate) async fn query<T: FromRedisValue + Send>(&self, command: &Cmd) -> Result<T, Fault> {
         self.send(command).await
     }
 
     pub(crate) async fn run<T: FromRedisValue + Send>(
         &self,
         script: &ScriptInvocation<'_>,
-    ) -> Result<T, Error> {
+    ) -> Result<T, Fault> {
         self.send(script).await
     }
 
-    async fn send<T: FromRedisValue + Send>(&self, sent: &impl Sent) -> Result<T, Error> {
+    async fn send<T: FromRedisValue + Send>(&self, sent: &impl Sent) -> Result<T, Fault> {
         let sending = async {
             match &self.link {
                 Link::Single(link, _) => sent.over(&mut link.clone()).await,
@@ -230,7 +233,7 @@ impl Connection {
         };
         let answer = within(self.timeout, sending).await;
         if let (Err(error), Link::Sentinel(sentinels)) = (&answer, &self.link)
-            && error.kind() == ErrorKind::Timeout
+            && error.kind() == FaultKind::Timeout
         {
             sentinels.note_timeout();
         }
@@ -278,45 +281,11 @@ impl fmt::Debug for Connection {
     }
 }
 
-pub(crate) fn typed(error: RedisError) -> Error {
-    use ::redis::ErrorKind as Redis;
-    let kind = match error.kind() {
-        _ if error.is_timeout() => ErrorKind::Timeout,
-        Redis::InvalidClientConfig => ErrorKind::Config,
-        Redis::Io | Redis::ClusterConnectionNotFound => ErrorKind::Unreachable,
-        _ if says(&error, &CANNOT_SERVE_NOW) => ErrorKind::Unreachable,
-        _ => ErrorKind::Refused,
-    };
-    Error::new(kind, error)
-}
-
-/// What a server answers to every command, or every write, until its state is another one.
-const CANNOT_SERVE_NOW: [&str; 5] =
-    ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"];
-
-/// Whether the server's answer has one of these codes. Before Redis 7 an error that a script raised has
-/// it in the middle of its text, after a hyphen.
-pub(super) fn says(error: &RedisError, codes: &[&str]) -> bool {
-    let mut words = error.detail().unwrap_or_default().split(' ');
-    error.code().is_some_and(|code| codes.contains(&code))
-        || words.any(|word| word.strip_prefix('-').is_some_and(|word| codes.contains(&word)))
-}
-
-pub(super) async fn within<T>(
-    timeout: Duration,
-    work: impl Future<Output = Result<T, RedisError>>,
-) -> Result<T, Error> {
-    match tokio::time::timeout(timeout, work).await {
-        Ok(done) => done.map_err(typed),
-        Err(_) => Err(ErrorKind::Timeout.into()),
-    }
-}
-
-fn client(url: &str) -> Result<Client, Error> {
+fn client(url: &str) -> Result<Client, Fault> {
     let info = url.into_connection_info();
-    let info = info.map_err(|error| Error::new(ErrorKind::Config, error))?;
+    let info = info.map_err(|error| Fault::new(FaultKind::Config, error))?;
     let info = info.set_tcp_settings(tcp_settings());
-    Client::open(info).map_err(|error| Error::new(ErrorKind::Config, error))
+    Client::open(info).map_err(|error| Fault::new(FaultKind::Config, error))
 }
 
 fn tcp_settings() -> TcpSettings {
@@ -346,34 +315,4 @@ async fn checked_out(
         deadpool_redis::PoolError::Backend(error) => error,
         other => (::redis::ErrorKind::Io, "no connection from the pool", other.to_string()).into(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_that_cannot_serve_now_is_unreachable_and_one_that_refuses_is_not() {
-        for (answer, kind) in [
-            ("READONLY You can't write against a read only replica.", ErrorKind::Unreachable),
-            (
-                "ERR Error running script (call to f_1): @user_script:9: @user_script: 9: -READONLY \
-                 You can't write against a read only replica.",
-                ErrorKind::Unreachable,
-            ),
-            ("LOADING Redis is loading the dataset in memory", ErrorKind::Unreachable),
-            ("MASTERDOWN Link with MASTER is down", ErrorKind::Unreachable),
-            ("CLUSTERDOWN The cluster is down", ErrorKind::Unreachable),
-            ("TRYAGAIN Multiple keys request during rehashing of slot", ErrorKind::Unreachable),
-            ("OOM command not allowed when used memory > 'maxmemory'.", ErrorKind::Refused),
-            ("NOPERM this user has no permissions", ErrorKind::Refused),
-            ("NOREPLICAS Not enough good replicas to write.", ErrorKind::Refused),
-            ("WRONGTYPE Operation against a key", ErrorKind::Refused),
-            ("ERR READONLY is a word here", ErrorKind::Refused),
-        ] {
-            let parsed = ::redis::parse_redis_value(format!("-{answer}\r\n").as_bytes());
-            let Ok(::redis::Value::ServerError(error)) = parsed else { panic!("{parsed:?}") };
-            assert_eq!(typed(error.into()).kind(), kind, "{answer}");
-        }
-    }
 }

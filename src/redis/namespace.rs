@@ -1,12 +1,14 @@
+use std::time::Duration;
+
 /// How the keys of one namespace are spelt: `cg:{namespace:name}`, and the same with a suffix. The braces
 /// put all keys of a name into one slot of a cluster.
-pub(crate) struct Namespace {
+pub(super) struct Namespace {
     prefix: String,
 }
 
 impl Namespace {
     /// `kind` keeps apart what has another meaning: `cg` for a far tier.
-    pub(crate) fn new(kind: &str, namespace: &str) -> Self {
+    pub(super) fn new(kind: &str, namespace: &str) -> Self {
         let mut prefix = format!("{kind}:{{");
         // The colon ends the namespace, also an empty one; one inside it must look different.
         let mut escaped = String::new();
@@ -16,7 +18,7 @@ impl Namespace {
         Self { prefix }
     }
 
-    pub(crate) fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         let mut key = String::with_capacity(self.prefix.len() + name.len() + 3);
         key.push_str(&self.prefix);
         escape(name, &mut key);
@@ -24,16 +26,25 @@ impl Namespace {
         key
     }
 
-    pub(crate) fn key_with(&self, name: &str, suffix: &str) -> String {
+    pub(super) fn key_with(&self, name: &str, suffix: &str) -> String {
         let mut key = self.key(name);
         key.push_str(suffix);
         key
     }
 
     /// The channel of this namespace's messages. Not a hash tag: no key has this form.
-    pub(crate) fn channel(&self) -> String {
+    pub(super) fn channel(&self) -> String {
         format!("{}}}:events", self.prefix)
     }
+}
+
+/// A duration as an argument. Rounded up, so that Redis keeps nothing for shorter than we believe. At least
+/// one: Redis refuses an expiry of zero.
+pub(super) fn millis(duration: Duration) -> u64 {
+    // Far below 2^53, so that sums stay exact in Lua; three centuries are enough for any cache.
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000))
+        .unwrap_or(u64::MAX)
+        .clamp(1, 10_000_000_000_000)
 }
 
 /// Percent-encodes what would end a hash tag early, and the escape itself.

@@ -9,11 +9,11 @@ use std::{sync::LazyLock, time::Duration};
 use ::redis::{Cmd, Script};
 
 use super::{
-    Connection,
-    connection::{CONNECT_TIMEOUT, within},
-    millis,
+    connection::{CONNECT_TIMEOUT, Connection},
+    fault::within,
+    namespace::millis,
 };
-use crate::far::{Error, ErrorKind};
+use crate::{Fault, FaultKind};
 
 /// A DEL first: a server whose memory is full lets a script finish that began with one.
 static MARK: LazyLock<Script> = LazyLock::new(|| {
@@ -28,10 +28,10 @@ impl Connection {
         mark: &str,
         replicas: usize,
         timeout: Duration,
-    ) -> Result<usize, Error> {
+    ) -> Result<usize, Fault> {
         if self.is_cluster() {
             let text = "confirmation by replicas is not supported in a Redis Cluster";
-            return Err(Error::new(ErrorKind::Config, text));
+            return Err(Fault::new(FaultKind::Config, text));
         }
         let limit = timeout.saturating_add(self.far_timeout()).saturating_add(CONNECT_TIMEOUT);
         let asking = async {

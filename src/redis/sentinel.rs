@@ -6,7 +6,7 @@ use ::redis::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::connection::says;
+use super::fault::says;
 
 /// The primary that Sentinels name, asked anew when it fails.
 pub(super) struct Sentinels {

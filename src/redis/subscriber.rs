@@ -19,8 +19,8 @@ use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::AbortHandle};
 
-use super::{Connection, connection::typed};
-use crate::far::{Error, ErrorKind};
+use super::{connection::Connection, fault::typed};
+use crate::{Fault, FaultKind};
 
 const PING_EVERY: Duration = Duration::from_millis(500);
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
@@ -134,7 +134,7 @@ impl<L: Listener> Drop for Listening<'_, L> {
 }
 
 /// One connection, from its beginning to its end.
-async fn listen<L: Listener>(shared: &Shared<L>, attempt: usize) -> Result<(), Error> {
+async fn listen<L: Listener>(shared: &Shared<L>, attempt: usize) -> Result<(), Fault> {
     let (mut sink, mut messages) = shared.connection.subscription(attempt).await?.split();
     let channels = shared.listener.channels();
     bounded(sink.subscribe(&channels)).await?;
@@ -174,9 +174,9 @@ fn take<L: Listener>(shared: &Shared<L>, message: &Msg) {
     shared.listener.on_message(message.get_channel_name(), message.get_payload_bytes());
 }
 
-async fn bounded<T>(work: impl Future<Output = ::redis::RedisResult<T>>) -> Result<T, Error> {
+async fn bounded<T>(work: impl Future<Output = ::redis::RedisResult<T>>) -> Result<T, Fault> {
     match tokio::time::timeout(PING_TIMEOUT, work).await {
         Ok(done) => done.map_err(typed),
-        Err(_) => Err(ErrorKind::Timeout.into()),
+        Err(_) => Err(FaultKind::Timeout.into()),
     }
 }

@@ -1,7 +1,7 @@
 use std::{error, fmt, io};
 
-use super::Server;
-use crate::lock::{Error, ErrorKind};
+use super::server::Server;
+use crate::{Fault, FaultKind};
 
 /// Why a statement has no answer that can be used. Shows no names, no address and no password.
 #[derive(Debug)]
@@ -15,11 +15,11 @@ pub(crate) enum Failure {
     /// The server's answer is an error.
     Server {
         code: String,
-        kind: ErrorKind,
+        kind: FaultKind,
     },
     Driver {
         why: &'static str,
-        kind: ErrorKind,
+        kind: FaultKind,
     },
 }
 
@@ -33,22 +33,22 @@ impl Failure {
                 Self::Server { kind: DB::kind(&code), code }
             }
             Sql::Configuration(_) => Self::config("the URL cannot be used"),
-            Sql::Tls(_) => Self::Driver { why: "no TLS connection", kind: ErrorKind::Unreachable },
+            Sql::Tls(_) => Self::Driver { why: "no TLS connection", kind: FaultKind::Unreachable },
             Sql::Protocol(_) => {
-                Self::Driver { why: "an answer broke the protocol", kind: ErrorKind::Unreachable }
+                Self::Driver { why: "an answer broke the protocol", kind: FaultKind::Unreachable }
             }
-            _ => Self::Driver { why: "an answer of another shape", kind: ErrorKind::Refused },
+            _ => Self::Driver { why: "an answer of another shape", kind: FaultKind::Refused },
         }
     }
 
     pub(crate) fn config(why: &'static str) -> Self {
-        Self::Driver { why, kind: ErrorKind::Config }
+        Self::Driver { why, kind: FaultKind::Config }
     }
 
-    pub(crate) fn kind(&self) -> ErrorKind {
+    pub(crate) fn kind(&self) -> FaultKind {
         match self {
-            Self::Timeout => ErrorKind::Timeout,
-            Self::Closed | Self::Broken(_) => ErrorKind::Unreachable,
+            Self::Timeout => FaultKind::Timeout,
+            Self::Closed | Self::Broken(_) => FaultKind::Unreachable,
             Self::Server { kind, .. } | Self::Driver { kind, .. } => *kind,
         }
     }
@@ -83,11 +83,11 @@ impl error::Error for Failure {
 impl From<sqlx::Error> for Failure {
     /// For what is no answer of the server: a column of another type.
     fn from(_: sqlx::Error) -> Self {
-        Self::Driver { why: "an answer of another shape", kind: ErrorKind::Refused }
+        Self::Driver { why: "an answer of another shape", kind: FaultKind::Refused }
     }
 }
 
-impl From<Failure> for Error {
+impl From<Failure> for Fault {
     fn from(failure: Failure) -> Self {
         Self::new(failure.kind(), failure)
     }

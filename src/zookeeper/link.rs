@@ -23,10 +23,10 @@ use std::{
 use tokio::{runtime::Handle, sync::watch, time::Instant};
 use zookeeper_client as zk;
 
-use super::typed;
-use crate::lock::{Belief, Error, ErrorKind};
+use super::fault::typed;
+use crate::{Fault, FaultKind, lock::Validity};
 
-pub(crate) struct Link {
+pub(super) struct Link {
     client: zk::Client,
     pulse: watch::Sender<Pulse>,
     /// Where the client lives: for what is to be done in a `drop`, perhaps outside of any runtime.
@@ -51,32 +51,32 @@ impl Link {
         link
     }
 
-    pub(crate) fn client(&self) -> &zk::Client {
+    pub(super) fn client(&self) -> &zk::Client {
         &self.client
     }
 
-    pub(crate) fn runtime(&self) -> &Handle {
+    pub(super) fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
     /// The session timeout that the server agreed to.
-    pub(crate) fn timeout(&self) -> Duration {
+    pub(super) fn timeout(&self) -> Duration {
         self.client.session_timeout()
     }
 
-    pub(crate) fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         self.client.state() == zk::SessionState::SyncConnected
     }
 
     /// Whether the session has expired or was closed, with all its nodes.
-    pub(crate) fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.client.state().is_terminated()
     }
 
     /// Tells a lease for how long the session can be believed, again and again. Ends with the session.
-    pub(crate) fn vouch(
+    pub(super) fn vouch(
         &self,
-        belief: Belief,
+        belief: Validity,
     ) -> impl Future<Output = ()> + Send + 'static + use<> {
         let mut pulses = self.pulse.subscribe();
         let patience = self.timeout() * 2 / 3;
@@ -98,7 +98,7 @@ impl Link {
 
     /// The children of a node, as they are now or later: without the `sync` a server may answer from
     /// what it knew some time ago.
-    pub(crate) async fn children(&self, path: &str) -> Result<Vec<String>, zk::Error> {
+    pub(super) async fn children(&self, path: &str) -> Result<Vec<String>, zk::Error> {
         self.again(|| async {
             // Requests are sent as they are made: both travel together.
             let (synced, children) = (self.sync(), self.client.list_children(path));
@@ -109,7 +109,7 @@ impl Link {
     }
 
     /// Whether a node is there, as for [`children`](Self::children).
-    pub(crate) async fn exists(&self, path: &str) -> Result<bool, zk::Error> {
+    pub(super) async fn exists(&self, path: &str) -> Result<bool, zk::Error> {
         self.again(|| async {
             let (synced, stat) = (self.sync(), self.client.check_stat(path));
             synced.await?;
@@ -118,13 +118,8 @@ impl Link {
         .await
     }
 
-    /// This session's ephemeral nodes whose paths begin like this.
-    pub(crate) async fn ephemerals(&self, path: &str) -> Result<Vec<String>, zk::Error> {
-        self.again(|| self.client.list_ephemerals(path)).await
-    }
-
     /// Deletes a node. That there is none is fine.
-    pub(crate) async fn delete(&self, path: &str) -> Result<(), zk::Error> {
+    pub(super) async fn delete(&self, path: &str) -> Result<(), zk::Error> {
         match self.again(|| self.client.delete(path, None)).await {
             Err(zk::Error::NoNode) => Ok(()),
             deleted => deleted,
@@ -148,15 +143,15 @@ impl Link {
     }
 
     /// Runs `work` for as long as `limit` at most.
-    pub(crate) async fn within<T>(
+    pub(super) async fn within<T>(
         &self,
         limit: Duration,
         work: impl Future<Output = Result<T, zk::Error>>,
-    ) -> Result<T, Error> {
+    ) -> Result<T, Fault> {
         match tokio::time::timeout(limit, work).await {
             Ok(done) => done.map_err(typed),
-            Err(_) if self.is_connected() => Err(ErrorKind::Timeout.into()),
-            Err(_) => Err(ErrorKind::Unreachable.into()),
+            Err(_) if self.is_connected() => Err(FaultKind::Timeout.into()),
+            Err(_) => Err(FaultKind::Unreachable.into()),
         }
     }
 

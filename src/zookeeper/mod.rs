@@ -1,7 +1,11 @@
-//! How to reach ZooKeeper: an ensemble by its addresses.
+//! ZooKeeper 3.5 or later: a session with an ensemble, and a lock.
 
+mod claim;
+mod dir;
+mod fault;
 mod link;
+mod lock;
+mod node_lease;
 mod session;
 
-pub use self::session::Session;
-pub(crate) use self::{link::Link, session::typed};
+pub use self::{lock::ZookeeperLock, session::Session};

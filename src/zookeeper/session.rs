@@ -4,8 +4,8 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 use zookeeper_client as zk;
 
-use super::Link;
-use crate::lock::{Error, ErrorKind};
+use super::{fault::typed, link::Link};
+use crate::{Fault, FaultKind};
 
 /// A way to reach ZooKeeper 3.5 or later. Clones share the session.
 ///
@@ -17,7 +17,7 @@ use crate::lock::{Error, ErrorKind};
 /// names.
 ///
 /// ```no_run
-/// # async fn connect() -> Result<(), cattleguard::lock::Error> {
+/// # async fn connect() -> Result<(), cattleguard::Fault> {
 /// use std::time::Duration;
 /// use cattleguard::zookeeper::Session;
 ///
@@ -50,13 +50,13 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for addresses that cannot be used; [`ErrorKind::Unreachable`] or
-    /// [`ErrorKind::Timeout`] when no server begins a session within twice the session timeout.
+    /// [`FaultKind::Config`] for addresses that cannot be used; [`FaultKind::Unreachable`] or
+    /// [`FaultKind::Timeout`] when no server begins a session within twice the session timeout.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub async fn open(addresses: &str) -> Result<Self, Error> {
+    pub async fn open(addresses: &str) -> Result<Self, Fault> {
         let session = Self::open_lazy(addresses)?;
         session.link().await?;
         Ok(session)
@@ -67,8 +67,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for addresses that are empty.
-    pub fn open_lazy(addresses: &str) -> Result<Self, Error> {
+    /// [`FaultKind::Config`] for addresses that are empty.
+    pub fn open_lazy(addresses: &str) -> Result<Self, Fault> {
         Self::from_connector(addresses, zk::Client::connector())
     }
 
@@ -78,9 +78,9 @@ impl Session {
     /// # Errors
     ///
     /// As for [`open_lazy`](Self::open_lazy).
-    pub fn from_connector(addresses: &str, connector: zk::Connector) -> Result<Self, Error> {
+    pub fn from_connector(addresses: &str, connector: zk::Connector) -> Result<Self, Fault> {
         if addresses.is_empty() {
-            return Err(ErrorKind::Config.into());
+            return Err(FaultKind::Config.into());
         }
         Ok(Self::new(addresses.into(), connector, SESSION_TIMEOUT))
     }
@@ -102,25 +102,25 @@ impl Session {
     }
 
     /// How long one call may take.
-    pub(crate) fn timeout(&self) -> Duration {
+    pub(super) fn timeout(&self) -> Duration {
         self.inner.timeout
     }
 
     /// Whether there is a session, and a connection right now.
-    pub(crate) fn is_connected(&self) -> bool {
+    pub(super) fn is_connected(&self) -> bool {
         let opening = self.inner.opening.lock();
         let opened = opening.as_ref().map(|opening| opening.borrow());
         opened.is_some_and(|opened| matches!(&*opened, Some(Ok(link)) if link.is_connected()))
     }
 
     /// The session, which is begun if there is none.
-    pub(crate) async fn link(&self) -> Result<Arc<Link>, Error> {
+    pub(super) async fn link(&self) -> Result<Arc<Link>, Fault> {
         let mut opening = self.opening();
         match opening.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(Ok(link))) => Ok(link.clone()),
             Ok(Some(Err(error))) => Err(typed(error.clone())),
             // The runtime of whoever asked first is gone; the next call tries again.
-            Ok(None) | Err(_) => Err(ErrorKind::Unreachable.into()),
+            Ok(None) | Err(_) => Err(FaultKind::Unreachable.into()),
         }
     }
 
@@ -163,22 +163,4 @@ impl fmt::Debug for Session {
             .field("timeout", &self.inner.timeout)
             .finish()
     }
-}
-
-pub(crate) fn typed(error: zk::Error) -> Error {
-    use zk::Error as Zk;
-    let kind = match &error {
-        Zk::BadArguments(_) => ErrorKind::Config,
-        // What we ask for is created on the way: only the root of the addresses can be missing.
-        Zk::NoNode => ErrorKind::Config,
-        Zk::NoHosts | Zk::ConnectionLoss | Zk::SessionExpired | Zk::SessionMoved => {
-            ErrorKind::Unreachable
-        }
-        Zk::ClientClosed | Zk::Custom(_) => ErrorKind::Unreachable,
-        Zk::Timeout => ErrorKind::Timeout,
-        // Its text can hold a path, and with it a name.
-        Zk::UnexpectedError(_) => return ErrorKind::Refused.into(),
-        _ => ErrorKind::Refused,
-    };
-    Error::new(kind, error)
 }

@@ -73,8 +73,8 @@ async fn open(url: &str) -> Connection {
     Connection::open(url).await.expect("a connection").timeout(Duration::from_secs(5))
 }
 
-fn connections(url: &str) -> postgres::Connections {
-    postgres::Connections::open(url).expect("a URL").timeout(Duration::from_secs(5))
+fn connections(url: &str) -> postgres::Pool {
+    postgres::Pool::open(url).expect("a URL").timeout(Duration::from_secs(5))
 }
 
 fn main() -> ExitCode {
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
             }));
             trials.push(trial(concat!("paired::", stringify!($test)), || {
                 let store = store::Memory::with(1000, Clock::system());
-                let far = Paired::new(store, lock::Memory::new(), notify::Memory::new());
+                let far = Paired::new(store, memory::MemoryLock::new(), notify::Memory::new());
                 contract::$test(far).boxed_local()
             }));
             let on = servers.clone();
@@ -99,7 +99,7 @@ fn main() -> ExitCode {
                     let redis = open(&url).await;
                     let store = store::Redis::<String, Json>::new(redis.clone(), Json);
                     let notifier = notify::Redis::new(redis.clone());
-                    let far = Paired::new(store, lock::Redis::new(redis), notifier);
+                    let far = Paired::new(store, redis::RedisLock::new(redis), notifier);
                     let far = far.lock_timeout(Duration::from_secs(5));
                     contract::$test(far).await
                 }
@@ -110,7 +110,7 @@ fn main() -> ExitCode {
                 let (redis, postgres) = (on.redis(), on.one::<servers::Postgres>());
                 async move {
                     let store = store::Redis::<String, Json>::new(open(&redis).await, Json);
-                    let lock = lock::PostgresSession::new(connections(&postgres));
+                    let lock = postgres::PostgresSessionLock::new(connections(&postgres));
                     let notifier = notify::Postgres::new(connections(&postgres));
                     let far = Paired::new(store, lock, notifier);
                     contract::$test(far.lock_timeout(Duration::from_secs(5))).await
@@ -124,7 +124,7 @@ fn main() -> ExitCode {
                     let store = store::Redis::<String, Json>::new(open(&redis).await, Json);
                     let session = cattleguard::zookeeper::Session::open(&zookeeper).await.expect("a session");
                     let notifier = notify::Zookeeper::new(session.clone());
-                    let far = Paired::new(store, lock::Zookeeper::new(session), notifier);
+                    let far = Paired::new(store, zookeeper::ZookeeperLock::new(session), notifier);
                     contract::$test(far.lock_timeout(Duration::from_secs(5))).await
                 }
                 .boxed_local()
@@ -300,7 +300,7 @@ fn main() -> ExitCode {
                 let redis = open(&url).await;
                 let store = store::Redis::<String, Json>::new(redis.clone(), Json);
                 let notifier = notify::Redis::new(redis.clone());
-                Paired::new(store, lock::Redis::new(redis), notifier)
+                Paired::new(store, redis::RedisLock::new(redis), notifier)
                     .lock_timeout(Duration::from_secs(5))
             };
             failure_wakes(pair().await, pair().await).await;

@@ -10,7 +10,7 @@ use cattleguard::{
     Version,
     far::{ErrorKind, Event},
     notify::{self, Notifier, Reach},
-    postgres::Connections,
+    postgres::Pool,
     redis::Connection,
     zookeeper::Session,
 };

@@ -104,7 +104,7 @@ pub async fn sentinels_are_asked_for_the_server_that_took_the_write() {
     let link = link.expect("a connection").timeout(Duration::from_secs(5));
     let store = store::Redis::<String, Json>::new(link, Json);
     // The pair asks its store.
-    let far = Paired::new(store, lock::Memory::new(), notify::Memory::new());
+    let far = Paired::new(store, memory::MemoryLock::new(), notify::Memory::new());
     let name = contract::fresh_name();
     let _ = far.put(&name, contract::record(&far, Some("a"), 1)).await.expect("a put");
     let replicas = Far::<String>::replicated(&far, &name, 2, contract::LONG).await;
@@ -140,7 +140,7 @@ pub async fn a_server_that_has_become_a_replica_is_unreachable() {
         ("release", far.release(&held, token).await.err()),
     ];
     for (call, error) in errors {
-        let kind = error.as_ref().map(cattleguard::far::Error::kind);
+        let kind = error.as_ref().map(cattleguard::Fault::kind);
         assert_eq!(kind, Some(ErrorKind::Unreachable), "{call}: {error:?}");
     }
     assert!(far.read(&free).await.expect("reads go on").is_none());

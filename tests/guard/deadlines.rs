@@ -1,7 +1,7 @@
 //! Soft timeouts and deadlines: who cannot wait any longer, and the load that goes on.
 
 use cattleguard::{
-    Error, Outcome, Tier, Trouble,
+    Error, Outcome, StaleReason, Tier,
     far::{Event, Far},
 };
 use tokio::time::Instant;
@@ -28,7 +28,7 @@ async fn beyond_the_soft_timeout_callers_get_something_stale_and_the_load_goes_o
     origin.write(2);
 
     let begun = Instant::now();
-    let slow = Outcome::StaleIfError(Trouble::Slow);
+    let slow = Outcome::StaleIfError(StaleReason::Slow);
     // In the process that loads and in the one that waits for it.
     let herd = guards.iter().flat_map(|guard| callers(guard, 100, "k", &origin)).collect();
     for answer in answers(herd).await {
@@ -107,7 +107,7 @@ async fn at_the_deadline_something_stale_is_better_than_an_error() {
     let begun = Instant::now();
     let fetched =
         guard.fetch_by("k", begun + ms(300), origin.load()).await.expect("something stale");
-    assert_eq!(fetched.outcome(), Outcome::StaleIfError(Trouble::Slow));
+    assert_eq!(fetched.outcome(), Outcome::StaleIfError(StaleReason::Slow));
     assert_eq!(begun.elapsed(), ms(300));
     assert!(far.read("k").await.expect("the far tier").is_some());
 }
@@ -140,7 +140,7 @@ async fn a_hundred_callers_at_their_deadlines_read_the_far_tier_once() {
         .collect();
     for caller in herd {
         let fetched = bounded(caller).await.expect("a task").expect("something stale");
-        assert_eq!(fetched.outcome(), Outcome::StaleIfError(Trouble::Slow));
+        assert_eq!(fetched.outcome(), Outcome::StaleIfError(StaleReason::Slow));
     }
     assert_eq!((wire.calls(Call::Read) - reads, origin.loads()), (1, 2));
 }
@@ -191,7 +191,7 @@ async fn beyond_the_soft_timeout_nobody_waits_however_long_the_load_takes() {
         tokio::time::sleep(ms(100)).await;
         let begun = Instant::now();
         let fetched = guard.fetch("k", origin.load()).await.expect("something stale");
-        assert_eq!(fetched.outcome(), Outcome::StaleIfError(Trouble::Slow));
+        assert_eq!(fetched.outcome(), Outcome::StaleIfError(StaleReason::Slow));
         assert_eq!(begun.elapsed(), ms(0));
     }
     assert_eq!(origin.loads(), 2);

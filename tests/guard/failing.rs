@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cattleguard::{Error, Loaded, Outcome, Policy, Tier, Trouble, far::Event};
+use cattleguard::{Error, Loaded, Outcome, Policy, StaleReason, Tier, far::Event};
 use tokio::time::Instant;
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     wired_with,
 };
 
-const INSTEAD: Outcome = Outcome::StaleIfError(Trouble::Failed);
+const INSTEAD: Outcome = Outcome::StaleIfError(StaleReason::Failed);
 
 /// Fresh for 10 s, stale for 5 s, and then there in case of an error for a minute. Pauses of 1, 2, 4, 4 s.
 pub(crate) fn forgiving() -> Policy {

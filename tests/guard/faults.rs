@@ -184,10 +184,9 @@ async fn a_write_that_the_far_tier_did_not_take_is_an_error_and_forgotten_near()
         wire.fault(Call::Invalidate, fault.clone());
         let begin = Instant::now();
         match guard.put("k", row_at(2)).await {
-            Err(Error::Far(error)) => assert!(matches!(
-                error.kind(),
-                far::ErrorKind::Unreachable | far::ErrorKind::Timeout
-            )),
+            Err(Error::Far(error)) => {
+                assert!(matches!(error.kind(), FaultKind::Unreachable | FaultKind::Timeout))
+            }
             other => panic!("{other:?}"),
         }
         assert!(guard.peek("k").is_none());

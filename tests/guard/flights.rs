@@ -584,7 +584,7 @@ async fn a_value_may_use_the_guard_when_it_is_dropped() {
         }
     }
     // A far tier that forgets at once: the near tier has the last of each.
-    let far = far::Memory::with(0, Clock::tokio());
+    let far = memory::MemoryFar::with(0, Clock::tokio());
     let guard = Guard::builder().near_capacity(500).far(far).build();
     let (shared, dropped) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
     let _ = shared.set(guard.clone());

@@ -1,6 +1,6 @@
 //! The guard's promises, one test each. Time is paused and moves only when everything waits, so a
 //! test that measures time measures the guard and not the machine; "several processes" are several
-//! guards on clones of one `far::Memory`.
+//! guards on clones of one `memory::MemoryFar`.
 
 use std::{future::Future, time::Duration};
 
@@ -33,8 +33,8 @@ type Answer = Result<Fetched<String>, Error>;
 type TestGuard = Guard<str, String>;
 
 /// A store that processes share, on tokio's clock.
-fn memory() -> far::Memory<String> {
-    far::Memory::with(1_000, Clock::tokio())
+fn memory() -> memory::MemoryFar<String> {
+    memory::MemoryFar::with(1_000, Clock::tokio())
 }
 
 /// Entries live exactly as long as the test says, stale ones are not served, and a failed load is
@@ -57,11 +57,11 @@ fn guard_on(far: impl far::Far<String>) -> TestGuard {
 }
 
 /// A guard that reaches the store over a wire of its own.
-fn wired(far: &far::Memory<String>) -> (TestGuard, Wire) {
+fn wired(far: &memory::MemoryFar<String>) -> (TestGuard, Wire) {
     wired_with(far, plain())
 }
 
-fn wired_with(far: &far::Memory<String>, policy: Policy) -> (TestGuard, Wire) {
+fn wired_with(far: &memory::MemoryFar<String>, policy: Policy) -> (TestGuard, Wire) {
     let wire = Wire::to(far);
     (builder().policy(policy).far(wire.clone()).build(), wire)
 }

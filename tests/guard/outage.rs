@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cattleguard::{
-    Bypass, Error, Outcome, Policy, Tier, Trouble, Version,
+    Bypass, Error, Outcome, Policy, StaleReason, Tier, Version,
     far::{ErrorKind, Far, Invalidated},
 };
 use tokio::time::Instant;
@@ -74,7 +74,7 @@ async fn without_room_something_stale_is_better_than_an_error() {
     let herd: Vec<_> = KEYS[..3].iter().map(|key| caller(&guard, key, &origin)).collect();
     idle().await;
     let fetched = guard.fetch("k7", origin.load()).await.expect("something stale");
-    assert_eq!(fetched.outcome(), Outcome::StaleIfError(Trouble::Overloaded));
+    assert_eq!(fetched.outcome(), Outcome::StaleIfError(StaleReason::Overloaded));
     answers(herd).await;
 }
 

@@ -37,7 +37,7 @@ impl Ground {
         let store = store::Memory::with(1_000, Clock::tokio());
         Self {
             store: Moody { store, refuses: Arc::default() },
-            lock: Hanging { lock: lock::Memory::new(), hangs: Arc::default() },
+            lock: Hanging { lock: memory::MemoryLock::new(), hangs: Arc::default() },
             messages: notify::Memory::new(),
         }
     }
@@ -241,18 +241,18 @@ impl Store<String> for Moody {
 /// A lock that can stop answering.
 #[derive(Clone)]
 struct Hanging {
-    lock: lock::Memory,
+    lock: memory::MemoryLock,
     hangs: Arc<AtomicBool>,
 }
 
 impl Lock for Hanging {
-    async fn try_acquire(&self, name: &str, ttl: Duration) -> Result<lock::Attempt, lock::Error> {
+    async fn try_acquire(&self, name: &str, ttl: Duration) -> Result<lock::Attempt, Fault> {
         if self.hangs.load(Ordering::SeqCst) {
             pending::<()>().await;
         }
         Ok(match self.lock.try_acquire(name, ttl).await? {
             lock::Attempt::Granted(lease) => {
-                let (fence, belief) = (lease.fence(), lock::Belief::since(Instant::now(), ttl));
+                let (fence, belief) = (lease.fence(), lock::Validity::since(Instant::now(), ttl));
                 let hold = Held { lease, hangs: self.hangs.clone() };
                 lock::Attempt::Granted(Lease::new(name, fence, ttl, belief, hold))
             }
@@ -260,12 +260,7 @@ impl Lock for Hanging {
         })
     }
 
-    async fn acquire(
-        &self,
-        name: &str,
-        ttl: Duration,
-        deadline: Instant,
-    ) -> Result<Lease, lock::Error> {
+    async fn acquire(&self, name: &str, ttl: Duration, deadline: Instant) -> Result<Lease, Fault> {
         self.lock.acquire(name, ttl, deadline).await
     }
 }
@@ -275,15 +270,15 @@ struct Held {
     hangs: Arc<AtomicBool>,
 }
 
-impl lock::Hold for Held {
-    async fn renew(&mut self, ttl: Duration) -> Result<Renewal, lock::Error> {
+impl lock::LeaseBackend for Held {
+    async fn renew(&mut self, ttl: Duration) -> Result<Renewal, Fault> {
         if self.hangs.load(Ordering::SeqCst) {
-            return Err(lock::ErrorKind::Timeout.into());
+            return Err(FaultKind::Timeout.into());
         }
         self.lease.renew_for(ttl).await.map(|()| Renewal::Renewed)
     }
 
-    async fn release(self) -> Result<(), lock::Error> {
+    async fn release(self) -> Result<(), Fault> {
         self.lease.release().await
     }
 }

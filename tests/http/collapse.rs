@@ -26,7 +26,7 @@ use crate::{
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 
 fn layer_with(policy: Policy) -> HttpGuardLayer {
-    let far = far::Memory::with(1_000, Clock::tokio());
+    let far = memory::MemoryFar::with(1_000, Clock::tokio());
     HttpGuardLayer::new(Guard::builder().policy(policy).far(far))
 }
 

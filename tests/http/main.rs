@@ -46,7 +46,7 @@ fn policy() -> Policy {
 }
 
 fn builder() -> GuardBuilder<str, StoredResponse> {
-    let far = far::Memory::with(1_000, Clock::tokio());
+    let far = memory::MemoryFar::with(1_000, Clock::tokio());
     Guard::builder().policy(policy()).far(far)
 }
 

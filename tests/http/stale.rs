@@ -23,7 +23,7 @@ pub(crate) fn stale_policy() -> Policy {
 }
 
 pub(crate) fn stale_cache(origin: &Origin) -> crate::Cache {
-    let far = far::Memory::with(100, Clock::tokio());
+    let far = memory::MemoryFar::with(100, Clock::tokio());
     let builder = Guard::builder().policy(stale_policy()).far(far);
     HttpGuardLayer::new(builder).layer(origin.service())
 }
@@ -139,7 +139,7 @@ async fn rfc9111_5_2_2_2_an_origin_out_of_reach_is_an_error_and_nothing_stale() 
             if call == 0 { Ok(response(200, &[must], "old")) } else { Err(Broken) }
         }
     });
-    let far = far::Memory::with(100, Clock::tokio());
+    let far = memory::MemoryFar::with(100, Clock::tokio());
     let builder = Guard::builder().policy(stale_policy()).far(far);
     let cache = HttpGuardLayer::new(builder).layer(service);
     let ask = || cache.clone().oneshot(request(http::Method::GET, "/", &[]));

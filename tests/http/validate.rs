@@ -317,7 +317,7 @@ async fn what_is_validated_keeps_its_version() {
         }
         _ => response(304, &[FRESH], ""),
     });
-    let far = far::Memory::with(100, Clock::tokio());
+    let far = memory::MemoryFar::with(100, Clock::tokio());
     let layer = HttpGuardLayer::new(Guard::builder().policy(stale_policy()).far(far));
     let cache = layer.layer(origin.service());
     get(&cache, "/", &[]).await;

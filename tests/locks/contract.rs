@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use cattleguard::lock::{AnyLock, Attempt, ErrorKind, Lease, Lock, Reentrant, acquire_many};
+use cattleguard::lock::{Attempt, BoxLock, ErrorKind, Lease, Lock, Reentrant, acquire_many};
 use futures::FutureExt;
 use tokio::{
     task::JoinSet,
@@ -34,7 +34,7 @@ pub fn soon() -> Instant {
     Instant::now() + PATIENCE
 }
 
-pub async fn granted(lock: &AnyLock, name: &str, ttl: Duration) -> Option<Lease> {
+pub async fn granted(lock: &BoxLock, name: &str, ttl: Duration) -> Option<Lease> {
     match lock.try_acquire(name, ttl).await.expect("an answer") {
         Attempt::Granted(lease) => Some(lease),
         Attempt::Held { .. } => None,
@@ -52,7 +52,7 @@ pub fn adds(kind: &Kind) -> Duration {
     }
 }
 
-async fn open(kind: &Kind) -> AnyLock {
+async fn open(kind: &Kind) -> BoxLock {
     kind.open().await.expect("a lock")
 }
 

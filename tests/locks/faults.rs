@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cattleguard::{
-    lock::{AnyLock, ErrorKind, Lease, Lock},
+    lock::{BoxLock, ErrorKind, Lease, Lock},
     redis::Connection,
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -18,11 +18,11 @@ use crate::{
 /// The ttl of a lease that is kept, and shall be lost.
 const KEPT: Duration = Duration::from_millis(900);
 
-async fn open(kind: &str, address: &str) -> AnyLock {
+async fn open(kind: &str, address: &str) -> BoxLock {
     Kind::new(kind, address).open().await.expect("a lock")
 }
 
-async fn kept(lock: &AnyLock) -> Lease {
+async fn kept(lock: &BoxLock) -> Lease {
     let lease = granted(lock, &fresh_name(), KEPT).await.expect("a free name");
     lease.keep();
     assert!(timeout(KEPT * 2, lease.lost()).await.is_err(), "kept while all is well");
@@ -174,7 +174,7 @@ pub async fn a_quorum_needs_most_of_its_servers() {
 pub async fn a_frozen_server_ends_every_call_in_time() {
     let redis = Redis::start().expect("a Redis");
     let link = Connection::open(&redis.url()).await.expect("a connection");
-    let lock = AnyLock::new(cattleguard::lock::Redis::new(link));
+    let lock = BoxLock::new(cattleguard::redis::RedisLock::new(link));
     let lease = kept(&lock).await;
     redis.freeze();
     let begin = Instant::now();

@@ -4,7 +4,7 @@
 use std::{any::Any, time::Duration};
 
 use cattleguard::{
-    lock::{self, AnyLock, Error},
+    lock::{self, BoxLock, Error},
     mysql, postgres,
     redis::Connection,
     zookeeper,
@@ -96,7 +96,7 @@ impl Kind {
 
     /// A lock as another process would open it: nothing is shared with other locks of this kind, except
     /// for the one in memory.
-    pub async fn open(&self) -> Result<AnyLock, Error> {
+    pub async fn open(&self) -> Result<BoxLock, Error> {
         let redis = async |url: &str| {
             // Two cores, many servers: the default is for production machines.
             Ok::<_, Error>(Connection::open(url).await?.timeout(Duration::from_secs(2)))
@@ -104,29 +104,29 @@ impl Kind {
         let address = self.address();
         // Of two cores, which the servers share.
         let patient = Duration::from_secs(5);
-        let postgres = |url| Ok::<_, Error>(postgres::Connections::open(url)?.timeout(patient));
-        let mysql = |url| Ok::<_, Error>(mysql::Connections::open(url)?.timeout(patient));
+        let postgres = |url| Ok::<_, Error>(postgres::Pool::open(url)?.timeout(patient));
+        let mysql = |url| Ok::<_, Error>(mysql::Pool::open(url)?.timeout(patient));
         Ok(match self.name() {
             "memory" => {
-                static ONE: std::sync::LazyLock<lock::Memory> =
-                    std::sync::LazyLock::new(lock::Memory::new);
-                AnyLock::new(ONE.clone())
+                static ONE: std::sync::LazyLock<memory::MemoryLock> =
+                    std::sync::LazyLock::new(memory::MemoryLock::new);
+                BoxLock::new(ONE.clone())
             }
-            "redis" => AnyLock::new(lock::Redis::new(redis(address).await?)),
+            "redis" => BoxLock::new(redis::RedisLock::new(redis(address).await?)),
             "redis-cluster" => {
                 let connection = Connection::open_cluster(address.split(',')).await?;
-                AnyLock::new(lock::Redis::new(connection.timeout(Duration::from_secs(2))))
+                BoxLock::new(redis::RedisLock::new(connection.timeout(Duration::from_secs(2))))
             }
             "redis-sentinel" => {
                 let connection = Connection::open_sentinel(address.split(','), "m1").await?;
-                AnyLock::new(lock::Redis::new(connection.timeout(Duration::from_secs(2))))
+                BoxLock::new(redis::RedisLock::new(connection.timeout(Duration::from_secs(2))))
             }
             "redis-pool" => {
                 let config = deadpool_redis::Config::from_url(address);
                 let runtime = Some(deadpool_redis::Runtime::Tokio1);
                 let pool = config.create_pool(runtime).expect("a pool");
                 let connection = Connection::from_pool(pool).subscribe_at(address)?;
-                AnyLock::new(lock::Redis::new(connection.timeout(Duration::from_secs(2))))
+                BoxLock::new(redis::RedisLock::new(connection.timeout(Duration::from_secs(2))))
             }
             "redis-quorum" => {
                 let mut servers = Vec::new();
@@ -134,33 +134,33 @@ impl Kind {
                     let connection = Connection::open_lazy(url)?;
                     servers.push(connection.timeout(Duration::from_millis(200)));
                 }
-                AnyLock::new(lock::RedisQuorum::new(servers)?)
+                BoxLock::new(redis::RedisQuorumLock::new(servers)?)
             }
-            "postgres" => AnyLock::new(lock::PostgresSession::new(postgres(address)?)),
+            "postgres" => BoxLock::new(postgres::PostgresSessionLock::new(postgres(address)?)),
             "postgres-row" => {
-                let lock = lock::PostgresRow::new(postgres(address)?);
+                let lock = postgres::PostgresRowLock::new(postgres(address)?);
                 lock.create_table().await?;
-                AnyLock::new(lock)
+                BoxLock::new(lock)
             }
             "postgres-row-unlogged" => {
-                let lock = lock::PostgresRow::new(postgres(address)?);
+                let lock = postgres::PostgresRowLock::new(postgres(address)?);
                 lock.create_table().await?;
                 let mut admin = PgConnection::connect(address).await.expect("a connection");
                 let unlogged = "ALTER TABLE cattleguard_lock SET UNLOGGED";
                 admin.execute(unlogged).await.expect("an answer");
-                AnyLock::new(lock)
+                BoxLock::new(lock)
             }
-            "mysql" => AnyLock::new(lock::MysqlSession::new(mysql(address)?)),
+            "mysql" => BoxLock::new(mysql::MysqlSessionLock::new(mysql(address)?)),
             "mysql-row" => {
-                let lock = lock::MysqlRow::new(mysql(address)?);
+                let lock = mysql::MysqlRowLock::new(mysql(address)?);
                 lock.create_table().await?;
-                AnyLock::new(lock)
+                BoxLock::new(lock)
             }
             "zookeeper" | "zookeeper-3" => {
                 // Short, so that tests of its end are; the default is 4 s.
                 let session = zookeeper::Session::open_lazy(address)?;
                 let session = session.session_timeout(Duration::from_secs(2));
-                AnyLock::new(lock::Zookeeper::new(session))
+                BoxLock::new(zookeeper::ZookeeperLock::new(session))
             }
             other => panic!("no such lock: {other}"),
         })

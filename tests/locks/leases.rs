@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use cattleguard::lock::{Belief, Error, ErrorKind, Hold, Lease, Renewal};
+use cattleguard::lock::{Error, ErrorKind, Hold, Lease, Renewal, Validity};
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, timeout},
@@ -31,7 +31,7 @@ impl System {
         let count = Arc::<AtomicU32>::default;
         let answers = Arc::new(Semaphore::new(0));
         let system = Self { answers, asked: count(), answered: count(), released: count(), says };
-        let belief = Belief::since(Instant::now(), TTL);
+        let belief = Validity::since(Instant::now(), TTL);
         (system.clone(), Lease::new("name", 1, TTL, belief, system))
     }
 
@@ -132,7 +132,7 @@ pub async fn a_shorter_lease_is_believed_from_the_asking_on() {
 
 pub async fn a_bound_holds_whatever_the_ttl() {
     let begin = Instant::now();
-    let belief = Belief::since(begin, TTL);
+    let belief = Validity::since(begin, TTL);
     belief.bound(begin + TTL / 3);
     sleep(TTL / 6).await;
     belief.bound(Instant::now() + TTL / 3);
@@ -144,7 +144,7 @@ pub async fn a_bound_holds_whatever_the_ttl() {
 }
 
 pub async fn the_longest_ttl_is_no_panic() {
-    let belief = Belief::since(Instant::now(), Duration::MAX);
+    let belief = Validity::since(Instant::now(), Duration::MAX);
     let (system, _) = System::lease(renewed);
     system.lets(1);
     let lease = Lease::new("name", 1, Duration::MAX, belief, system);

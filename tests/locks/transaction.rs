@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cattleguard::{
-    lock::{AnyLock, ErrorKind, Lock, PostgresRow},
-    postgres::Connections,
+    lock::{BoxLock, ErrorKind, Lock, PostgresRowLock},
+    postgres::Pool,
 };
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep};
@@ -14,9 +14,9 @@ use crate::{
     servers::Postgres,
 };
 
-async fn begin(server: &Postgres) -> (PgConnection, PostgresRow) {
+async fn begin(server: &Postgres) -> (PgConnection, PostgresRowLock) {
     let connection = PgConnection::connect(&server.url()).await.expect("a connection");
-    let lock = PostgresRow::new(Connections::open(&server.url()).expect("a URL"));
+    let lock = PostgresRowLock::new(Connections::open(&server.url()).expect("a URL"));
     lock.create_table().await.expect("a table");
     (connection, lock)
 }
@@ -24,7 +24,7 @@ async fn begin(server: &Postgres) -> (PgConnection, PostgresRow) {
 pub async fn a_transaction_and_leases_exclude_each_other() {
     let server = Postgres::start().expect("a server");
     let (mut connection, lock) = begin(&server).await;
-    let (leases, name) = (AnyLock::new(lock.clone()), fresh_name());
+    let (leases, name) = (BoxLock::new(lock.clone()), fresh_name());
     for commits in [true, false] {
         let mut transaction = connection.begin().await.expect("a transaction");
         let fence = lock.lock_in(&mut transaction, &name, soon()).await.expect("the lock");
@@ -60,7 +60,7 @@ pub async fn a_transaction_and_leases_exclude_each_other() {
 pub async fn a_connection_that_is_lost_frees_its_transactions_lock() {
     let server = Postgres::start().expect("a server");
     let (mut connection, lock) = begin(&server).await;
-    let (leases, name) = (AnyLock::new(lock.clone()), fresh_name());
+    let (leases, name) = (BoxLock::new(lock.clone()), fresh_name());
     let mut transaction = connection.begin().await.expect("a transaction");
     lock.lock_in(&mut transaction, &name, soon()).await.expect("the lock");
     std::mem::forget(transaction);

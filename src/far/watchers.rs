@@ -1,0 +1,29 @@
+use std::sync::{Arc, Weak};
+
+use parking_lot::RwLock;
+
+use super::{Event, Watcher};
+
+/// Those in this process who hear events.
+#[derive(Default)]
+pub(crate) struct Watchers {
+    list: RwLock<Vec<Weak<dyn Watcher>>>,
+}
+
+impl Watchers {
+    pub(crate) fn add(&self, watcher: Weak<dyn Watcher>) {
+        let mut list = self.list.write();
+        list.retain(|watcher| watcher.strong_count() > 0);
+        list.push(watcher);
+    }
+
+    pub(crate) fn tell(&self, event: Event<'_>) {
+        // Strong pointers are taken first: dropping a guard's last one under the lock could run
+        // its destructor here.
+        let watchers: Vec<Arc<dyn Watcher>> =
+            self.list.read().iter().filter_map(Weak::upgrade).collect();
+        for watcher in watchers {
+            watcher.on_event(event);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The far tier inside one process, on moka: the default of a guard that shares nothing, and the
+//! reference that the contract tests compare others with.
+//!
+//! Records live in moka, which bounds them and forgets them after their retention; leases live in
+//! sharded maps beside it. Every operation on a name runs under that name's shard lock, so record and
+//! lease are judged at one moment. Watchers are called after the lock is released.
+
+use std::{
+    collections::HashMap,
+    hash::BuildHasher,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::records::Records;
+use crate::{
+    Clock, Entry, Fault, Moment, Version,
+    entry::Age,
+    far::{
+        Attempt, Commit, Event, Far, Grant, Invalidated, Put, Record, Renewal, Token, Watcher,
+        Watchers,
+    },
+};
+
+const SHARDS: usize = 64;
+/// How much longer than its back-off a failure is remembered, at least.
+const REMEMBERED: Duration = Duration::from_secs(1);
+
+/// A far tier in this process. Guards that share a clone elect one load among them, as processes
+/// do that share a Redis.
+///
+/// Holds 100,000 records by default. A record that was evicted for room takes its version with it:
+/// the lease still guards commits, but a lagging read is no longer recognised.
+pub struct MemoryFar<V> {
+    inner: Arc<Inner<V>>,
+}
+
+struct Inner<V> {
+    clock: Clock,
+    records: Records<V>,
+    leases: Box<[Mutex<Leases>]>,
+    hasher: std::hash::RandomState,
+    watchers: Watchers,
+}
+
+#[derive(Default)]
+struct Leases {
+    live: HashMap<Arc<str>, Lease>,
+    /// The last fence granted in this shard, so fences of a name grow without a counter per name.
+    fence: u64,
+    /// Size at which expired leases of lost holders are swept.
+    sweep_at: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Lease {
+    /// `None` for the pause after a failed load.
+    token: Option<Token>,
+    fence: u64,
+    until: Moment,
+    /// Failed loads in a row, and how long that is remembered.
+    failures: u32,
+    remembered_until: Moment,
+}
+
+impl<V: Send + Sync + 'static> MemoryFar<V> {
+    /// A store of at most 100,000 records on the system's clock.
+    pub fn new() -> Self {
+        Self::with(100_000, Clock::system())
+    }
+
+    /// A store of at most `capacity` records on `clock`.
+    pub fn with(capacity: u64, clock: Clock) -> Self {
+        let leases = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self {
+            inner: Arc::new(Inner {
+                clock,
+                records: Records::new(capacity),
+                leases,
+                hasher: std::hash::RandomState::new(),
+                watchers: Watchers::default(),
+            }),
+        }
+    }
+
+    /// How many leases are live or not yet swept.
+    #[doc(hidden)]
+    pub fn lease_count(&self) -> usize {
+        self.inner.leases.iter().map(|shard| shard.lock().live.len()).sum()
+    }
+}
+
+impl<V: Send + Sync + 'static> Default for MemoryFar<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<V> Clone for MemoryFar<V> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
+    fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<Arc<Entry<V>>>, Fault> {
+        Ok(self.inner.records.get(name).and_then(|stored| stored.entry))
+    }
+
+    async fn look_up_or_lease(
+        &self,
+        name: &str,
+        token: Token,
+        ttl: Duration,
+        fresh_for: Duration,
+    ) -> Result<Attempt<V>, Fault> {
+        let mut leases = self.inner.shard(name);
+        let now = self.inner.clock.now();
+        let stored = self.inner.records.get(name);
+        let minimum = stored.as_ref().map_or(Version::ZERO, |stored| stored.version);
+        if let Some(entry) = stored.and_then(|stored| stored.entry)
+            && entry.age(now.after(fresh_for), Duration::ZERO) == Age::Fresh
+        {
+            return Ok(Attempt::Hit(entry));
+        }
+        if let Some(lease) = leases.live(name, now)
+            && lease.token != Some(token)
+        {
+            let remaining = lease.until.since(now);
+            return Ok(match lease.token {
+                Some(_) => Attempt::Held { remaining },
+                None => Attempt::BackOff { remaining },
+            });
+        }
+        let (fence, failures) = leases.grant(name, token, now, now.after(ttl));
+        Ok(Attempt::Granted(Grant { fence, minimum, failures }))
+    }
+
+    async fn commit(
+        &self,
+        name: &str,
+        token: Token,
+        record: Record<V>,
+    ) -> Result<Commit<V>, Fault> {
+        let mut leases = self.inner.shard(name);
+        if leases.take(name, token, self.inner.clock.now()).is_none() {
+            return Ok(Commit::Lost);
+        }
+        match self.inner.records.write(name, record, 0) {
+            Ok(entry) => {
+                drop(leases);
+                self.inner.watchers.tell(Event::Committed { name, version: entry.version() });
+                Ok(Commit::Stored(entry))
+            }
+            Err(minimum) => {
+                drop(leases);
+                self.inner.watchers.tell(Event::Released { name });
+                Ok(Commit::Older { minimum })
+            }
+        }
+    }
+
+    async fn renew(&self, name: &str, token: Token, ttl: Duration) -> Result<Renewal, Fault> {
+        let mut leases = self.inner.shard(name);
+        let now = self.inner.clock.now();
+        match leases.live(name, now) {
+            Some(lease) if lease.token == Some(token) => {
+                lease.until = now.after(ttl);
+                Ok(Renewal::Renewed)
+            }
+            _ => Ok(Renewal::Lost),
+        }
+    }
+
+    async fn release(&self, name: &str, token: Token) -> Result<(), Fault> {
+        let released = self.inner.shard(name).take(name, token, self.inner.clock.now());
+        if released.is_some() {
+            self.inner.watchers.tell(Event::Released { name });
+        }
+        Ok(())
+    }
+
+    async fn fail(&self, name: &str, token: Token, pause: Duration) -> Result<(), Fault> {
+        let now = self.inner.clock.now();
+        let mut leases = self.inner.shard(name);
+        let Some(lease) = leases.live(name, now).filter(|lease| lease.token == Some(token)) else {
+            return Ok(());
+        };
+        lease.token = None;
+        lease.failures = lease.failures.saturating_add(1);
+        lease.until = now.after(pause);
+        lease.remembered_until = lease.until.after(pause).after(REMEMBERED);
+        drop(leases);
+        self.inner.watchers.tell(Event::Released { name });
+        Ok(())
+    }
+
+    async fn put(&self, name: &str, record: Record<V>) -> Result<Put<V>, Fault> {
+        let mut leases = self.inner.shard(name);
+        match self.inner.records.write(name, record, 0) {
+            Ok(entry) => {
+                leases.live.remove(name);
+                drop(leases);
+                self.inner.watchers.tell(Event::Put { name, version: entry.version() });
+                Ok(Put::Stored(entry))
+            }
+            Err(minimum) => Ok(Put::Older { minimum }),
+        }
+    }
+
+    async fn invalidate(
+        &self,
+        name: &str,
+        version: Option<Version>,
+        retention: Duration,
+    ) -> Result<Invalidated, Fault> {
+        let mut leases = self.inner.shard(name);
+        leases.live.remove(name);
+        self.inner.records.invalidate(name, version, retention, 0);
+        drop(leases);
+        self.inner.watchers.tell(Event::Invalidated { name, version });
+        Ok(Invalidated::Everywhere)
+    }
+
+    fn watch(&self, watcher: Weak<dyn Watcher>) {
+        self.inner.watchers.add(watcher.clone());
+        if let Some(watcher) = watcher.upgrade() {
+            watcher.on_event(Event::Connected);
+        }
+    }
+}
+
+impl<V: Send + Sync + 'static> Inner<V> {
+    fn shard(&self, name: &str) -> MutexGuard<'_, Leases> {
+        self.leases[self.hasher.hash_one(name) as usize % SHARDS].lock()
+    }
+}
+
+impl Leases {
+    fn live(&mut self, name: &str, now: Moment) -> Option<&mut Lease> {
+        self.live.get_mut(name).filter(|lease| now < lease.until)
+    }
+
+    /// The fence, and the failures in a row.
+    fn grant(&mut self, name: &str, token: Token, now: Moment, until: Moment) -> (u64, u32) {
+        if let Some(lease) = self.live(name, now)
+            && lease.token == Some(token)
+        {
+            lease.until = until;
+            return (lease.fence, lease.failures);
+        }
+        if self.live.len() >= self.sweep_at.max(64) {
+            self.live.retain(|_, lease| now < lease.until.max(lease.remembered_until));
+            self.sweep_at = self.live.len() * 2;
+        }
+        self.fence += 1;
+        let before = self.live.get(name).filter(|lease| now < lease.remembered_until);
+        let (failures, remembered_until) =
+            before.map_or((0, now), |lease| (lease.failures, lease.remembered_until));
+        let fence = self.fence;
+        let lease = Lease { token: Some(token), fence, until, failures, remembered_until };
+        self.live.insert(name.into(), lease);
+        (fence, failures)
+    }
+
+    fn take(&mut self, name: &str, token: Token, now: Moment) -> Option<Lease> {
+        self.live(name, now).filter(|lease| lease.token == Some(token))?;
+        self.live.remove(name)
+    }
+}

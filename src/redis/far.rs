@@ -1,0 +1,215 @@
+//! The far tier on Redis 6.2 or later, single or Cluster.
+//!
+//! - A hit is one plain `GET`; everything else one atomic script. A miss costs the process that loads
+//!   three commands (`GET`, look up or lease, commit), and each other process three (`GET`, look up or
+//!   lease, look up again when woken).
+//! - An entry is one string with a 38-byte header, a lease another key in the same slot with its own
+//!   expiry (`records/lua/prelude.lua` states the layout). A failure pause is a lease of nobody.
+//! - All times are the server's. A client estimates the server's clock from the answers it gets; the
+//!   estimate moves only the moment at which it takes an entry for stale.
+//! - The fence comes from the server's clock and grows past each record's floor, so there is no
+//!   counter key that could be evicted or expire.
+//!
+//! A Redis that evicts may drop a live lease or a version: a second load is possible then, and a lagging
+//! read is no longer recognised, but a commit without its lease is still refused. After a failover that
+//! lost writes, promises P1–P3 can break until the next write or the hard expiry.
+
+use std::{
+    marker::PhantomData,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use super::{
+    connection::Connection,
+    elected::ElectedFar,
+    message::Message,
+    messages::{Confirming, Messages, delivery},
+    namespace::Namespace,
+    records::{BY_CLOCK, Opened, Records, malformed},
+};
+use crate::{
+    Clock, Entry, Fault, Version,
+    codec::Codec,
+    far::{Attempt, Commit, Far, Invalidated, Put, Record, Renewal, Token, Watcher},
+    lock::Lock,
+};
+
+/// How long a waiter waits before it looks again while no messages arrive.
+const POLL: Duration = Duration::from_millis(25);
+
+/// A far tier on Redis, with values encoded by `C`.
+///
+/// Clones share the connection and the subscription. Guards of different kinds of values in one Redis
+/// need a [`namespace`](Self::namespace) each.
+///
+/// ```no_run
+/// # #[cfg(feature = "json")]
+/// # async fn connect() -> Result<(), cattleguard::Fault> {
+/// use cattleguard::{Guard, codec::Json, far, redis::Connection};
+///
+/// let redis = Connection::open("redis://127.0.0.1/").await?;
+/// let users: Guard<u64, String> =
+///     Guard::builder().far(redis::RedisFar::new(redis, Json).namespace("users")).build();
+/// # Ok(()) }
+/// ```
+pub struct RedisFar<V, C> {
+    inner: Arc<Inner<C>>,
+    value: PhantomData<fn() -> V>,
+}
+
+struct Inner<C> {
+    namespace: String,
+    records: Records<C>,
+    messages: Messages,
+}
+
+impl<V, C: Codec<V>> RedisFar<V, C> {
+    /// A far tier over this connection, in the empty namespace.
+    pub fn new(connection: Connection, codec: C) -> Self {
+        Self::with(connection, codec, "")
+    }
+
+    /// Lets `lock` elect who loads, in place of Redis' own leases. Its fencing token is checked at the
+    /// record, and messages and confirmations go on as they are.
+    pub fn elected_by<L: Lock>(self, lock: L) -> ElectedFar<V, C, L>
+    where
+        C: Clone,
+    {
+        let records = &self.inner.records;
+        let (connection, codec) = (records.connection.clone(), records.codec().clone());
+        ElectedFar::new(connection, codec, &self.inner.namespace, lock)
+    }
+
+    /// Keeps the entries apart from those of other kinds of values: keys become
+    /// `cg:{namespace:name}`. Default: the empty one.
+    pub fn namespace(self, namespace: &str) -> Self
+    where
+        C: Clone,
+    {
+        let records = &self.inner.records;
+        Self::with(records.connection.clone(), records.codec().clone(), namespace)
+    }
+
+    fn with(connection: Connection, codec: C, namespace: &str) -> Self {
+        let keys = Namespace::new("cg", namespace);
+        let messages = Messages::new(connection.clone(), &keys);
+        let channel = messages.channel().to_owned();
+        let records = Records::new(connection, codec, keys, channel, &BY_CLOCK);
+        Self {
+            inner: Arc::new(Inner { namespace: namespace.to_owned(), records, messages }),
+            value: PhantomData,
+        }
+    }
+}
+
+impl<V, C> Clone for RedisFar<V, C> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), value: PhantomData }
+    }
+}
+
+impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for RedisFar<V, C> {
+    fn clock(&self) -> &Clock {
+        self.inner.records.clock()
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<Arc<Entry<V>>>, Fault> {
+        self.inner.messages.start();
+        self.inner.records.get(name).await
+    }
+
+    async fn look_up_or_lease(
+        &self,
+        name: &str,
+        token: Token,
+        ttl: Duration,
+        fresh_for: Duration,
+    ) -> Result<Attempt<V>, Fault> {
+        // Before the look-up, which thereby is also the re-check: a message that is sent after it
+        // will be heard.
+        let connected = self.inner.messages.ready().await;
+        match self.inner.records.open(name, token, ttl, fresh_for).await? {
+            Opened::Hit(entry) => Ok(Attempt::Hit(entry)),
+            Opened::Granted(grant) => Ok(Attempt::Granted(grant)),
+            Opened::Held { remaining } => Ok(Attempt::Held {
+                remaining: if connected { remaining } else { remaining.min(POLL) },
+            }),
+            Opened::BackOff { remaining } => Ok(Attempt::BackOff { remaining }),
+            Opened::Fenced => Err(malformed()),
+        }
+    }
+
+    async fn commit(
+        &self,
+        name: &str,
+        token: Token,
+        record: Record<V>,
+    ) -> Result<Commit<V>, Fault> {
+        self.inner.records.commit(name, token, record).await
+    }
+
+    async fn renew(&self, name: &str, token: Token, ttl: Duration) -> Result<Renewal, Fault> {
+        self.inner.records.renew(name, token, ttl).await
+    }
+
+    async fn release(&self, name: &str, token: Token) -> Result<(), Fault> {
+        self.inner.records.release(name, token).await
+    }
+
+    async fn fail(&self, name: &str, token: Token, pause: Duration) -> Result<(), Fault> {
+        self.inner.records.fail(name, token, pause).await
+    }
+
+    async fn put(&self, name: &str, record: Record<V>) -> Result<Put<V>, Fault> {
+        self.inner.records.put(name, record).await
+    }
+
+    /// Waits, up to the far timeout, until every subscribed process has confirmed. In a Cluster
+    /// the number of subscribers is not known, and the answer is always
+    /// [`Invalidated::Unconfirmed`].
+    async fn invalidate(
+        &self,
+        name: &str,
+        version: Option<Version>,
+        retention: Duration,
+    ) -> Result<Invalidated, Fault> {
+        let Inner { records, messages, .. } = &*self.inner;
+        messages.ready().await;
+        let confirming = messages.confirming();
+        let reply_to = confirming.as_ref().map(Confirming::reply_to);
+        let message = Message::invalidated(name, version, reply_to);
+        let receivers = records.invalidate(name, version, retention, message).await?;
+        Ok(delivery(confirming, receivers, records.connection.far_timeout()).await)
+    }
+
+    /// One command for every 512 names. In a Cluster one for each name: they are in different slots.
+    async fn read_many(&self, names: &[&str]) -> Vec<Result<Option<Arc<Entry<V>>>, Fault>> {
+        self.inner.messages.start();
+        self.inner.records.get_many(names).await
+    }
+
+    /// Asks by Redis' `WAIT`, on a connection that is opened for each call: a connect, a small write and
+    /// the wait, so it is for the few writes that a failover must not undo. With fewer replicas than
+    /// asked for it takes the whole `timeout`, and never longer than that and the far timeout and a
+    /// second to connect.
+    ///
+    /// It speaks of the server that takes the commands now: a failover between the write and this call is
+    /// not noticed.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultKind::Config`](crate::FaultKind::Config) in a Cluster, where this is not supported.
+    async fn replicated(
+        &self,
+        name: &str,
+        replicas: usize,
+        timeout: Duration,
+    ) -> Result<usize, Fault> {
+        self.inner.records.replicated(name, replicas, timeout).await
+    }
+
+    fn watch(&self, watcher: Weak<dyn Watcher>) {
+        self.inner.messages.watch(watcher);
+    }
+}

@@ -1,0 +1,128 @@
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use ::redis::Script;
+use tokio::time::Instant;
+
+use crate::{
+    Fault,
+    lock::{Lease, LeaseBackend, Renewal, Validity},
+    redis::{
+        connection::Connection,
+        namespace::{Namespace, millis},
+    },
+    token::Token,
+};
+
+macro_rules! script {
+    ($file:literal) => {
+        LazyLock::new(|| {
+            Script::new(concat!(
+                include_str!("../integers.lua"),
+                include_str!("lua/prelude.lua"),
+                include_str!($file)
+            ))
+        })
+    };
+}
+static ACQUIRE: LazyLock<Script> = script!("lua/acquire.lua");
+static RENEW: LazyLock<Script> = script!("lua/renew.lua");
+static RELEASE: LazyLock<Script> = script!("lua/release.lua");
+
+/// How long a waiter that does not look again keeps its place.
+const BELIEVED: Duration = Duration::from_secs(1);
+
+pub(super) enum Answer {
+    Granted(u64),
+    /// For how long still, where that is known: not of a free lock that another is the first to have.
+    Held(Option<Duration>),
+}
+
+/// One server's scripts.
+#[derive(Clone)]
+pub(super) struct Server {
+    pub(super) connection: Connection,
+    pub(super) keys: Arc<Namespace>,
+}
+
+impl Server {
+    fn script<'a>(&self, script: &'a Script, name: &str) -> ::redis::ScriptInvocation<'a> {
+        let mut call = script.key(self.keys.key(name));
+        for suffix in [":f", ":q", ":w"] {
+            call.key(self.keys.key_with(name, suffix));
+        }
+        call
+    }
+
+    pub(super) async fn acquire(
+        &self,
+        name: &str,
+        token: Token,
+        ttl: Duration,
+        waiter: &[u8],
+    ) -> Result<Answer, Fault> {
+        let mut call = self.script(&ACQUIRE, name);
+        call.arg(token.as_bytes()).arg(millis(ttl)).arg(waiter).arg(millis(BELIEVED));
+        let (granted, number): (i64, i64) = self.connection.run(&call).await?;
+        Ok(match (granted, u64::try_from(number)) {
+            (1, Ok(fence)) => Answer::Granted(fence),
+            (_, left) => Answer::Held(left.ok().map(Duration::from_millis)),
+        })
+    }
+
+    /// Extends the lease, and raises its fence to this one at least.
+    pub(super) async fn renew(
+        &self,
+        name: &str,
+        token: Token,
+        ttl: Duration,
+        fence: Option<u64>,
+    ) -> Result<Renewal, Fault> {
+        let mut call = self.script(&RENEW, name);
+        call.arg(token.as_bytes()).arg(millis(ttl));
+        call.arg(fence.map(|fence| fence.to_string()).unwrap_or_default());
+        let renewed: i64 = self.connection.run(&call).await?;
+        Ok(if renewed == 1 { Renewal::Renewed } else { Renewal::Lost })
+    }
+
+    pub(super) async fn release(
+        &self,
+        name: &str,
+        token: Token,
+        waiter: &[u8],
+    ) -> Result<(), Fault> {
+        let mut call = self.script(&RELEASE, name);
+        call.arg(token.as_bytes()).arg(waiter);
+        Ok(self.connection.run(&call).await?)
+    }
+
+    pub(super) fn lease(
+        &self,
+        name: &str,
+        token: Token,
+        fence: u64,
+        ttl: Duration,
+        begun: Instant,
+    ) -> Lease {
+        let hold = Held { server: self.clone(), name: name.into(), token };
+        Lease::new(name, fence, ttl, Validity::since(begun, ttl), hold)
+    }
+}
+
+struct Held {
+    server: Server,
+    name: Arc<str>,
+    token: Token,
+}
+
+impl LeaseBackend for Held {
+    async fn renew(&mut self, ttl: Duration) -> Result<Renewal, Fault> {
+        self.server.renew(&self.name, self.token, ttl, None).await
+    }
+
+    async fn release(self) -> Result<(), Fault> {
+        self.server.release(&self.name, self.token, &[]).await
+    }
+}

@@ -1,0 +1,263 @@
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ::redis::Cmd;
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    connection::Connection,
+    message::{Message, ReplyTo, SubscriberId},
+    namespace::Namespace,
+    subscriber::{Listener, State, Subscriber},
+};
+use crate::{
+    Fault,
+    far::{Event, Invalidated, Watcher, Watchers},
+    token::Token,
+};
+
+/// Messages over Redis' pub/sub, one channel per namespace: wake-ups, near coherence, and
+/// confirmations of invalidations. Clones share the subscription.
+///
+/// A message costs the publisher one `PUBLISH`, and Redis one delivery to each subscribed process. An
+/// invalidation is confirmed by each of them after its near tier has dropped the entry: no later
+/// caller there gets the older one. In a Cluster the number of subscribers is not known, and an
+/// invalidation is always [`Unconfirmed`](Invalidated::Unconfirmed); so it is for a second after the server has
+/// been away, because other processes may not be back yet.
+#[derive(Clone)]
+pub(super) struct Messages {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    connection: Connection,
+    ear: Arc<Ear>,
+    subscriber: Subscriber<Ear>,
+}
+
+/// Hears the messages of the namespace, and the confirmations for this process.
+struct Ear {
+    connection: Connection,
+    channel: String,
+    id: SubscriberId,
+    replies: String,
+    watchers: Watchers,
+    unconfirmed: Mutex<HashMap<u64, Confirmations>>,
+    next_number: AtomicU64,
+    connected_before: AtomicBool,
+    /// Who is connected earlier than the others does not hear of them.
+    others_back: Mutex<Option<Instant>>,
+}
+
+#[derive(Default)]
+struct Confirmations {
+    count: usize,
+    bell: Arc<Notify>,
+}
+
+/// An invalidation whose confirmations are counted until it is dropped.
+pub(super) struct Confirming<'a> {
+    inner: &'a Inner,
+    number: u64,
+    bell: Arc<Notify>,
+}
+
+impl Messages {
+    pub(super) fn new(connection: Connection, namespace: &Namespace) -> Self {
+        let id: SubscriberId = *Token::random().as_bytes();
+        let ear = Arc::new(Ear {
+            connection: connection.clone(),
+            channel: namespace.channel(),
+            id,
+            replies: reply_channel(id),
+            watchers: Watchers::default(),
+            unconfirmed: Mutex::default(),
+            next_number: AtomicU64::new(1),
+            connected_before: AtomicBool::new(false),
+            others_back: Mutex::default(),
+        });
+        let subscriber = Subscriber::new(connection.clone(), ear.clone());
+        Self { inner: Arc::new(Inner { connection, ear, subscriber }) }
+    }
+
+    pub(super) fn channel(&self) -> &str {
+        &self.inner.ear.channel
+    }
+
+    /// Begins to count confirmations, where they can be counted. Call it before the message is sent.
+    pub(super) fn confirming(&self) -> Option<Confirming<'_>> {
+        // A subscriber counts itself, and in a Cluster a publisher does not hear how many others
+        // there are: without that there is nothing to wait for.
+        let counted = *self.inner.subscriber.state() == State::Connected;
+        if !counted || self.inner.connection.is_cluster() || self.inner.ear.others_are_away() {
+            return None;
+        }
+        let number = self.inner.ear.next_number.fetch_add(1, Ordering::Relaxed);
+        let confirmations = Confirmations::default();
+        let bell = confirmations.bell.clone();
+        self.inner.ear.unconfirmed.lock().insert(number, confirmations);
+        Some(Confirming { inner: &self.inner, number, bell })
+    }
+
+    fn far_timeout(&self) -> Duration {
+        self.inner.connection.far_timeout()
+    }
+    pub(super) fn watch(&self, watcher: Weak<dyn Watcher>) {
+        self.inner.ear.watchers.add(watcher.clone());
+        // Added first, so no event falls between; a second `Connected` does no harm. The state is
+        // borrowed over the call, so that a `Disconnected` comes after it.
+        let state = self.inner.subscriber.state();
+        if *state == State::Connected
+            && let Some(watcher) = watcher.upgrade()
+        {
+            watcher.on_event(Event::Connected);
+        }
+    }
+
+    pub(super) fn start(&self) {
+        self.inner.subscriber.start();
+    }
+
+    pub(super) async fn ready(&self) -> bool {
+        self.inner.subscriber.ready(self.far_timeout() / 2).await == State::Connected
+    }
+
+    pub(super) async fn publish(&self, event: Event<'_>) -> Result<Invalidated, Fault> {
+        self.ready().await;
+        let invalidated = matches!(event, Event::Invalidated { .. });
+        let confirming = if invalidated { self.confirming() } else { None };
+        let reply_to = confirming.as_ref().map(Confirming::reply_to);
+        let Some(message) = Message::of(event, reply_to) else {
+            return Ok(Invalidated::Unconfirmed);
+        };
+        let mut publish = Cmd::new();
+        publish.arg("PUBLISH").arg(self.channel()).arg(message);
+        let receivers = self.inner.connection.query(&publish).await?;
+        Ok(delivery(confirming, receivers, self.far_timeout()).await)
+    }
+}
+
+/// Waits until every receiver of an invalidation has confirmed it.
+pub(super) async fn delivery(
+    confirming: Option<Confirming<'_>>,
+    receivers: usize,
+    timeout: Duration,
+) -> Invalidated {
+    match confirming {
+        Some(confirming) if receivers > 0 && confirming.by(receivers, timeout).await => {
+            Invalidated::Everywhere
+        }
+        _ => Invalidated::Unconfirmed,
+    }
+}
+
+impl Confirming<'_> {
+    pub(super) fn reply_to(&self) -> ReplyTo {
+        ReplyTo { subscriber: self.inner.ear.id, number: self.number }
+    }
+
+    /// Whether `receivers` have confirmed in time.
+    async fn by(&self, receivers: usize, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let mut rung = pin!(self.bell.notified());
+            rung.as_mut().enable();
+            if self.count() >= receivers {
+                return true;
+            }
+            if *self.inner.subscriber.state() != State::Connected
+                || tokio::time::timeout_at(deadline, rung).await.is_err()
+            {
+                return self.count() >= receivers;
+            }
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.inner.ear.unconfirmed.lock().get(&self.number).map_or(0, |found| found.count)
+    }
+}
+
+impl Drop for Confirming<'_> {
+    fn drop(&mut self) {
+        self.inner.ear.unconfirmed.lock().remove(&self.number);
+    }
+}
+
+impl Listener for Ear {
+    fn channels(&self) -> Vec<String> {
+        vec![self.channel.clone(), self.replies.clone()]
+    }
+
+    fn on_message(&self, channel: &str, payload: &[u8]) {
+        if channel == self.replies {
+            return self.confirmed(payload);
+        }
+        let Some((event, reply_to)) = Message::read(payload) else { return };
+        self.watchers.tell(event);
+        // After the watchers have acted on it.
+        if let Some(reply_to) = reply_to {
+            self.confirm(reply_to);
+        }
+    }
+
+    fn on_connected(&self) {
+        if self.connected_before.swap(true, Ordering::Relaxed) {
+            *self.others_back.lock() = Some(Instant::now() + ALL_BACK);
+        }
+        self.watchers.tell(Event::Connected);
+    }
+
+    fn on_disconnected(&self) {
+        self.watchers.tell(Event::Disconnected);
+    }
+}
+
+impl Ear {
+    fn others_are_away(&self) -> bool {
+        let mut back = self.others_back.lock();
+        *back = back.filter(|back| Instant::now() < *back);
+        back.is_some()
+    }
+
+    fn confirmed(&self, number: &[u8]) {
+        let Ok(number) = number.try_into().map(u64::from_be_bytes) else { return };
+        if let Some(found) = self.unconfirmed.lock().get_mut(&number) {
+            found.count += 1;
+            found.bell.notify_waiters();
+        }
+    }
+
+    fn confirm(&self, reply_to: ReplyTo) {
+        if reply_to.subscriber == self.id {
+            return self.confirmed(&reply_to.number.to_be_bytes());
+        }
+        let connection = self.connection.clone();
+        // On a task of its own: the next message must not wait for a round trip.
+        tokio::spawn(async move {
+            let mut publish = Cmd::new();
+            publish.arg("PUBLISH").arg(reply_channel(reply_to.subscriber));
+            publish.arg(&reply_to.number.to_be_bytes());
+            if let Err(error) = connection.query::<()>(&publish).await {
+                tracing::debug!(%error, "confirmation not sent");
+            }
+        });
+    }
+}
+
+/// How much later than this one another process may hear that the server is back: the longest pause of a
+/// subscriber, and time to connect.
+const ALL_BACK: Duration = Duration::from_secs(1);
+
+/// The channel on which a subscriber hears confirmations.
+fn reply_channel(subscriber: SubscriberId) -> String {
+    format!("cg:replies:{:032x}", u128::from_be_bytes(subscriber))
+}

@@ -1,0 +1,226 @@
+//! Database connections for locks, over both drivers.
+//!
+//! Not sqlx's own pool: it asks the server whether a connection lives when it is taken and when it is
+//! given back, and a lock is two statements. Here nothing is asked. A connection goes back only after
+//! an answer to its last statement, and is closed otherwise, so no statement of a caller who went away
+//! is ever still running on it. One that died in the pool is noticed by the next statement, which is
+//! then repeated on a new one.
+
+use std::{fmt, time::Duration};
+
+use deadpool::managed::{
+    self, Metrics, Object, PoolConfig, PoolError, QueueMode, RecycleResult, Timeouts,
+};
+use sqlx::{ConnectOptions as _, Database, Execute, Executor};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    failure::Failure,
+    server::{Runs as _, Server},
+};
+use crate::FaultKind;
+
+type Options<DB> = <<DB as Database>::Connection as sqlx::Connection>::Options;
+
+/// A bounded set of connections, made when they are needed.
+pub(crate) struct Pool<DB: Server> {
+    options: Options<DB>,
+    max: usize,
+    timeout: Duration,
+    connections: managed::Pool<Manager<DB>>,
+}
+
+const MAX: usize = 32;
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long past the deadline to expect the server's word that it has passed, before the connection is
+/// given up. A new one costs more.
+pub(crate) const LAST_WORD: Duration = Duration::from_millis(50);
+
+impl<DB: Server> Pool<DB> {
+    pub(crate) fn new(options: Options<DB>) -> Self {
+        // A statement that waits for a lock is slow by design.
+        let options = options.disable_statement_logging();
+        Self { connections: pool(options.clone(), MAX), options, max: MAX, timeout: TIMEOUT }
+    }
+
+    pub(crate) fn max(mut self, max: usize) -> Self {
+        self.max = max.max(1);
+        self.connections = pool(self.options.clone(), self.max);
+        self
+    }
+
+    pub(crate) fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    #[cfg(feature = "postgres")] // For a connection that listens.
+    pub(crate) fn options(&self) -> &Options<DB> {
+        &self.options
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// A connection, as soon as one is free.
+    pub(crate) async fn link(&self, until: Instant) -> Result<Link<DB>, Failure> {
+        let timeouts = Timeouts { wait: None, create: Some(self.timeout), recycle: None };
+        let object = match timeout_at(until, self.connections.timeout_get(&timeouts)).await {
+            Ok(Ok(object)) => object,
+            Ok(Err(PoolError::Backend(failure))) => return Err(failure),
+            Ok(Err(_)) | Err(_) => return Err(Failure::Timeout),
+        };
+        let reused = Object::metrics(&object).recycle_count > 0;
+        Ok(Link { object: Some(object), timeout: self.timeout, idle: true, reused })
+    }
+
+    /// Instead of a connection that had died in the pool: the others there are as old.
+    pub(crate) async fn new_link(&self, until: Instant) -> Result<Link<DB>, Failure> {
+        drop(self.connections.retain(|_, _| false));
+        self.link(until).await
+    }
+}
+
+impl<DB: Server> Clone for Pool<DB> {
+    fn clone(&self) -> Self {
+        let (options, connections) = (self.options.clone(), self.connections.clone());
+        Self { options, max: self.max, timeout: self.timeout, connections }
+    }
+}
+
+impl<DB: Server> fmt::Debug for Pool<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut pool = f.debug_struct("Pool");
+        pool.field("max", &self.max).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+fn pool<DB: Server>(options: Options<DB>, max: usize) -> managed::Pool<Manager<DB>> {
+    // The youngest first: it is the least likely to have died.
+    let config = PoolConfig { queue_mode: QueueMode::Lifo, ..PoolConfig::new(max) };
+    let pool = managed::Pool::builder(Manager { options })
+        .config(config)
+        .runtime(deadpool::Runtime::Tokio1);
+    pool.build().expect("a pool with a runtime can be built")
+}
+
+/// A connection that is in use. Goes back when it is dropped, if it is fit for the next caller.
+pub(crate) struct Link<DB: Server> {
+    /// `None` once closed.
+    object: Option<Object<Manager<DB>>>,
+    timeout: Duration,
+    /// The last statement was answered.
+    idle: bool,
+    /// It comes from the pool, where it may have died.
+    reused: bool,
+}
+
+/// A connection, and whether a session lock has made its settings.
+pub(crate) struct Session<DB: Database> {
+    connection: DB::Connection,
+    set_up: bool,
+}
+
+impl<DB: Server> Link<DB> {
+    /// The row that a statement answers with, within the statement timeout.
+    pub(crate) async fn row<'q>(
+        &mut self,
+        statement: impl Execute<'q, DB> + 'q,
+    ) -> Result<Option<DB::Row>, Failure> {
+        self.row_until(statement, Instant::now() + self.timeout).await
+    }
+
+    /// The row that a statement answers with, which waits on the server's side.
+    pub(crate) async fn row_until<'q>(
+        &mut self,
+        statement: impl Execute<'q, DB> + 'q,
+        until: Instant,
+    ) -> Result<Option<DB::Row>, Failure> {
+        let connection = self.begin()?;
+        let answer = timeout_at(until, connection.executor().fetch_optional(statement)).await;
+        self.end(answer)
+    }
+
+    /// Runs a statement that answers with a count.
+    pub(crate) async fn execute<'q>(
+        &mut self,
+        statement: impl Execute<'q, DB> + 'q,
+    ) -> Result<DB::QueryResult, Failure> {
+        let until = Instant::now() + self.timeout;
+        let connection = self.begin()?;
+        let answer = timeout_at(until, connection.executor().execute(statement)).await;
+        self.end(answer)
+    }
+
+    /// Whether nobody has asked yet, of this connection.
+    pub(crate) fn is_new(&mut self) -> bool {
+        self.object.as_mut().is_some_and(|session| !std::mem::replace(&mut session.set_up, true))
+    }
+
+    /// Whether an answer says no more than that the connection had died in the pool. Then the statement
+    /// is for a [new one](Pool::new_link).
+    pub(crate) fn had_died<T>(&self, answer: &Result<T, Failure>) -> bool {
+        let unreachable = |failure: &Failure| failure.kind() == FaultKind::Unreachable;
+        self.reused && answer.as_ref().is_err_and(unreachable)
+    }
+
+    /// Ends the server's session, now.
+    pub(crate) fn close(&mut self) {
+        // Not given back to the pool: dropping the connection closes the socket.
+        drop(self.object.take().map(Object::take));
+    }
+
+    fn begin(&mut self) -> Result<&mut DB::Connection, Failure> {
+        // Not before the answer: this call may be dropped.
+        if !std::mem::replace(&mut self.idle, false) {
+            self.close();
+        }
+        match &mut self.object {
+            Some(session) => Ok(&mut session.connection),
+            None => Err(Failure::Closed),
+        }
+    }
+
+    fn end<T, E>(&mut self, answer: Result<Result<T, sqlx::Error>, E>) -> Result<T, Failure> {
+        let answer = match answer {
+            Ok(answer) => answer.map_err(Failure::of::<DB>),
+            Err(_) => Err(Failure::Timeout),
+        };
+        self.idle = match &answer {
+            Ok(_) => true,
+            // Refused is an answer.
+            Err(Failure::Server { kind, .. }) => *kind != FaultKind::Unreachable,
+            Err(_) => false,
+        };
+        answer
+    }
+}
+
+impl<DB: Server> Drop for Link<DB> {
+    fn drop(&mut self) {
+        if !self.idle {
+            self.close();
+        }
+    }
+}
+
+struct Manager<DB: Server> {
+    options: Options<DB>,
+}
+
+impl<DB: Server> managed::Manager for Manager<DB> {
+    type Type = Session<DB>;
+    type Error = Failure;
+
+    async fn create(&self) -> Result<Session<DB>, Failure> {
+        let mut connection = self.options.connect().await.map_err(Failure::of::<DB>)?;
+        DB::set_up(&mut connection).await.map_err(Failure::of::<DB>)?;
+        Ok(Session { connection, set_up: false })
+    }
+
+    async fn recycle(&self, _: &mut Session<DB>, _: &Metrics) -> RecycleResult<Failure> {
+        Ok(())
+    }
+}

@@ -1,0 +1,23 @@
+//! What the client's errors mean.
+
+use zookeeper_client as zk;
+
+use crate::{Fault, FaultKind};
+
+pub(super) fn typed(error: zk::Error) -> Fault {
+    use zk::Error as Zk;
+    let kind = match &error {
+        Zk::BadArguments(_) => FaultKind::Config,
+        // What we ask for is created on the way: only the root of the addresses can be missing.
+        Zk::NoNode => FaultKind::Config,
+        Zk::NoHosts | Zk::ConnectionLoss | Zk::SessionExpired | Zk::SessionMoved => {
+            FaultKind::Unreachable
+        }
+        Zk::ClientClosed | Zk::Custom(_) => FaultKind::Unreachable,
+        Zk::Timeout => FaultKind::Timeout,
+        // Its text can hold a path, and with it a name.
+        Zk::UnexpectedError(_) => return FaultKind::Refused.into(),
+        _ => FaultKind::Refused,
+    };
+    Fault::new(kind, error)
+}
