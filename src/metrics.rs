@@ -12,7 +12,7 @@
 //! | `cattleguard_flights_open` | gauge | flights | `guard` | flights in the air: loads, refreshes, and waits for another process |
 //! | `cattleguard_far_errors_total` | counter | calls | `guard`, `kind` | calls to the far tier that failed, probes included: `config`, `unreachable`, `timeout`, `refused`, `codec` |
 //! | `cattleguard_breaker_state` | gauge | – | `guard` | the breaker before the far tier: 0 closed, 1 half open, 2 open |
-//! | `cattleguard_kept_invalidations` | gauge | names | `guard` | invalidations that wait for the far tier to come back |
+//! | `cattleguard_pending_invalidations` | gauge | names | `guard` | invalidations that wait for the far tier to come back |
 //! | `cattleguard_writes_total` | counter | writes | `guard`, `what`, `result` | what became of each `put` (`stored`, `older`, `failed`) and each `invalidate` (`everywhere`, `unconfirmed`, `unreplicated`, `failed`) |
 //! | `cattleguard_commits_refused_total` | counter | loads | `guard`, `why` | loads whose value was not written: `lease_lost` (revoked or run out), `older` (than what is stored), `outdated` (than an acknowledged write, from a lagging replica; the load is repeated) |
 //!

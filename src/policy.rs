@@ -15,7 +15,7 @@ pub struct Policy {
     pub(crate) negative_ttl: Duration,
     pub(crate) jitter: f64,
     pub(crate) grace: Duration,
-    pub(crate) margin: Duration,
+    pub(crate) version_retention: Duration,
     pub(crate) near_ttl: Duration,
     pub(crate) near_outage_ttl: Duration,
     pub(crate) lease_ttl: Duration,
@@ -25,8 +25,8 @@ pub struct Policy {
     pub(crate) early_refresh: f64,
     pub(crate) stale_if_error: Duration,
     pub(crate) soft_timeout: Duration,
-    pub(crate) failure_pause: Duration,
-    pub(crate) max_failure_pause: Duration,
+    pub(crate) failure_backoff: Duration,
+    pub(crate) max_failure_backoff: Duration,
     pub(crate) max_concurrent_loads: usize,
     pub(crate) max_queued_loads: usize,
 }
@@ -38,7 +38,7 @@ impl Default for Policy {
             negative_ttl: Duration::from_secs(5),
             jitter: 0.1,
             grace: Duration::from_secs(30),
-            margin: Duration::from_secs(60),
+            version_retention: Duration::from_secs(60),
             near_ttl: Duration::from_secs(5),
             near_outage_ttl: Duration::from_millis(500),
             lease_ttl: Duration::from_secs(2),
@@ -48,8 +48,8 @@ impl Default for Policy {
             early_refresh: 1.0,
             stale_if_error: Duration::from_secs(300),
             soft_timeout: Duration::MAX,
-            failure_pause: Duration::from_millis(250),
-            max_failure_pause: Duration::from_secs(5),
+            failure_backoff: Duration::from_millis(250),
+            max_failure_backoff: Duration::from_secs(5),
             max_concurrent_loads: 64,
             max_queued_loads: 1_000,
         }
@@ -89,8 +89,8 @@ impl Policy {
     /// How long a version is remembered after its value can no longer be served: the time within
     /// which late writers and lagging replicas are still recognised. Default 60 s; lengthen it beyond
     /// your worst replication lag.
-    pub fn margin(mut self, margin: Duration) -> Self {
-        self.margin = margin;
+    pub fn version_retention(mut self, version_retention: Duration) -> Self {
+        self.version_retention = version_retention;
         self
     }
 
@@ -170,14 +170,14 @@ impl Policy {
     /// How long no process loads a key again after its load has failed; callers get a stale entry or
     /// the error meanwhile. Doubles with each failure in a row. Default 250 ms; zero turns pauses off.
     /// [`GuardBuilder::counts_as_failure`](crate::GuardBuilder::counts_as_failure) says for which errors.
-    pub fn failure_pause(mut self, first: Duration) -> Self {
-        self.failure_pause = first;
+    pub fn failure_backoff(mut self, first: Duration) -> Self {
+        self.failure_backoff = first;
         self
     }
 
     /// The longest failure pause. Default 5 s: what a key may take to notice that the origin is back.
-    pub fn max_failure_pause(mut self, longest: Duration) -> Self {
-        self.max_failure_pause = longest;
+    pub fn max_failure_backoff(mut self, longest: Duration) -> Self {
+        self.max_failure_backoff = longest;
         self
     }
 
@@ -205,13 +205,13 @@ impl Policy {
     /// How long nobody loads after this many failures in a row.
     pub(crate) fn pause_after(&self, failures: u32) -> Duration {
         let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
-        self.failure_pause.saturating_mul(doubled).min(self.max_failure_pause).min(CENTURY)
+        self.failure_backoff.saturating_mul(doubled).min(self.max_failure_backoff).min(CENTURY)
     }
 
     /// How long a record with this ttl must stay in the far tier, so that its version outlives
     /// every moment at which an older value could still arrive.
     pub(crate) fn retention(&self, ttl: Duration, last_resort: Duration) -> Duration {
-        ttl.saturating_add(last_resort).saturating_add(self.margin)
+        ttl.saturating_add(last_resort).saturating_add(self.version_retention)
     }
 
     /// `ttl` with a random part of the jitter share cut off.
@@ -240,7 +240,7 @@ mod tests {
         let pauses: Vec<_> = (1..8).map(|n| policy.pause_after(n).as_millis()).collect();
         assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 5000, 5000]);
         assert_eq!(policy.pause_after(u32::MAX), Duration::from_secs(5));
-        assert_eq!(Policy::default().failure_pause(Duration::ZERO).pause_after(9), Duration::ZERO);
+        assert_eq!(Policy::default().failure_backoff(Duration::ZERO).pause_after(9), Duration::ZERO);
     }
 
     #[test]

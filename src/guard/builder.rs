@@ -140,7 +140,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
             far: far.clone(),
             breaker: Breaker::new(gauges.breaker.clone()),
             recovering: Arc::default(),
-            unsent: Unsent::new(gauges.kept_invalidations.clone()),
+            unsent: Unsent::new(gauges.pending_invalidations.clone()),
             refreshes: Arc::new(Semaphore::new(policy.max_refreshes)),
             bulkheads: Bulkheads::new(
                 policy.max_concurrent_loads,

@@ -47,7 +47,7 @@ pub(crate) struct Gauges {
     pub(crate) loads_in_progress: Gauge,
     pub(crate) loads_queued: Gauge,
     pub(crate) flights: Gauge,
-    pub(crate) kept_invalidations: Gauge,
+    pub(crate) pending_invalidations: Gauge,
     pub(crate) breaker: Gauge,
 }
 
@@ -123,8 +123,8 @@ impl Observer {
                     "Loads that wait for a place in the bulkhead.",
                 ),
                 flights: of.gauge("cattleguard_flights_open", "Flights in the air."),
-                kept_invalidations: of.gauge(
-                    "cattleguard_kept_invalidations",
+                pending_invalidations: of.gauge(
+                    "cattleguard_pending_invalidations",
                     "Invalidations that wait for the far tier to come back.",
                 ),
                 breaker: of.gauge(

@@ -276,7 +276,7 @@ async fn a_batch_follows_the_flights_of_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_batch_fails_each_of_its_keys_and_pauses_them() {
-    let (guard, wire) = wired_with(&memory(), plain().failure_pause(secs(1)));
+    let (guard, wire) = wired_with(&memory(), plain().failure_backoff(secs(1)));
     let (table, keys) = (Table::taking(ms(10)), keys(0..5));
     table.0.fails.store(1, Ordering::SeqCst);
     for fetched in fetch(&guard, &keys, &table).await {
@@ -338,7 +338,7 @@ async fn a_batch_takes_one_place_in_the_bulkhead() {
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_without_room_is_told_so_and_pauses_nothing() {
-    let policy = plain().max_concurrent_loads(1).load_timeout(secs(1)).failure_pause(secs(60));
+    let policy = plain().max_concurrent_loads(1).load_timeout(secs(1)).failure_backoff(secs(60));
     for (queue, told_after) in [(0, Duration::ZERO), (1, ms(990))] {
         let policy = policy.clone().max_queued_loads(queue);
         let guard = builder().policy(policy).far(memory()).build();
@@ -358,7 +358,7 @@ async fn a_batch_without_room_is_told_so_and_pauses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn without_room_the_most_patient_of_a_batch_does_not_decide_for_the_others() {
-    let policy = plain().max_concurrent_loads(1).load_timeout(secs(1)).failure_pause(secs(60));
+    let policy = plain().max_concurrent_loads(1).load_timeout(secs(1)).failure_backoff(secs(60));
     let (guard, wire) = wired_with(&memory(), policy);
     let origin = Origin::taking(secs(60));
     let busy = callers(&guard, 1, "busy", &origin);

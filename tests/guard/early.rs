@@ -104,7 +104,7 @@ async fn the_chance_grows_with_the_load_time_and_beta_zero_turns_it_off() {
 
 #[tokio::test(start_paused = true)]
 async fn an_early_refresh_that_fails_pauses_and_harms_nobody() {
-    let (guard, wire) = wired_with(&memory(), eager().failure_pause(secs(1)));
+    let (guard, wire) = wired_with(&memory(), eager().failure_backoff(secs(1)));
     let origin = Origin::taking(LOAD);
     guard.fetch("k", origin.load()).await.expect("a value");
     for _ in 0..1_000 {

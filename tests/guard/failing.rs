@@ -21,8 +21,8 @@ pub(crate) fn forgiving() -> Policy {
         .ttl(secs(10))
         .grace(secs(5))
         .stale_if_error(secs(60))
-        .failure_pause(secs(1))
-        .max_failure_pause(secs(4))
+        .failure_backoff(secs(1))
+        .max_failure_backoff(secs(4))
 }
 
 fn is_broken(answer: &Answer) -> bool {
@@ -200,7 +200,7 @@ async fn when_messages_may_be_lost_a_pause_lets_go_of_its_entry() {
 #[tokio::test(start_paused = true)]
 async fn a_pause_holds_on_to_its_entry_no_longer_than_the_near_tier_would() {
     let far = memory();
-    let policy = forgiving().near_ttl(ms(700)).failure_pause(secs(4));
+    let policy = forgiving().near_ttl(ms(700)).failure_backoff(secs(4));
     let (guard, wire) = wired_with(&far, policy);
     guard.fetch("k", Origin::new().load()).await.expect("a value");
     tokio::time::advance(secs(20)).await;

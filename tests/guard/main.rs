@@ -45,7 +45,7 @@ fn plain() -> Policy {
         .early_refresh(0.0)
         .grace(Duration::ZERO)
         .stale_if_error(Duration::ZERO)
-        .failure_pause(Duration::ZERO)
+        .failure_backoff(Duration::ZERO)
 }
 
 fn builder() -> GuardBuilder<str, String> {

@@ -271,7 +271,7 @@ async fn one_invalidation_that_could_not_be_sent_keeps_its_process_from_reading_
 }
 
 #[tokio::test(start_paused = true)]
-async fn kept_invalidations_are_sent_before_anything_is_read_again() {
+async fn pending_invalidations_are_sent_before_anything_is_read_again() {
     let far = memory();
     let (guard, wire) = wired(&far);
     let origin = Origin::new();

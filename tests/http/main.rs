@@ -42,7 +42,7 @@ fn policy() -> Policy {
         .early_refresh(0.0)
         .grace(Duration::ZERO)
         .stale_if_error(Duration::ZERO)
-        .failure_pause(Duration::ZERO)
+        .failure_backoff(Duration::ZERO)
 }
 
 fn builder() -> GuardBuilder<str, StoredResponse> {

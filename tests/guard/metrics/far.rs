@@ -9,7 +9,7 @@ use crate::{
 };
 
 const BREAKER: &str = "cattleguard_breaker_state";
-const KEPT: &str = "cattleguard_kept_invalidations";
+const KEPT: &str = "cattleguard_pending_invalidations";
 const ERRORS: &str = "cattleguard_far_errors_total";
 const WRITES: &str = "cattleguard_writes_total";
 const REFUSED: &str = "cattleguard_commits_refused_total";
@@ -42,7 +42,7 @@ async fn the_breaker_is_seen_to_open_to_be_tried_and_to_close() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kept_invalidations_are_counted_by_name_until_they_are_sent() {
+async fn pending_invalidations_are_counted_by_name_until_they_are_sent() {
     let recorder = Recorder::default();
     let wire = Wire::to(&memory());
     let guard = watched(&recorder, wire.clone(), plain());

@@ -29,7 +29,7 @@ async fn each_caller_is_counted_once_as_what_value_and_span_say() {
 
     let far = memory();
     let policy = plain().ttl(secs(2)).grace(secs(2)).stale_if_error(secs(60)).soft_timeout(ms(900));
-    let policy = policy.failure_pause(secs(1)).wait_timeout(secs(3)).load_timeout(secs(3));
+    let policy = policy.failure_backoff(secs(1)).wait_timeout(secs(3)).load_timeout(secs(3));
     let policy = policy.max_concurrent_loads(2).max_queued_loads(0).near_ttl(secs(60));
     let one = watched(&recorder, far.clone(), policy.clone());
     let two = watched(&recorder, far.clone(), policy.clone());
