@@ -33,6 +33,7 @@ pub mod zookeeper;
 
 // The guard, and what stands on it.
 mod flight;
+mod freshness;
 mod guard;
 #[cfg(feature = "http")]
 pub mod http;

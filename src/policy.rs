@@ -198,20 +198,20 @@ impl Policy {
     }
 
     /// How long after its ttl an entry may still be served if nothing better is to be had.
-    pub(crate) fn last_resort(&self) -> Duration {
+    pub(crate) fn stale_window(&self) -> Duration {
         self.grace.saturating_add(self.stale_if_error)
     }
 
     /// How long nobody loads after this many failures in a row.
-    pub(crate) fn pause_after(&self, failures: u32) -> Duration {
+    pub(crate) fn backoff_after(&self, failures: u32) -> Duration {
         let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
         self.failure_backoff.saturating_mul(doubled).min(self.max_failure_backoff).min(CENTURY)
     }
 
     /// How long a record with this ttl must stay in the far tier, so that its version outlives
     /// every moment at which an older value could still arrive.
-    pub(crate) fn retention(&self, ttl: Duration, last_resort: Duration) -> Duration {
-        ttl.saturating_add(last_resort).saturating_add(self.version_retention)
+    pub(crate) fn retention(&self, ttl: Duration, stale_window: Duration) -> Duration {
+        ttl.saturating_add(stale_window).saturating_add(self.version_retention)
     }
 
     /// `ttl` with a random part of the jitter share cut off.
@@ -237,10 +237,13 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_longest() {
         let policy = Policy::default();
-        let pauses: Vec<_> = (1..8).map(|n| policy.pause_after(n).as_millis()).collect();
+        let pauses: Vec<_> = (1..8).map(|n| policy.backoff_after(n).as_millis()).collect();
         assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 5000, 5000]);
-        assert_eq!(policy.pause_after(u32::MAX), Duration::from_secs(5));
-        assert_eq!(Policy::default().failure_backoff(Duration::ZERO).pause_after(9), Duration::ZERO);
+        assert_eq!(policy.backoff_after(u32::MAX), Duration::from_secs(5));
+        assert_eq!(
+            Policy::default().failure_backoff(Duration::ZERO).backoff_after(9),
+            Duration::ZERO
+        );
     }
 
     #[test]

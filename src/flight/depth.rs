@@ -5,14 +5,14 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-/// How deep within other loads the deepest caller stands who waits for a flight. Zero: in none.
+/// How deep within other loads the deepest caller of a flight waits. Zero: in none.
 ///
-/// A flight that waits for room may be waited for by a load that has the room: it must be let through by
-/// another door.
+/// A flight that queues for room may be waited for by a load that has the room: it must be let through at
+/// that load's level. See the levels of the bulkhead (`guard/bulkhead.rs`).
 #[derive(Default)]
 pub(crate) struct Depth {
     deepest: AtomicUsize,
-    bell: Notify,
+    deeper: Notify,
 }
 
 impl Depth {
@@ -22,24 +22,24 @@ impl Depth {
 
     pub(super) fn reach(&self, depth: usize) {
         if self.deepest.fetch_max(depth, Ordering::AcqRel) < depth {
-            self.bell.notify_waiters();
+            self.deeper.notify_waiters();
         }
     }
 
-    /// Waits until somebody stands deeper than this; tells how deep.
+    /// Waits until a caller waits deeper than this; tells how deep.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future gives up nothing.
     pub(crate) async fn beyond(&self, depth: usize) -> usize {
         loop {
-            // Made before the look: it hears what is rung after it.
-            let rung = self.bell.notified();
+            // Made before the look: it is notified of what comes after it.
+            let deeper = self.deeper.notified();
             let deepest = self.deepest.load(Ordering::Acquire);
             if deepest > depth {
                 return deepest;
             }
-            rung.await;
+            deeper.await;
         }
     }
 }

@@ -4,76 +4,89 @@ use std::sync::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
-use super::{Depth, Flights};
-use crate::{Moment, Version};
+use super::depth::Depth;
+use crate::Moment;
 
-/// What a flight's leader, its followers and its task share.
+/// What a flight's task and its callers share.
 pub(super) struct Flight<T> {
     pub(super) name: Arc<str>,
-    /// The caller alone who was looking when this flight began; it may find something stale for it.
+    /// The solo reader that was looking when this flight began; it may find something stale for it.
     pub(super) beside: Option<u64>,
-    /// How many marks were set. A caller notes it when boarding.
-    pub(super) marks: AtomicU32,
-    landing: OnceLock<Landing<T>>,
-    /// The answer to give until it has landed.
-    meanwhile: Mutex<Option<Given<T>>>,
-    /// What somebody aboard has found that is better than no answer at all.
-    spare: Mutex<Option<Given<T>>>,
-    /// Rung when `landing` or `meanwhile` is set.
-    bell: Notify,
-    depth: Arc<Depth>,
+    /// How many epochs have begun. A caller notes it when boarding.
+    epochs: AtomicU32,
+    completion: OnceLock<Completion<T>>,
+    /// The answer to give until the flight completes. Its lock is taken under the name's lock by writers, and
+    /// alone by callers.
+    provisional: Mutex<Option<Given<T>>>,
+    /// Notified when `completion` or `provisional` is set.
+    changed: Notify,
+    pub(super) depth: Arc<Depth>,
 }
 
-/// A provisional answer, and the mark of those who were aboard when it was given.
-struct Given<T> {
-    meanwhile: Meanwhile<T>,
-    before: Mark,
-}
-
-/// The answer to give until the flight has landed: to all who are aboard when it is given, and for how
-/// long to those who come later.
+/// The answer to give until the flight completes: to all who are aboard when it is given, and until a
+/// moment to callers that come later.
 ///
-/// Right for both: an invalidation that makes it wrong closes the flight, and nobody boards it any more.
-pub(crate) struct Meanwhile<T> {
-    pub(crate) answer: T,
-    pub(crate) until: Moment,
+/// Right for both: an invalidation that makes it wrong closes the flight, and no caller boards it any more.
+pub(crate) struct Provisional<T> {
+    answer: T,
+    until: Moment,
+    give: Give,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Give {
+    /// To everyone who waits.
+    Now,
+    /// To callers whose deadline passes: better than no answer.
+    AtDeadline,
+}
+
+/// A provisional answer, and the epoch that began when it was given.
+struct Given<T> {
+    provisional: Provisional<T>,
+    epoch: Epoch,
 }
 
 /// The answer of a flight.
 #[derive(Clone)]
-pub(crate) struct Landing<T> {
+pub(crate) struct Completion<T> {
     answer: T,
-    boarded_before: Option<Mark>,
+    /// `None`: everyone aboard may have it.
+    visible_before: Option<Epoch>,
 }
 
-/// A moment between boardings.
+/// A point between boardings: callers boarded before it or after.
 #[derive(Clone, Copy)]
-pub(crate) struct Mark(u32);
+pub(crate) struct Epoch(u32);
 
-/// A caller's place in a flight.
-pub(crate) struct Seat<T> {
-    pub(super) flight: Arc<Flight<T>>,
-    pub(super) boarded_at: u32,
+impl Epoch {
+    /// Before a flight's first.
+    pub(super) const BEGINNING: Self = Self(0);
 }
 
-/// The duty to land a flight. Dropped without landing, it answers with `abandoned`.
-pub(crate) struct Ticket<T> {
-    pub(super) flights: Arc<Flights<T>>,
-    pub(super) flight: Arc<Flight<T>>,
-    pub(super) abandoned: fn() -> T,
-}
-
-impl<T> Landing<T> {
-    /// An answer for everyone aboard.
-    pub(crate) fn for_all(answer: T) -> Self {
-        Self { answer, boarded_before: None }
+impl<T> Provisional<T> {
+    /// Answers everyone aboard at once, and those to come until then.
+    pub(crate) fn now(answer: T, until: Moment) -> Self {
+        Self { answer, until, give: Give::Now }
     }
 
-    /// An answer for those who boarded before `mark`.
-    pub(crate) fn for_those_before(mark: Mark, answer: T) -> Self {
-        Self { answer, boarded_before: Some(mark) }
+    /// Answers callers whose deadline passes before the flight completes.
+    pub(crate) fn at_deadline(answer: T, until: Moment) -> Self {
+        Self { answer, until, give: Give::AtDeadline }
+    }
+}
+
+impl<T> Completion<T> {
+    /// An answer for everyone aboard.
+    pub(crate) fn for_all(answer: T) -> Self {
+        Self { answer, visible_before: None }
+    }
+
+    /// An answer for callers that boarded before `epoch`.
+    pub(crate) fn visible_before(epoch: Epoch, answer: T) -> Self {
+        Self { answer, visible_before: Some(epoch) }
     }
 
     pub(crate) fn answer(&self) -> &T {
@@ -86,140 +99,80 @@ impl<T> Flight<T> {
         Arc::new(Self {
             name: name.clone(),
             beside,
-            marks: AtomicU32::new(0),
-            landing: OnceLock::new(),
-            meanwhile: Mutex::default(),
-            spare: Mutex::default(),
-            bell: Notify::new(),
+            epochs: AtomicU32::new(0),
+            completion: OnceLock::new(),
+            provisional: Mutex::default(),
+            changed: Notify::new(),
             depth: Depth::new(),
         })
     }
 
-    /// Answers those aboard, and those to come; returns what was the answer before. Called under the
-    /// name's lock, as is `offer`: what closes the flight because it may be wrong comes before or after.
+    /// The epoch in which a caller boards. An epoch may begin at the same time, and then either order is
+    /// right: the caller came as the read began.
+    pub(super) fn epoch(&self) -> Epoch {
+        Epoch(self.epochs.load(Ordering::Acquire))
+    }
+
+    pub(super) fn begin_epoch(&self) -> Epoch {
+        Epoch(self.epochs.fetch_add(1, Ordering::AcqRel) + 1)
+    }
+
+    /// Gives callers this answer, and returns the one that goes out of use. Called under the name's lock:
+    /// what closes the flight because the answer may be wrong comes before or after.
     #[must_use = "dropped by the caller, without the name's lock"]
-    pub(super) fn answer(&self, meanwhile: Meanwhile<T>) -> Option<Meanwhile<T>> {
-        let given = Given { meanwhile, before: self.mark() };
-        let before = self.meanwhile.lock().replace(given);
-        self.bell.notify_waiters();
-        before.map(|given| given.meanwhile)
-    }
-
-    #[must_use = "dropped by the caller, without the name's lock"]
-    pub(super) fn offer(&self, spare: Meanwhile<T>) -> Option<Meanwhile<T>> {
-        let given = Given { meanwhile: spare, before: self.mark() };
-        self.spare.lock().replace(given).map(|given| given.meanwhile)
-    }
-
-    /// Whether somebody may get an answer from before the flight's own reading.
-    pub(super) fn is_answered(&self) -> bool {
-        self.meanwhile.lock().is_some() || self.spare.lock().is_some()
-    }
-
-    fn mark(&self) -> Mark {
-        Mark(self.marks.fetch_add(1, Ordering::AcqRel) + 1)
-    }
-
-    fn land(&self, landing: Landing<T>) {
-        let _ = self.landing.set(landing);
-        self.bell.notify_waiters();
-    }
-}
-
-impl<T: Clone> Seat<T> {
-    /// Waits for the flight, or for the answer to give meanwhile. `None`: it landed with an answer that
-    /// is not for this caller, who must go round again. The flight is no longer open then.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future gives up nothing: the seat can be asked again.
-    pub(crate) async fn landed(&self, now: impl Fn() -> Moment) -> Option<T> {
-        loop {
-            // Made before the look: it hears what is rung after it.
-            let rung = self.flight.bell.notified();
-            if let Some(landing) = self.flight.landing.get() {
-                let for_this = landing.boarded_before.is_none_or(|mark| self.was_aboard(mark));
-                return for_this.then(|| landing.answer.clone());
-            }
-            if let Some(answer) = self.given(&self.flight.meanwhile, &now) {
-                return Some(answer);
-            }
-            rung.await;
+    pub(super) fn provide(&self, provisional: Provisional<T>) -> Option<Provisional<T>> {
+        let given = Given { provisional, epoch: self.begin_epoch() };
+        let mut current = self.provisional.lock();
+        let serves_now = |given: &Given<T>| given.provisional.give == Give::Now;
+        // What serves everyone is no worse for callers whose deadline passes.
+        if current.as_ref().is_some_and(serves_now) && !serves_now(&given) {
+            return Some(given.provisional);
         }
+        let before = current.replace(given);
+        drop(current);
+        self.changed.notify_waiters();
+        before.map(|given| given.provisional)
     }
 
-    fn given(&self, given: &Mutex<Option<Given<T>>>, now: impl Fn() -> Moment) -> Option<T> {
-        let given = given.lock();
-        let Given { meanwhile, before } = given.as_ref()?;
-        let for_this = self.was_aboard(*before) || now() < meanwhile.until;
-        for_this.then(|| meanwhile.answer.clone())
+    /// Whether a caller may get an answer from before the flight's own reading.
+    pub(super) fn has_provisional(&self) -> bool {
+        self.provisional.lock().is_some()
     }
 
-    fn was_aboard(&self, Mark(mark): Mark) -> bool {
-        self.boarded_at < mark
+    pub(super) fn complete(&self, completion: Completion<T>) {
+        let _ = self.completion.set(completion);
+        self.changed.notify_waiters();
     }
 
-    /// What is better than no answer at all, for a caller who cannot wait for the landing.
-    pub(crate) fn spare(&self, now: impl Fn() -> Moment) -> Option<T> {
-        self.given(&self.flight.spare, now)
+    pub(super) fn is_complete(&self) -> bool {
+        self.completion.get().is_some()
     }
 
-    /// Says how deep within other loads this caller waits.
-    pub(crate) fn waits_at(&self, depth: usize) {
-        self.flight.depth.reach(depth);
-    }
-}
-
-impl<T> Ticket<T> {
-    pub(crate) fn name(&self) -> &Arc<str> {
-        &self.flight.name
-    }
-
-    /// Sets a mark between those aboard and those to come. Set one before each read whose answer
-    /// only those aboard may have.
-    pub(crate) fn mark(&self) -> Mark {
-        self.flight.mark()
-    }
-
-    /// Answers those aboard and those to come, before the flight ends. `meanwhile` is made under the
-    /// name's lock.
-    pub(crate) fn answer(&self, meanwhile: impl FnOnce() -> Meanwhile<T>) {
-        let shard = self.flights.shard(self.name()).lock();
-        let before = self.flight.answer(meanwhile());
-        // The user's values are dropped without the lock.
-        drop(shard);
-        drop(before);
-    }
-
-    /// Has something for those who cannot wait for the landing.
-    pub(crate) fn offer(&self, spare: impl FnOnce() -> Meanwhile<T>) {
-        let shard = self.flights.shard(self.name()).lock();
-        let before = self.flight.offer(spare());
-        drop(shard);
-        drop(before);
-    }
-
-    /// How deep within other loads those aboard wait.
-    pub(crate) fn depth(&self) -> &Arc<Depth> {
-        &self.flight.depth
-    }
-
-    /// Ends the flight. `fill` runs iff it is still open, with the newest version heard of, under
-    /// the name's lock, before anyone wakes: who comes next finds the near entry or a new flight. What
-    /// it returns is dropped without the lock.
-    pub(crate) fn land<R>(self, landing: Landing<T>, fill: impl FnOnce(Version) -> R) {
-        drop(self.flights.remove(&self.flight, fill));
-        self.flight.land(landing);
+    /// Notified by what changes after this call.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 }
 
-impl<T> Drop for Ticket<T> {
-    fn drop(&mut self) {
-        // After `land` both are without effect. Otherwise the task was dropped: no one may wait
-        // for it any longer.
-        let _nothing = self.flights.remove(&self.flight, |_| ());
-        if self.flight.landing.get().is_none() {
-            self.flight.land(Landing::for_all((self.abandoned)()));
-        }
+impl<T: Clone> Flight<T> {
+    /// The answer, once complete; within it `None` for a caller that boarded too late for it.
+    pub(super) fn answer_for(&self, boarded: Epoch) -> Option<Option<T>> {
+        let Completion { answer, visible_before } = self.completion.get()?;
+        let visible = visible_before.is_none_or(|epoch| boarded.0 < epoch.0);
+        Some(visible.then(|| answer.clone()))
+    }
+
+    /// The provisional answer for a caller, if it is to have one now.
+    pub(super) fn provisional_for(
+        &self,
+        boarded: Epoch,
+        deadline_passed: bool,
+        now: impl Fn() -> Moment,
+    ) -> Option<T> {
+        let given = self.provisional.lock();
+        let Given { provisional, epoch } = given.as_ref()?;
+        let due = deadline_passed || provisional.give == Give::Now;
+        let valid = due && (boarded.0 < epoch.0 || now() < provisional.until);
+        valid.then(|| provisional.answer.clone())
     }
 }

@@ -1,105 +1,111 @@
+use std::sync::Arc;
+
 use futures::FutureExt;
 
 use super::*;
-use crate::{Clock, Moment};
+use crate::{Clock, Moment, Version};
 
 fn name() -> Arc<str> {
     "k".into()
 }
 
-fn lead(flights: &Arc<Flights<u32>>) -> (Ticket<u32>, Seat<u32>) {
+fn lead(flights: &Arc<Flights<u32>>) -> (Completer<u32>, Waiter<u32>) {
     match flights.fly(&name(), || 0) {
-        Boarding::Leader(ticket, seat) => (ticket, seat),
-        _ => panic!("a flight is already open"),
+        Boarded::Leader(completer, waiter) => (completer, waiter),
+        Boarded::Follower(_) => panic!("a flight is already open"),
     }
 }
 
-fn follow(flights: &Arc<Flights<u32>>) -> Seat<u32> {
+fn follow(flights: &Arc<Flights<u32>>) -> Waiter<u32> {
     match flights.board(&name(), || 0) {
-        Boarding::Follower(seat) => seat,
+        Boarding::Aboard(Boarded::Follower(waiter)) => waiter,
         _ => panic!("no flight is open"),
     }
 }
 
-/// An answer to give for ever.
-fn stale(answer: u32) -> impl FnOnce() -> Meanwhile<u32> {
-    move || Meanwhile { answer, until: Moment::FAR_FUTURE }
+/// An answer to give without end.
+fn stale(answer: u32) -> impl FnOnce() -> Provisional<u32> {
+    move || Provisional::now(answer, Moment::FAR_FUTURE)
+}
+
+fn expired(answer: u32) -> impl FnOnce() -> Provisional<u32> {
+    move || Provisional::at_deadline(answer, Moment::FAR_FUTURE)
 }
 
 fn now() -> Moment {
     Clock::manual().now()
 }
 
-fn alone(flights: &Arc<Flights<u32>>) -> Alone<u32> {
+fn solo(flights: &Arc<Flights<u32>>) -> SoloReader<u32> {
     match flights.board(&name(), || 0) {
-        Boarding::Alone(alone) => alone,
-        _ => panic!("somebody is there"),
+        Boarding::Solo(solo) => solo,
+        Boarding::Aboard(_) => panic!("a caller is there"),
     }
 }
 
 #[test]
-fn one_alone_leaves_nothing_and_fills_if_open() {
+fn a_solo_reader_leaves_nothing_and_fills_if_open() {
     let flights = Flights::new();
     let mut filled = None;
-    alone(&flights).landed(|floor| filled = Some(floor));
+    solo(&flights).complete(|floor| filled = Some(floor));
     assert_eq!(filled, Some(Version::ZERO));
-    drop(alone(&flights));
+    drop(solo(&flights));
     assert_eq!(flights.open_count(), 0);
 
-    let closed = alone(&flights);
+    let closed = solo(&flights);
     flights.close("k", || ());
-    let next = alone(&flights);
-    closed.landed(|_| panic!("filled although closed"));
+    let next = solo(&flights);
+    closed.complete(|_| panic!("filled although closed"));
     assert_eq!(flights.open_count(), 1, "the next one is still there");
     drop(next);
 }
 
 #[test]
-fn the_second_caller_starts_a_flight_and_waits_for_nobody() {
+fn the_second_caller_starts_a_flight_and_does_not_wait_for_the_first() {
     let flights = Flights::new();
-    let first = alone(&flights);
-    let (ticket, seat) = lead(&flights);
-    first.landed(|_| panic!("filled although a flight has begun"));
-    assert!(seat.landed(now).now_or_never().is_none());
-    ticket.land(Landing::for_all(7), |_| ());
-    assert_eq!(seat.landed(now).now_or_never(), Some(Some(7)));
+    let first = solo(&flights);
+    let (completer, waiter) = lead(&flights);
+    first.complete(|_| panic!("filled although a flight has begun"));
+    assert!(waiter.answer(now).now_or_never().is_none());
+    completer.complete(Completion::for_all(7), |_| ());
+    assert_eq!(waiter.answer(now).now_or_never(), Some(Some(7)));
     assert_eq!(flights.open_count(), 0);
 }
 
 #[test]
 fn something_stale_is_shared_only_with_the_flight_beside() {
     let flights = Flights::new();
-    let first = alone(&flights);
-    let (_ticket, seat) = lead(&flights);
+    let first = solo(&flights);
+    let (_completer, waiter) = lead(&flights);
     assert!(first.refresh(stale(3), || 0).is_none(), "a flight is in the air");
-    assert_eq!(seat.landed(now).now_or_never(), Some(Some(3)));
+    assert_eq!(waiter.answer(now).now_or_never(), Some(Some(3)));
 
     let flights = Flights::new();
-    let first = alone(&flights);
+    let first = solo(&flights);
     flights.close("k", || ());
-    let (_ticket, seat) = lead(&flights);
+    let (_completer, waiter) = lead(&flights);
     assert!(first.refresh(stale(3), || 0).is_none());
-    assert_eq!(seat.landed(now).now_or_never(), None, "it is older than the invalidation");
+    assert_eq!(waiter.answer(now).now_or_never(), None, "it is older than the invalidation");
 
     let flights = Flights::new();
-    let first = alone(&flights);
+    let first = solo(&flights);
     flights.close("k", || ());
     assert!(first.refresh(stale(3), || 0).is_none(), "closed and nobody there");
     assert_eq!(flights.open_count(), 0);
 }
 
 #[test]
-fn who_boards_a_refresh_gets_what_is_stale() {
+fn callers_that_board_a_refresh_get_what_is_stale() {
     let flights = Flights::new();
-    let ticket = alone(&flights).refresh(stale(3), || 0).expect("nobody else is there");
-    assert_eq!(follow(&flights).landed(now).now_or_never(), Some(Some(3)));
-    ticket.land(Landing::for_all(4), |_| ());
+    let completer = solo(&flights).refresh(stale(3), || 0).expect("nobody else is there");
+    assert_eq!(follow(&flights).answer(now).now_or_never(), Some(Some(3)));
+    completer.complete(Completion::for_all(4), |_| ());
     assert_eq!(flights.open_count(), 0);
 
-    let ticket = flights.refresh(&name(), stale(3), || 0, || true).expect("nobody is there");
-    assert_eq!(follow(&flights).landed(now).now_or_never(), Some(Some(3)));
+    let completer = flights.refresh(&name(), stale(3), || 0, || true).expect("nobody is there");
+    assert_eq!(follow(&flights).answer(now).now_or_never(), Some(Some(3)));
     assert!(flights.refresh(&name(), stale(3), || 0, || true).is_none(), "one at a time");
-    drop(ticket);
+    drop(completer);
     assert!(flights.refresh(&name(), stale(3), || 0, || false).is_none(), "no longer valid");
     assert_eq!(flights.open_count(), 0);
 }
@@ -107,113 +113,115 @@ fn who_boards_a_refresh_gets_what_is_stale() {
 #[test]
 fn everyone_aboard_gets_the_answer_and_nothing_is_left() {
     let flights = Flights::new();
-    let (ticket, leader) = lead(&flights);
+    let (completer, leader) = lead(&flights);
     let follower = follow(&flights);
-    assert!(follower.landed(now).now_or_never().is_none(), "still in the air");
-    ticket.land(Landing::for_all(7), |_| ());
-    assert_eq!(leader.landed(now).now_or_never(), Some(Some(7)));
-    assert_eq!(follower.landed(now).now_or_never(), Some(Some(7)));
+    assert!(follower.answer(now).now_or_never().is_none(), "still in the air");
+    completer.complete(Completion::for_all(7), |_| ());
+    assert_eq!(leader.answer(now).now_or_never(), Some(Some(7)));
+    assert_eq!(follower.answer(now).now_or_never(), Some(Some(7)));
     assert_eq!(flights.open_count(), 0);
 }
 
 #[test]
-fn who_boards_after_the_mark_goes_round_again() {
+fn a_caller_that_boards_after_the_epoch_began_goes_round_again() {
     let flights = Flights::new();
-    let (ticket, leader) = lead(&flights);
+    let (completer, leader) = lead(&flights);
     let early = follow(&flights);
-    let mark = ticket.mark();
+    let epoch = completer.begin_epoch();
     let late = follow(&flights);
-    ticket.land(Landing::for_those_before(mark, 7), |_| ());
-    assert_eq!(leader.landed(now).now_or_never(), Some(Some(7)));
-    assert_eq!(early.landed(now).now_or_never(), Some(Some(7)));
-    assert_eq!(late.landed(now).now_or_never(), Some(None));
+    completer.complete(Completion::visible_before(epoch, 7), |_| ());
+    assert_eq!(leader.answer(now).now_or_never(), Some(Some(7)));
+    assert_eq!(early.answer(now).now_or_never(), Some(Some(7)));
+    assert_eq!(late.answer(now).now_or_never(), Some(None));
 }
 
 #[test]
 fn a_closed_flight_takes_no_newcomers_and_fills_nothing() {
     let flights = Flights::new();
-    let (old, seat) = lead(&flights);
+    let (old, waiter) = lead(&flights);
     flights.close("k", || ());
     let (new, _) = lead(&flights);
-    old.land(Landing::for_all(1), |_| panic!("filled by a closed flight"));
-    assert_eq!(seat.landed(now).now_or_never(), Some(Some(1)));
+    old.complete(Completion::for_all(1), |_| panic!("filled by a closed flight"));
+    assert_eq!(waiter.answer(now).now_or_never(), Some(Some(1)));
     let aboard_new = follow(&flights);
-    new.land(Landing::for_all(2), |_| ());
-    assert_eq!(aboard_new.landed(now).now_or_never(), Some(Some(2)));
+    new.complete(Completion::for_all(2), |_| ());
+    assert_eq!(aboard_new.answer(now).now_or_never(), Some(Some(2)));
 }
 
 #[test]
-fn a_dropped_ticket_hangs_no_one() {
+fn a_dropped_completer_leaves_no_caller_waiting() {
     let flights = Flights::new();
-    let (ticket, seat) = lead(&flights);
-    drop(ticket);
-    assert_eq!(seat.landed(now).now_or_never(), Some(Some(0)));
+    let (completer, waiter) = lead(&flights);
+    drop(completer);
+    assert_eq!(waiter.answer(now).now_or_never(), Some(Some(0)));
     assert_eq!(flights.open_count(), 0);
 }
 
 #[test]
 fn the_floor_rises_while_open() {
     let flights = Flights::new();
-    let (ticket, _seat) = lead(&flights);
+    let (completer, _waiter) = lead(&flights);
     flights.raise("k", Version::new(5), || ());
     flights.raise("k", Version::new(3), || ());
     let mut floor = None;
-    ticket.land(Landing::for_all(1), |f| floor = Some(f));
+    completer.complete(Completion::for_all(1), |f| floor = Some(f));
     assert_eq!(floor, Some(Version::new(5)));
 }
 
 #[test]
-fn what_one_alone_has_found_is_for_those_who_board_beside_it() {
+fn what_a_solo_reader_has_found_is_for_callers_of_the_flight_beside_it() {
     let flights = Flights::new();
-    let first = alone(&flights);
-    let Boarding::Leader(_ticket, second) = flights.board(&name(), || 0) else { panic!() };
-    assert!(matches!(first.fly(stale(3), || 0), Some(Boarding::Follower(_))));
-    assert_eq!((second.spare(now), follow(&flights).spare(now)), (Some(3), Some(3)));
-
-    let flights = Flights::new();
-    let Some(Boarding::Leader(_ticket, seat)) = alone(&flights).fly(stale(3), || 0) else {
+    let first = solo(&flights);
+    let Boarding::Aboard(Boarded::Leader(_completer, second)) = flights.board(&name(), || 0) else {
         panic!()
     };
-    assert_eq!((seat.spare(now), follow(&flights).spare(now)), (Some(3), Some(3)));
+    assert!(matches!(first.fly(expired(3), || 0), Some(Boarded::Follower(_))));
+    assert_eq!((second.at_deadline(now), follow(&flights).at_deadline(now)), (Some(3), Some(3)));
+
+    let flights = Flights::new();
+    let Some(Boarded::Leader(_completer, waiter)) = solo(&flights).fly(expired(3), || 0) else {
+        panic!()
+    };
+    assert_eq!((waiter.at_deadline(now), follow(&flights).at_deadline(now)), (Some(3), Some(3)));
 }
 
 #[test]
-fn what_was_found_before_an_invalidation_is_for_nobody_after_it() {
+fn what_was_found_before_an_invalidation_is_for_no_caller_after_it() {
     let flights = Flights::new();
-    let before = alone(&flights);
+    let before = solo(&flights);
     flights.close("k", || ());
-    let (_ticket, seat) = lead(&flights);
-    assert!(before.fly(stale(3), || 0).is_none());
-    assert_eq!((seat.spare(now), follow(&flights).spare(now)), (None, None));
+    let (_completer, waiter) = lead(&flights);
+    assert!(before.fly(expired(3), || 0).is_none());
+    assert_eq!((waiter.at_deadline(now), follow(&flights).at_deadline(now)), (None, None));
 }
 
 #[test]
-fn a_spare_is_for_those_aboard_and_for_others_until_its_end() {
+fn an_expired_answer_is_for_callers_aboard_and_for_others_until_its_end() {
     let flights = Flights::new();
-    let (ticket, seat) = lead(&flights);
-    ticket.offer(|| Meanwhile { answer: 3, until: now() });
-    assert_eq!((seat.spare(now), follow(&flights).spare(now)), (Some(3), None));
+    let (completer, waiter) = lead(&flights);
+    completer.provide(|| Provisional::at_deadline(3, now()));
+    assert_eq!((waiter.at_deadline(now), follow(&flights).at_deadline(now)), (Some(3), None));
     assert_eq!(flights.open_count(), 1);
-    flights.close_answered();
+    flights.close_provisional();
     assert_eq!(flights.open_count(), 0);
 }
 
 #[test]
-fn an_answer_given_meanwhile_can_be_given_anew() {
+fn a_provisional_answer_can_be_replaced() {
     let flights = Flights::new();
-    let (ticket, _) = lead(&flights);
-    ticket.answer(|| Meanwhile { answer: 1, until: now() });
+    let (completer, _) = lead(&flights);
+    completer.provide(|| Provisional::now(1, now()));
     let late = follow(&flights);
-    assert_eq!(late.landed(now).now_or_never(), None);
-    ticket.answer(|| Meanwhile { answer: 2, until: now() });
-    assert_eq!(late.landed(now).now_or_never(), Some(Some(2)));
+    assert_eq!(late.answer(now).now_or_never(), None);
+    completer.provide(|| Provisional::now(2, now()));
+    assert_eq!(late.answer(now).now_or_never(), Some(Some(2)));
 }
 
 #[tokio::test]
-async fn the_deepest_who_waits_is_told() {
+async fn the_depth_of_the_deepest_caller_is_told() {
     let flights = Flights::new();
-    let (ticket, _) = lead(&flights);
-    let depth = ticket.depth().clone();
+    let (completer, _) = lead(&flights);
+    let depth = completer.depth().clone();
     let mut deeper = Box::pin(depth.beyond(0));
     assert_eq!((&mut deeper).now_or_never(), None);
     follow(&flights).waits_at(0);
@@ -222,4 +230,16 @@ async fn the_deepest_who_waits_is_told() {
     follow(&flights).waits_at(1);
     assert_eq!(deeper.await, 2);
     assert_eq!(depth.beyond(2).now_or_never(), None);
+}
+
+#[test]
+fn an_answer_for_deadlines_does_not_replace_one_for_everybody() {
+    let flights = Flights::new();
+    let (completer, waiter) = lead(&flights);
+    completer.provide(expired(1));
+    assert_eq!(waiter.answer(now).now_or_never(), None);
+    completer.provide(stale(2));
+    completer.provide(expired(3));
+    assert_eq!(waiter.answer(now).now_or_never(), Some(Some(2)));
+    assert_eq!(waiter.at_deadline(now), Some(2));
 }

@@ -3,11 +3,11 @@
 //! ```text
 //! Closed ── five failures in a row, or an invalidation that could not be sent ──▶ Open
 //! Open ── after a pause, one probe (see `recovery`) ──▶ HalfOpen
-//! HalfOpen ── the probe and all kept invalidations went through ──▶ Closed
+//! HalfOpen ── the probe and all pending invalidations went through ──▶ Closed
 //! HalfOpen ── anything failed ──▶ Open
 //! ```
 //!
-//! Callers are let through only while it is closed: the probe is a task's, so that nobody pays for it.
+//! Callers are let through only while it is closed: the probe is a task's, so that no caller pays for it.
 
 use std::sync::{
     Arc,
@@ -27,9 +27,9 @@ pub(super) struct Breaker {
     failures: AtomicU32,
     /// While half-open: whether what is written goes through.
     writes: AtomicBool,
-    /// How often it has closed: what began before then says nothing about now.
-    era: AtomicU32,
-    /// Rung when it closes.
+    /// How often it has closed: a call that began before says nothing about now.
+    closings: AtomicU32,
+    /// Notified when it closes.
     closing: Arc<Notify>,
     gauge: Gauge,
 }
@@ -44,13 +44,13 @@ pub(super) enum State {
 
 /// The permission to call, and when it was given.
 pub(super) struct Call {
-    era: u32,
+    closings: u32,
 }
 
 /// What a failure did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Failed {
-    /// This one has opened the breaker: somebody must see to its recovery.
+    /// This one has opened the breaker: its caller starts the recovery.
     Opened,
     Counted,
 }
@@ -61,7 +61,7 @@ impl Breaker {
             state: AtomicU8::new(State::Closed as u8),
             failures: AtomicU32::new(0),
             writes: AtomicBool::new(false),
-            era: AtomicU32::new(0),
+            closings: AtomicU32::new(0),
             closing: Arc::default(),
             gauge,
         }
@@ -82,20 +82,20 @@ impl Breaker {
 
     /// `None` while it is not closed.
     pub(super) fn call(&self) -> Option<Call> {
-        let era = self.era.load(Acquire);
-        self.is_closed().then_some(Call { era })
+        let closings = self.closings.load(Acquire);
+        self.is_closed().then_some(Call { closings })
     }
 
     /// For an invalidation or a put, which goes through a little earlier: see
     /// [`let_writes`](Self::let_writes).
     pub(super) fn call_to_write(&self) -> Option<Call> {
-        let era = self.era.load(Acquire);
+        let closings = self.closings.load(Acquire);
         let goes = match self.state() {
             State::Closed => true,
             State::HalfOpen => self.writes.load(Acquire),
             State::Open => false,
         };
-        goes.then_some(Call { era })
+        goes.then_some(Call { closings })
     }
 
     pub(super) fn succeeded(&self) {
@@ -107,7 +107,7 @@ impl Breaker {
 
     /// Counts a failed call, and opens with the fifth in a row.
     pub(super) fn failed(&self, call: &Call) -> Failed {
-        if call.era != self.era.load(Acquire) {
+        if call.closings != self.closings.load(Acquire) {
             return Failed::Counted;
         }
         if self.failures.fetch_add(1, Relaxed) + 1 < FAILURES {
@@ -128,27 +128,27 @@ impl Breaker {
         Failed::Opened
     }
 
-    /// For the one who sees to the recovery.
+    /// For the recovery.
     pub(super) fn half_open(&self) {
         self.writes.store(false, Release);
         self.turn(State::HalfOpen);
     }
 
-    /// What was kept has been sent once; what comes now need not be kept, or there would always be
-    /// something to send. For the one who sees to the recovery.
+    /// What was pending has been sent once; what comes now goes through, or there would always be something
+    /// to send. For the recovery.
     pub(super) fn let_writes(&self) {
         self.writes.store(true, Release);
     }
 
-    /// The probe failed. For the one who sees to the recovery.
+    /// The probe failed. For the recovery.
     pub(super) fn reopen(&self) {
         self.turn(State::Open);
     }
 
-    /// For the one who sees to the recovery.
+    /// For the recovery.
     pub(super) fn close(&self) {
         self.failures.store(0, Relaxed);
-        self.era.fetch_add(1, AcqRel);
+        self.closings.fetch_add(1, AcqRel);
         self.turn(State::Closed);
         self.closing.notify_waiters();
     }
@@ -158,17 +158,17 @@ impl Breaker {
         self.moved(from, to);
     }
 
-    /// By how much, and not to what: two who turn it at one moment may come here in either order.
+    /// By how much, and not to what: two turns at one moment may come here in either order.
     fn moved(&self, from: State, to: State) {
         self.gauge.add(f64::from(to as u8) - f64::from(from as u8));
     }
 }
 
-/// A guard that is gone has nothing to say about the far tier.
+/// A guard that is gone says nothing about the far tier.
 impl Drop for Breaker {
     fn drop(&mut self) {
         self.moved(self.state(), State::Closed);
-        // Who waits for it to close waits for nothing.
+        // Nothing will close it any more.
         self.closing.notify_waiters();
     }
 }

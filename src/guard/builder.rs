@@ -6,14 +6,20 @@ use std::{
 
 use tokio::sync::Semaphore;
 
+use super::{
+    breaker::Breaker,
+    bulkhead::Bulkheads,
+    core::{Core, CountsAsFailure, Guard},
+    failure_backoff::FailureBackoffs,
+    pending::PendingInvalidations,
+    tasks::Tasks,
+    wakeups::Wakeups,
+};
 use crate::{
-    Clock, Error, Guard, Policy,
+    Clock, Error, Policy,
     far::{Erased, Far, Watcher},
     flight::Flights,
-    guard::{
-        Core, CountsAsFailure, breaker::Breaker, bulkhead::Bulkheads, pauses::Pauses,
-        recovery::Unsent, shutdown::Tasks, waiters::Waiters,
-    },
+    freshness::Freshness,
     memory::MemoryFar,
     near::Near,
     observe::Observer,
@@ -45,8 +51,16 @@ pub struct GuardBuilder<K: ?Sized, V> {
     key: PhantomData<fn(&K)>,
 }
 
+impl<K: ?Sized, V> Guard<K, V> {
+    /// Starts a guard with good defaults: embedded far tier, 10,000 near entries, [`Policy`]'s
+    /// times.
+    pub fn builder() -> GuardBuilder<K, V> {
+        GuardBuilder::new()
+    }
+}
+
 impl<K: ?Sized, V> GuardBuilder<K, V> {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self {
             policy: Policy::default(),
             near_capacity: 10_000,
@@ -72,7 +86,7 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
         self
     }
 
-    /// Which failed loads start a failure pause and let something stale take their place. The others
+    /// Which failed loads start a failure back-off and let something stale take their place. The others
     /// answer their callers, and the next caller loads again: an error that says what the caller
     /// asked for, not that the origin is in trouble. Default: all of them. Asked of
     /// [`Origin`](Error::Origin), [`LoadTimeout`](Error::LoadTimeout),
@@ -134,22 +148,22 @@ impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
         let gauges = observer.gauges.clone();
         let core = Arc::new_cyclic(|me| Core {
             me: me.clone(),
-            near: Near::new(self.near_capacity, policy.early_refresh, far.clock().clone()),
+            freshness: Freshness::new(policy.clone(), self.stale_for),
+            near: Near::new(self.near_capacity, far.clock().clone()),
             flights: Flights::new(),
-            waiters: Waiters::default(),
+            wakeups: Wakeups::default(),
             far: far.clone(),
             breaker: Breaker::new(gauges.breaker.clone()),
             recovering: Arc::default(),
-            unsent: Unsent::new(gauges.pending_invalidations.clone()),
+            pending: PendingInvalidations::new(gauges.pending_invalidations.clone()),
             refreshes: Arc::new(Semaphore::new(policy.max_refreshes)),
             bulkheads: Bulkheads::new(
                 policy.max_concurrent_loads,
                 policy.max_queued_loads,
                 &gauges,
             ),
-            pauses: Pauses::new(),
+            failures: FailureBackoffs::new(),
             counts_as_failure: self.counts_as_failure,
-            stale_for: self.stale_for,
             tasks: Tasks::new(),
             observer,
             connected: AtomicBool::new(false),
@@ -157,7 +171,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
         });
         let watcher: Arc<dyn Watcher> = core.clone();
         far.watch(Arc::downgrade(&watcher));
-        Guard { core, key: PhantomData }
+        Guard::of(core)
     }
 }
 

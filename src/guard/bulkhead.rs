@@ -17,12 +17,14 @@ use crate::observe::{Gauges, Up};
 
 /// A bulkhead for loads, one for the loads within those, and so on.
 ///
-/// A load within a load cannot wait for a place that its outer load has. With a level for each depth, who
-/// has a place waits only for who stands deeper; also when it waits for a flight that others have begun,
-/// which then enters at the depth of who waits for it.
+/// A loader that fetches another key of the same guard would wait for a place that its own outer load has: as
+/// many such loads at once as there are places, and all of them wait until the load timeout. With a level for
+/// each depth, a load waits only for places of loads that stand deeper, and the deepest wait for none; a flight
+/// that others have begun enters at the depth of the deepest load that waits for it. Without the levels a
+/// user would have to size the bulkhead by the nesting of the loaders, and would find out under load.
 pub(super) struct Bulkheads([Arc<Bulkhead>; LEVELS]);
 
-/// Deeper loads go without a place.
+/// Deeper loads need no place.
 const LEVELS: usize = 4;
 
 impl Bulkheads {
@@ -41,7 +43,7 @@ impl Bulkheads {
 }
 
 pub(super) struct Bulkhead {
-    /// Fair: who has queued first loads first.
+    /// Fair: first in the queue, first to load.
     permits: Arc<Semaphore>,
     limit: usize,
     queued: AtomicUsize,
@@ -90,14 +92,14 @@ impl Bulkhead {
         if let Ok(permit) = self.try_enter() {
             return Ok(permit);
         }
-        let _place = Place::take(self).ok_or_else(|| self.full())?;
+        let _place = QueuePlace::take(self).ok_or_else(|| self.full())?;
         match tokio::time::timeout_at(deadline, self.permits.clone().acquire_owned()).await {
             Ok(Ok(permit)) => Ok(self.permit(permit)),
             _ => Err(self.full()),
         }
     }
 
-    /// Room now, or none: for loads that nobody waits for.
+    /// Room now, or none: for loads that no caller waits for.
     pub(super) fn try_enter(self: &Arc<Self>) -> Result<Permit, Full> {
         match self.permits.clone().try_acquire_owned() {
             Ok(permit) => Ok(self.permit(permit)),
@@ -137,12 +139,12 @@ impl Drop for Permit {
     }
 }
 
-struct Place<'a> {
+struct QueuePlace<'a> {
     bulkhead: &'a Bulkhead,
     _counted: Up,
 }
 
-impl<'a> Place<'a> {
+impl<'a> QueuePlace<'a> {
     fn take(bulkhead: &'a Bulkhead) -> Option<Self> {
         let room = |queued| (queued < bulkhead.max_queued).then_some(queued + 1);
         bulkhead.queued.fetch_update(Relaxed, Relaxed, room).ok()?;
@@ -150,7 +152,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
         self.bulkhead.queued.fetch_sub(1, Relaxed);
     }

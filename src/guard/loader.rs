@@ -1,26 +1,37 @@
 use std::{error, future::Future, sync::Arc};
 
-use super::fly::Patience;
-use crate::{Entry, Error, Loaded};
+use tokio::time::Instant;
+
+use crate::{Entry, Error, Loaded, flight::Depth};
 
 /// A way to ask the origin, as a flight has it.
 pub(crate) trait Loader<V>: Send + 'static {
-    /// Asks the origin. `patience` is for those who see to their own place in the bulkhead.
+    /// Asks the origin. The budget is for loaders that see to their own place in the bulkhead.
     fn load(
         &mut self,
-        patience: &Patience,
+        budget: &LoadBudget,
     ) -> impl Future<Output = Result<Loaded<V>, Error>> + Send + use<Self, V>;
 
-    /// Called when what is to be loaded anew is known, before the flight begins.
+    /// Called when the entry is known that is to be loaded anew, before the flight begins.
     fn previous(&mut self, _entry: &Arc<Entry<V>>) {}
 
     /// Called before the flight waits for something else than its load.
     fn stand_by(&mut self) {}
 
-    /// Whether the load sees to its own place in the bulkhead.
+    /// Whether the loader sees to its own place in the bulkhead.
     fn has_own_permit(&self) -> bool {
         false
     }
+}
+
+/// What a load may cost.
+#[derive(Clone)]
+pub(crate) struct LoadBudget {
+    pub(super) deadline: Instant,
+    /// Whether it may wait for room in the bulkhead: not if no caller waits for it.
+    pub(super) queues: bool,
+    /// Of the callers that wait for it.
+    pub(super) depth: Arc<Depth>,
 }
 
 impl<V, F, Fut, E> Loader<V> for F
@@ -31,7 +42,7 @@ where
 {
     fn load(
         &mut self,
-        _: &Patience,
+        _: &LoadBudget,
     ) -> impl Future<Output = Result<Loaded<V>, Error>> + Send + use<V, F, Fut, E> {
         let loading = self();
         async move { loading.await.map_err(|error| Error::Origin(Arc::from(error.into()))) }

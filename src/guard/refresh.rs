@@ -4,13 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{
-    Core,
-    fetch::{Answer, abandoned},
-    fly::Route,
-    loader::Loader,
-};
-use crate::{Entry, Fetched, Moment, Outcome, Tier, entry::Age, flight::Meanwhile};
+use super::{answer::Answer, core::Core};
+use crate::{Entry, Fetched, Moment, Outcome, Tier, flight::Provisional, freshness::Age};
 
 /// A refresh of something that is served meanwhile.
 #[derive(Clone, Copy)]
@@ -21,53 +16,54 @@ pub(super) struct Refresh {
     pub(super) fresh_for: Duration,
 }
 
+/// An entry to serve now, and its refresh.
+pub(super) struct Due<V> {
+    pub(super) served: Fetched<V>,
+    pub(super) refresh: Refresh,
+}
+
 /// For one refresh, or for the refreshes of one batch, which are one load.
 pub(super) type RefreshPermit = Arc<OwnedSemaphorePermit>;
 
 impl<V: Send + Sync + 'static> Core<V> {
-    /// Starts a flight to refresh a near entry, unless one is open or has failed a moment ago.
-    pub(super) fn refresh_near(
-        self: &Arc<Self>,
-        name: &Arc<str>,
-        served: &Fetched<V>,
-        refresh: Refresh,
-        mut load: impl Loader<V>,
-    ) {
-        let Some(permit) = self.refresh_permit(name, &mut None) else { return };
-        let valid = || self.near.holds(name, served.entry());
-        let meanwhile = || self.meanwhile(served, refresh.until);
-        if let Some(ticket) = self.flights.refresh(name, meanwhile, abandoned, valid) {
-            load.previous(served.entry());
-            self.clone().take_off(ticket, load, Route::Refresh(permit, refresh));
-        }
-    }
-
     /// A fresh entry that this request is to refresh.
-    pub(super) fn early(&self, entry: Arc<Entry<V>>, tier: Tier) -> (Fetched<V>, Refresh) {
+    pub(super) fn early(&self, entry: Arc<Entry<V>>, tier: Tier) -> Due<V> {
         let until = entry.fresh_until();
         // Only what is fresh for longer is newer. Not every process sees the same clock.
         let fresh_for = until.since(self.now()) + CLOCKS_DIFFER;
-        (Fetched::new(entry, Outcome::Hit(tier)), Refresh { until, fresh_for })
+        let served = Fetched::new(entry, Outcome::Hit(tier));
+        Due { served, refresh: Refresh { until, fresh_for } }
     }
 
-    pub(super) fn stale(&self, entry: Arc<Entry<V>>, tier: Tier) -> (Fetched<V>, Refresh) {
-        let until = entry.fresh_until().after(self.grace(&entry));
-        (Fetched::new(entry, Outcome::Stale(tier)), Refresh { until, fresh_for: Duration::ZERO })
+    /// An entry within grace.
+    pub(super) fn stale(&self, entry: Arc<Entry<V>>, tier: Tier) -> Due<V> {
+        let until = self.freshness.stale_until(&entry);
+        let served = Fetched::new(entry, Outcome::Stale(tier));
+        Due { served, refresh: Refresh { until, fresh_for: Duration::ZERO } }
     }
 
-    /// What those get who come while it is refreshed: not for long, because messages may stop.
-    /// Asked under the name's lock, as `near_ttl`.
-    pub(super) fn meanwhile(&self, served: &Fetched<V>, until: Moment) -> Meanwhile<Answer<V>> {
-        let until = until.min(self.now().after(self.meanwhile_ttl()));
-        Meanwhile { answer: Ok(served.clone()), until }
+    /// What callers get that come while it is refreshed: not for long, because messages may stop. Asked
+    /// under the name's lock, as `near_ttl`.
+    pub(super) fn serve_meanwhile(
+        &self,
+        served: &Fetched<V>,
+        until: Moment,
+    ) -> Provisional<Answer<V>> {
+        Provisional::now(Ok(served.clone()), self.provisional_until(until))
     }
 
-    /// What a far entry is worth while its refresh is in the air, and until when.
-    pub(super) fn served(&self, entry: &Arc<Entry<V>>) -> Option<(Fetched<V>, Moment)> {
-        let (outcome, until) = match entry.age(self.now(), self.grace(entry)) {
+    /// What callers get at their deadlines. Asked under the name's lock, as `near_ttl`.
+    pub(super) fn serve_at_deadline(&self, expired: &Fetched<V>) -> Provisional<Answer<V>> {
+        let until = self.provisional_until(Moment::FAR_FUTURE);
+        Provisional::at_deadline(Ok(expired.clone()), until)
+    }
+
+    /// What a far entry is worth while its refresh is in progress, and until when.
+    pub(super) fn while_refreshing(&self, entry: &Arc<Entry<V>>) -> Option<(Fetched<V>, Moment)> {
+        let (outcome, until) = match self.freshness.age(entry, self.now()) {
             Age::Fresh => (Outcome::Hit(Tier::Far), entry.fresh_until()),
-            Age::Stale => (Outcome::Stale(Tier::Far), entry.fresh_until().after(self.grace(entry))),
-            Age::Dead => return None,
+            Age::Stale => (Outcome::Stale(Tier::Far), self.freshness.stale_until(entry)),
+            Age::Expired | Age::Dead => return None,
         };
         Some((Fetched::new(entry.clone(), outcome), until))
     }
@@ -78,7 +74,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         name: &str,
         of_batch: &mut Option<RefreshPermit>,
     ) -> Option<RefreshPermit> {
-        if self.tasks.closing() || self.pauses.now(name, || self.now()).is_some() {
+        if self.tasks.closing() || self.is_backing_off(name) {
             return None;
         }
         if of_batch.is_none() {

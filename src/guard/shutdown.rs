@@ -1,8 +1,6 @@
 use std::time::Duration;
 
-use tokio::sync::watch;
-
-use super::Guard;
+use super::core::Guard;
 
 /// What a [`shutdown`](Guard::shutdown) found to do.
 #[must_use = "aborted loads have left their callers without an answer"]
@@ -15,58 +13,6 @@ pub enum Shutdown {
         /// How many.
         flights: usize,
     },
-}
-
-/// The flights' tasks of a guard, and whether they may go on.
-pub(super) struct Tasks {
-    count: watch::Sender<usize>,
-    phase: watch::Sender<Phase>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Phase {
-    Open,
-    /// Nothing new is begun.
-    Closing,
-    /// What was begun is given up.
-    Closed,
-}
-
-/// One flight's task.
-pub(super) struct Task(watch::Sender<usize>);
-
-impl Tasks {
-    pub(super) fn new() -> Self {
-        Self { count: watch::Sender::new(0), phase: watch::Sender::new(Phase::Open) }
-    }
-
-    pub(super) fn begin(&self) -> Task {
-        self.count.send_modify(|count| *count += 1);
-        Task(self.count.clone())
-    }
-
-    /// Whether nothing new may be begun.
-    pub(super) fn closing(&self) -> bool {
-        *self.phase.borrow() != Phase::Open
-    }
-
-    /// Waits until what was begun must be given up.
-    pub(super) async fn closed(&self) {
-        let mut phase = self.phase.subscribe();
-        // The sender lives as long as `self`.
-        let _ = phase.wait_for(|phase| *phase == Phase::Closed).await;
-    }
-
-    async fn none_left(&self, timeout: Duration) -> bool {
-        let mut count = self.count.subscribe();
-        tokio::time::timeout(timeout, count.wait_for(|count| *count == 0)).await.is_ok()
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
-    }
 }
 
 impl<K: ?Sized, V: Send + Sync + 'static> Guard<K, V> {
@@ -95,12 +41,12 @@ impl<K: ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// ```
     pub async fn shutdown(&self, timeout: Duration) -> Shutdown {
         let tasks = &self.core.tasks;
-        tasks.phase.send_modify(|phase| *phase = (*phase).max(Phase::Closing));
+        tasks.close_door();
         if tasks.none_left(timeout).await {
             return Shutdown::Finished;
         }
-        let flights = *tasks.count.borrow();
-        tasks.phase.send_replace(Phase::Closed);
+        let flights = tasks.count();
+        tasks.close();
         // Each has a lease to release, which the far timeout bounds.
         tasks.none_left(RELEASE).await;
         Shutdown::Aborted { flights }

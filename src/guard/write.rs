@@ -3,9 +3,9 @@ use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
 use futures::{FutureExt, future::BoxFuture};
 use tracing::Instrument;
 
-use super::{Core, Guard, pauses::Pause};
+use super::core::{Core, Guard};
 use crate::{
-    Entry, Error, Fault, FaultKind, Key, Loaded, Version,
+    Error, Fault, FaultKind, Key, Loaded, Version,
     far::{Invalidated, Put},
 };
 
@@ -27,8 +27,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// older than what is on record, and revokes the lease of the load in the air. Call it after the
     /// origin's transaction has committed.
     ///
-    /// It is guarded against older puts while a record lives: ttl, grace, stale-if-error and margin of the
-    /// [`Policy`](crate::Policy) together.
+    /// It is guarded against older puts while a record lives: ttl, grace, stale-if-error and version
+    /// retention of the [`Policy`](crate::Policy) together.
     ///
     /// An absence should have a version here (that of the deletion): there is no lease to judge one
     /// without, so it is always stored. [`uncacheable`](Loaded::uncacheable) has no meaning here.
@@ -60,7 +60,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     pub async fn put(&self, key: &K, value: Loaded<V>) -> Result<Write, Error> {
         let name = key.name();
         let core = &*self.core;
-        let record = core.record(value);
+        let record = core.freshness.record(value, core.now());
         // Before and after, as for an invalidation. Nothing is kept near: an invalidation by another
         // process may come between the store's answer and here, and its message would have found
         // nothing to drop.
@@ -79,7 +79,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
             }
             Err(error) => {
                 if error.kind().is_outage() {
-                    core.keep_unsent(&name, version);
+                    core.keep_pending(&name, version);
                 }
                 core.forget_below(&name, None);
                 core.observer.put("failed");
@@ -117,7 +117,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     }
 
     /// Like [`invalidate`](Self::invalidate), and leaves a tombstone: while a record lives (ttl, grace,
-    /// stale-if-error and margin of the [`Policy`](crate::Policy) together), loads below `version` are
+    /// stale-if-error and version retention of the [`Policy`](crate::Policy) together), loads below `version` are
     /// refused and repeated, so a lagging replica cannot bring the old value back. An entry at or above `version` stays.
     ///
     /// # Cancel safety
@@ -215,17 +215,17 @@ impl<V: Send + Sync + 'static> Core<V> {
         // Before: so that a dead far tier leaves nothing old in this process. After: because a flight
         // that opened between may have read the far tier just before it forgot.
         self.forget_below(&name, version);
-        let retention = self.policy.retention(self.policy.ttl, self.policy.last_resort());
+        let retention = self.freshness.tombstone_retention();
         let invalidated = self.ask_to_write(self.far.invalidate(&name, version, retention)).await;
         if let Err(error) = &invalidated
             && error.kind().is_outage()
         {
-            self.keep_unsent(&name, version);
+            self.keep_pending(&name, version);
         }
         self.forget_below(&name, version);
         let invalidated = match (invalidated, confirmed) {
-            (Ok(reach), Some((replicas, timeout))) => {
-                self.replicated(&name, reach, replicas, timeout).await
+            (Ok(delivery), Some((replicas, timeout))) => {
+                self.replicated(&name, delivery, replicas, timeout).await
             }
             (invalidated, _) => invalidated,
         };
@@ -238,16 +238,16 @@ impl<V: Send + Sync + 'static> Core<V> {
         Ok(invalidated?)
     }
 
-    /// How far an invalidation that has reached the far tier got, its replicas included.
+    /// How far an invalidation that has deliveryed the far tier got, its replicas included.
     async fn replicated(
         &self,
         name: &str,
-        reach: Invalidated,
+        delivery: Invalidated,
         replicas: usize,
         timeout: Duration,
     ) -> Result<Invalidated, Fault> {
         match self.far.replicated(name, replicas, timeout).await {
-            Ok(have) if have >= replicas => Ok(reach),
+            Ok(have) if have >= replicas => Ok(delivery),
             Ok(have) => Ok(Invalidated::Unreplicated { replicas: have }),
             Err(error) => {
                 self.observer.far_failed(&error);
@@ -259,27 +259,4 @@ impl<V: Send + Sync + 'static> Core<V> {
             }
         }
     }
-
-    /// Closes the flight of `name`, and drops the near entry below `version`, or any without one.
-    pub(super) fn forget_below(&self, name: &str, version: Option<Version>) {
-        self.forget(name, |near| version.is_none_or(|version| near < version));
-    }
-
-    /// Closes the flight of `name`, and drops the near entry if its version is outdated.
-    pub(super) fn forget(&self, name: &str, outdated: impl Fn(Version) -> bool) {
-        self.flights.close(name, || self.drop_if(name, outdated));
-    }
-
-    /// Drops what this process keeps of `name`, for somebody has written. Called under the name's lock,
-    /// where what comes back must not be dropped.
-    pub(super) fn drop_if(&self, name: &str, outdated: impl Fn(Version) -> bool) -> Dropped<V> {
-        (self.near.drop_if(name, outdated), self.pauses.end(name))
-    }
-
-    pub(super) fn clear(&self) {
-        self.near.clear();
-        self.pauses.clear();
-    }
 }
-
-type Dropped<V> = (Option<Arc<Entry<V>>>, Option<Arc<Pause<V>>>);

@@ -19,7 +19,7 @@ use super::{
     tags::Epochs,
     wants::Wants,
 };
-use crate::{Error, Fetched, Outcome, Tier, near::Look};
+use crate::{Error, Fetched, Outcome, Tier, freshness::Found};
 
 pub(super) struct Exchange<S, B, R: HttpBody, E> {
     pub(super) inner: S,
@@ -138,11 +138,11 @@ where
         // The URL, then its variant; once more, if more is found to select, or something was purged.
         for _ in 0..4 {
             let answer = match self.shared.guard.look_near(&name) {
-                Look::Fresh(entry) => Ok(Fetched::new(entry, Outcome::Hit(Tier::Near))),
+                Found::Fresh(entry) => Ok(Fetched::new(entry, Outcome::Hit(Tier::Near))),
                 look => {
                     let origin = Origin::new(&self, primary, index.clone());
                     let name = (&*name).into();
-                    self.shared.guard.go_on_by(look, name, deadline, origin).await
+                    self.shared.guard.resolve_miss(look, name, deadline, origin).await
                 }
             };
             let mut fetched = match answer {
@@ -222,7 +222,8 @@ where
     ) -> impl Future<Output = Result<(), Error>> + Send + use<S, B, R> {
         let reload = Reload::new(self, key, why);
         let name = key::of_reload(&key);
-        let reloaded = self.shared.guard.go_on_by(Look::Miss, (&*name).into(), None, reload);
+        let reloaded =
+            self.shared.guard.resolve_miss(Found::Nothing, (&*name).into(), None, reload);
         async move { reloaded.await.map(drop) }
     }
 }

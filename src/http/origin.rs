@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     Entry, Error, Loaded, Version,
-    guard::{Loader, Patience},
+    guard::{LoadBudget, Loader},
 };
 
 /// The variants of a URL, as they were found.
@@ -106,7 +106,7 @@ where
 {
     fn load(
         &mut self,
-        _: &Patience,
+        _: &LoadBudget,
     ) -> impl Future<Output = Result<Loaded<StoredResponse>, Error>> + Send + use<S, B, R> {
         self.tries = match self.tries {
             Tries::None => Tries::First,
@@ -338,7 +338,7 @@ where
 {
     fn load(
         &mut self,
-        _: &Patience,
+        _: &LoadBudget,
     ) -> impl Future<Output = Result<Loaded<StoredResponse>, Error>> + Send + use<S, B, R> {
         let (origin, why) = (self.origin.clone(), self.why);
         async move {
@@ -351,8 +351,8 @@ where
             }
             // An invalidation first: no load that has begun before may answer.
             let _ = guard.invalidate(&*name).await?;
-            let look = crate::near::Look::Miss;
-            guard.go_on_by(look, (&*name).into(), None, origin).await?;
+            let look = crate::freshness::Found::Nothing;
+            guard.resolve_miss(look, (&*name).into(), None, origin).await?;
             Ok(Loaded::absent().uncacheable())
         }
     }

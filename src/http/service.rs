@@ -21,7 +21,7 @@ use super::{
     variant,
     wants::Wants,
 };
-use crate::{Guard, near::Look};
+use crate::{Guard, freshness::Found};
 
 /// The service that an [`HttpGuardLayer`](super::HttpGuardLayer) makes.
 ///
@@ -85,12 +85,12 @@ where
             return ResponseFuture::pending(exchange.go_alone(why).boxed());
         };
         let mut look = shared.guard.look_near(&key);
-        if let Look::Fresh(entry) = &look
+        if let Found::Fresh(entry) = &look
             && let Some(StoredResponse(Kind::Variants(variants))) = entry.value()
         {
             look = shared.guard.look_near(&variants.key(&key, &parts.headers));
         }
-        if let Look::Fresh(entry) = &look
+        if let Found::Fresh(entry) = &look
             && let Some(StoredResponse(Kind::Response(whole))) = entry.value()
         {
             let now = SystemTime::now();

@@ -19,7 +19,7 @@ use super::{
     key::{self, Spelt},
     stored::{Kind, Whole},
 };
-use crate::{Error, Guard, Loaded, Outcome, far::Invalidated, near::Look};
+use crate::{Error, Guard, Loaded, Outcome, far::Invalidated, freshness::Found};
 
 /// A tag of a stored response.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -78,7 +78,7 @@ impl Epochs<'_> {
     /// Whether a stored response may be used, if this process knows.
     pub(super) fn know_near(self, whole: &Whole) -> Option<bool> {
         for tag in &whole.tags {
-            let Look::Fresh(entry) = self.0.look_near(&key::of_tag(Some(&tag.name))) else {
+            let Found::Fresh(entry) = self.0.look_near(&key::of_tag(Some(&tag.name))) else {
                 return None;
             };
             if epoch(entry.value()) != Some(tag.epoch) {

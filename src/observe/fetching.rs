@@ -1,6 +1,6 @@
 use tracing::{Instrument, Span, instrument::Instrumented};
 
-use super::{Observer, Stopwatch};
+use super::{Stopwatch, observer::Observer};
 use crate::{Error, Fetched};
 
 /// A request that is no plain near hit, until it is answered: its span, and its place in the metrics.

@@ -1,4 +1,7 @@
-use super::{Observer, Stopwatch};
+use super::{
+    Stopwatch,
+    observer::{OK, Observer},
+};
 use crate::Error;
 
 /// One call to the origin, until it has ended. Counted once, however it ends: dropped without an end it
@@ -17,16 +20,6 @@ impl Observer {
 }
 
 impl Load<'_> {
-    /// How loads end.
-    pub(super) const RESULTS: [&'static str; 6] = [
-        OK,
-        ORIGIN,
-        Error::LoadTimeout { after: std::time::Duration::ZERO }.as_str(),
-        Error::LoadPanicked.as_str(),
-        Error::ShutDown.as_str(),
-        Error::Abandoned.as_str(),
-    ];
-
     pub(crate) fn ended<T>(mut self, loaded: &Result<T, Error>) {
         self.count(loaded.as_ref().map_or_else(Error::as_str, |_| OK));
     }
@@ -46,6 +39,3 @@ impl Drop for Load<'_> {
         self.count(error.as_str());
     }
 }
-
-const OK: &str = "ok";
-const ORIGIN: &str = "error_origin";

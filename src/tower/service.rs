@@ -8,7 +8,9 @@ use futures::{FutureExt, TryFutureExt};
 use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt};
 
-use crate::{Error, Fetched, Guard, Key, Loaded, Outcome, Tier, near::Look, tower::ResponseFuture};
+use crate::{
+    Error, Fetched, Guard, Key, Loaded, Outcome, Tier, freshness::Found, tower::ResponseFuture,
+};
 
 /// Finds the key of a request. Implemented for every `Fn(&Request) -> Option<K>`.
 pub trait KeyOf<Request> {
@@ -67,19 +69,19 @@ where
         let Some(key) = self.key_of.key_of(&request) else {
             let loading = inner.oneshot(request);
             let loading = loading.map_err(|error| Error::Origin(error.into().into()));
-            return ResponseFuture::pending(self.guard.go_past(loading).boxed());
+            return ResponseFuture::pending(self.guard.bypass(loading).boxed());
         };
         let name = key.name();
-        let look = match self.guard.look_near(&name) {
-            Look::Fresh(entry) => {
+        let found = match self.guard.look_near(&name) {
+            Found::Fresh(entry) => {
                 return ResponseFuture::ready(Fetched::new(entry, Outcome::Hit(Tier::Near)));
             }
-            look => look,
+            found => found,
         };
         let load = move || inner.clone().oneshot(request.clone());
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let name = (*name).into();
-        ResponseFuture::pending(self.guard.go_on(look, name, deadline, load).boxed())
+        ResponseFuture::pending(self.guard.resolve_miss(found, name, deadline, load).boxed())
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     TestGuard, answers, bounded, builder, callers, guard_on, idle, memory, ms,
     origin::{Broken, Gate, Origin, row_at},
     plain, secs, version_of,
-    wire::{Call, Fault},
+    wire::{Break, Call},
     wired, wired_with,
 };
 
@@ -462,7 +462,7 @@ async fn a_batch_gets_what_is_stale_without_a_near_tier() {
 
 #[tokio::test(start_paused = true)]
 async fn with_the_far_tier_down_a_batch_is_one_load() {
-    for fault in [Fault::Error, Fault::Hang] {
+    for fault in [Break::Error, Break::Hang] {
         let (guard, wire) = wired(&memory());
         wire.fault_all(&fault);
         let (table, keys) = (Table::taking(ms(50)), keys(0..20));

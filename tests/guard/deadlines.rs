@@ -12,7 +12,7 @@ use crate::{
     guard_on, idle, memory, ms,
     origin::{Broken, Gate, Origin, row_at},
     secs, version_of,
-    wire::{Call, FAR_TIMEOUT, Fault},
+    wire::{Break, Call, FAR_TIMEOUT},
     wired, wired_with,
 };
 
@@ -149,7 +149,7 @@ async fn a_hundred_callers_at_their_deadlines_read_the_far_tier_once() {
 async fn the_load_of_a_lone_caller_goes_on_after_a_deadline_that_a_hung_read_outlasts() {
     let (guard, wire) = wired(&memory());
     let origin = Origin::new();
-    wire.fault(Call::Read, Fault::Hang);
+    wire.fault(Call::Read, Break::Hang);
     let by = Instant::now() + FAR_TIMEOUT / 2;
     let answer = guard.fetch_by("k", by, origin.load()).await;
     assert!(matches!(answer, Err(Error::DeadlineExceeded)), "{answer:?}");

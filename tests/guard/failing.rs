@@ -9,7 +9,7 @@ use crate::{
     Answer, answer, answers, builder, caller, callers, guard_on, memory, ms,
     origin::{Broken, Origin, Reply, row_at},
     plain, secs, version_of,
-    wire::{Call, Fault},
+    wire::{Break, Call},
     wired_with,
 };
 
@@ -294,7 +294,7 @@ async fn an_error_that_does_not_count_pauses_nothing_and_is_not_hidden() {
 #[tokio::test(start_paused = true)]
 async fn with_the_far_tier_down_too_a_failure_is_shared_and_pauses() {
     let (guard, wire) = wired_with(&memory(), forgiving());
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     let failing = failing(ms(50));
     assert!(answers(callers(&guard, 250, "k", &failing)).await.iter().all(is_broken));
     assert!(answers(callers(&guard, 250, "k", &failing)).await.iter().all(is_broken));
@@ -304,7 +304,7 @@ async fn with_the_far_tier_down_too_a_failure_is_shared_and_pauses() {
 #[tokio::test(start_paused = true)]
 async fn with_the_far_tier_down_this_process_counts_the_failures_itself() {
     let (guard, wire) = wired_with(&memory(), forgiving());
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     let failing = failing(Duration::ZERO);
     let begun = Instant::now();
     while begun.elapsed() < secs(15) {

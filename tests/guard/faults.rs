@@ -9,7 +9,7 @@ use crate::{
     answer, answers, answers_by, builder, caller, callers, guard_on, idle, memory, ms,
     origin::{Origin, Reply, row_at},
     plain, secs, version_of,
-    wire::{Call, FAR_TIMEOUT, Fault},
+    wire::{Break, Call, FAR_TIMEOUT},
     wired, wired_with,
 };
 
@@ -17,7 +17,7 @@ const BYPASSED: Outcome = Outcome::Bypassed(Bypass::FarUnavailable);
 
 #[tokio::test(start_paused = true)]
 async fn with_the_far_tier_down_a_herd_is_one_load_and_no_error() {
-    for fault in [Fault::Error, Fault::Hang, Fault::Mute] {
+    for fault in [Break::Error, Break::Hang, Break::Mute] {
         let far = memory();
         let guards: Vec<_> = (0..2).map(|_| wired(&far)).collect();
         let origin = Origin::taking(ms(200));
@@ -38,7 +38,7 @@ async fn with_the_far_tier_down_a_herd_is_one_load_and_no_error() {
 
 #[tokio::test(start_paused = true)]
 async fn with_any_one_call_failing_a_herd_is_one_load_and_no_error() {
-    for fault in [Fault::Error, Fault::Hang, Fault::Mute] {
+    for fault in [Break::Error, Break::Hang, Break::Mute] {
         for call in Call::ALL {
             let (guard, wire) = wired(&memory());
             wire.fault(call, fault.clone());
@@ -58,7 +58,7 @@ async fn with_any_one_call_failing_a_herd_is_one_load_and_no_error() {
 #[tokio::test(start_paused = true)]
 async fn after_a_failed_read_a_load_asks_the_far_tier_for_nothing() {
     let (guard, wire) = wired(&memory());
-    wire.fault_all(&Fault::Hang);
+    wire.fault_all(&Break::Hang);
     let begin = Instant::now();
     let origin = Origin::taking(ms(200));
     let answer = guard.fetch("k", origin.load()).await.expect("a value");
@@ -69,7 +69,7 @@ async fn after_a_failed_read_a_load_asks_the_far_tier_for_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_look_up_loads_without_a_lease() {
     let (guard, wire) = wired(&memory());
-    wire.fault(Call::LookUp, Fault::Error);
+    wire.fault(Call::LookUp, Break::Error);
     let answer = guard.fetch("k", Origin::new().load()).await.expect("a value");
     assert_eq!(answer.outcome(), BYPASSED);
     assert_eq!((wire.calls(Call::Commit), wire.calls(Call::Put)), (0, 0));
@@ -79,7 +79,7 @@ async fn a_failed_look_up_loads_without_a_lease() {
 async fn a_failed_commit_answers_and_is_kept_near_shortly() {
     let far = memory();
     let (guard, wire) = wired(&far);
-    wire.fault(Call::Commit, Fault::Error);
+    wire.fault(Call::Commit, Break::Error);
     let origin = Origin::new();
     for answer in answers(callers(&guard, 50, "k", &origin)).await {
         assert_eq!(answer.expect("a value").outcome(), BYPASSED);
@@ -95,7 +95,7 @@ async fn a_failed_commit_answers_and_is_kept_near_shortly() {
 async fn a_commit_whose_answer_was_lost_may_have_been_carried_out() {
     let far = memory();
     let (guard, wire) = wired(&far);
-    wire.fault(Call::Commit, Fault::Mute);
+    wire.fault(Call::Commit, Break::Mute);
     let origin = Origin::new();
     assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 1);
     let hit = guard_on(far).fetch("k", origin.load()).await.expect("a value");
@@ -105,7 +105,7 @@ async fn a_commit_whose_answer_was_lost_may_have_been_carried_out() {
 #[tokio::test(start_paused = true)]
 async fn a_value_loaded_alone_shields_the_origin_for_a_moment() {
     let (guard, wire) = wired(&memory());
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     let origin = Origin::new();
     let begin = Instant::now();
     while begin.elapsed() < secs(10) {
@@ -118,7 +118,7 @@ async fn a_value_loaded_alone_shields_the_origin_for_a_moment() {
 #[tokio::test(start_paused = true)]
 async fn a_load_alone_fails_with_the_origins_error_for_all() {
     let (guard, wire) = wired(&memory());
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     let origin = Origin::taking(ms(50));
     for reply in [Reply::Fail, Reply::Panic, Reply::PanicInClosure] {
         let loads = origin.loads();
@@ -137,7 +137,7 @@ async fn a_load_alone_fails_with_the_origins_error_for_all() {
 #[tokio::test(start_paused = true)]
 async fn a_load_alone_without_end_is_aborted_at_the_load_timeout() {
     let (guard, wire) = wired_with(&memory(), plain().load_timeout(secs(2)));
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     let origin = Origin::new();
     origin.next(Reply::Never);
     let (answers, _) = answers_by(callers(&guard, 10, "k", &origin)).await;
@@ -149,7 +149,7 @@ async fn a_load_alone_without_end_is_aborted_at_the_load_timeout() {
 #[tokio::test(start_paused = true)]
 async fn an_uncacheable_load_alone_is_not_kept() {
     let (guard, wire) = wired(&memory());
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     let origin = Origin::new();
     origin.next(Reply::Loaded(row_at(1).uncacheable()));
     guard.fetch("k", origin.load()).await.expect("a value");
@@ -159,7 +159,7 @@ async fn an_uncacheable_load_alone_is_not_kept() {
 #[tokio::test(start_paused = true)]
 async fn who_comes_after_an_invalidation_does_not_join_a_load_alone() {
     let (guard, wire) = wired(&memory());
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     let (origin, gate) = Origin::gated();
     let before = caller(&guard, "k", &origin);
     origin.begun(1).await;
@@ -176,7 +176,7 @@ async fn who_comes_after_an_invalidation_does_not_join_a_load_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_write_that_the_far_tier_did_not_take_is_an_error_and_forgotten_near() {
-    for fault in [Fault::Error, Fault::Hang] {
+    for fault in [Break::Error, Break::Hang] {
         let (guard, wire) = wired(&memory());
         let origin = Origin::new();
         guard.fetch("k", origin.load()).await.expect("a value");
@@ -185,7 +185,10 @@ async fn a_write_that_the_far_tier_did_not_take_is_an_error_and_forgotten_near()
         let begin = Instant::now();
         match guard.put("k", row_at(2)).await {
             Err(Error::Far(error)) => {
-                assert!(matches!(error.kind(), FaultKind::Unreachable | FaultKind::Timeout))
+                assert!(matches!(
+                    error.kind(),
+                    cattleguard::FaultKind::Unreachable | cattleguard::FaultKind::Timeout
+                ))
             }
             other => panic!("{other:?}"),
         }
@@ -201,7 +204,7 @@ async fn a_write_that_the_far_tier_did_not_take_is_an_error_and_forgotten_near()
 #[tokio::test(start_paused = true)]
 async fn a_release_that_hangs_delays_the_error_by_the_far_timeout() {
     let (guard, wire) = wired(&memory());
-    wire.fault(Call::Release, Fault::Hang);
+    wire.fault(Call::Release, Break::Hang);
     let origin = Origin::new();
     origin.next(Reply::Fail);
     let begin = Instant::now();
@@ -213,7 +216,7 @@ async fn a_release_that_hangs_delays_the_error_by_the_far_timeout() {
 async fn once_the_far_tier_is_back_it_is_used_again() {
     let far = memory();
     let (guard, wire) = wired(&far);
-    wire.fault_all(&Fault::Hang);
+    wire.fault_all(&Break::Hang);
     let origin = Origin::new();
     guard.fetch("k", origin.load()).await.expect("a value");
     wire.heal();
@@ -235,7 +238,7 @@ async fn a_waiter_whose_far_tier_goes_down_loads_alone() {
     let origin = Origin::new();
     let waiting = callers(&guard, 50, "k", &origin);
     idle().await;
-    wire.fault_all(&Fault::Hang);
+    wire.fault_all(&Break::Hang);
     wire.tell(far::Event::Disconnected);
     let down = Instant::now();
     let (answers, last) = answers_by(waiting).await;
@@ -253,7 +256,7 @@ async fn a_caller_whose_far_read_failed_asks_for_a_lease_when_it_goes_round_agai
     let (guard, wire) = wired(&memory());
     let (origin, gate) = Origin::gated();
     origin.next(Reply::Loaded(row_at(1).uncacheable()));
-    wire.fault(Call::Read, Fault::Hang);
+    wire.fault(Call::Read, Break::Hang);
     let unlucky = caller(&guard, "k", &origin);
     idle().await;
     wire.heal();
@@ -272,7 +275,7 @@ async fn near_hits_go_on_while_the_far_tier_hangs() {
     let (guard, wire) = wired(&memory());
     let origin = Origin::new();
     guard.fetch("k", origin.load()).await.expect("a value");
-    wire.fault_all(&Fault::Hang);
+    wire.fault_all(&Break::Hang);
     let begin = Instant::now();
     for _ in 0..100 {
         let hit = guard.fetch("k", origin.load()).await.expect("a value");

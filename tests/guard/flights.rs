@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use cattleguard::{Clock, Error, Fetched, Guard, Loaded, Outcome, Policy, Tier, far};
+use cattleguard::{Clock, Error, Fetched, Guard, Loaded, Outcome, Policy, Tier, memory::MemoryFar};
 use tokio::time::Instant;
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     idle, memory, ms,
     origin::{Broken, Origin, Reply},
     plain, secs, version_of,
-    wire::{Call, Fault},
+    wire::{Break, Call},
     wired, wired_with,
 };
 
@@ -434,7 +434,7 @@ async fn a_holder_that_never_ends_costs_others_their_wait_timeout() {
 async fn a_far_tier_that_panics_hangs_no_one() {
     for call in Call::ALL {
         let (guard, wire) = wired(&memory());
-        wire.fault(call, Fault::Panic);
+        wire.fault(call, Break::Panic);
         let origin = Origin::taking(ms(900));
         origin.next(if call == Call::Release { Reply::Fail } else { Reply::Row });
         let begin = Instant::now();
@@ -524,13 +524,13 @@ async fn a_failed_renewal_is_tried_again() {
     origin.begun(1).await;
     let waiter = caller(&b, "k", &origin);
     // Renewals come every 100 ms; every second one fails.
-    wire.fault(Call::Renew, Fault::Error);
+    wire.fault(Call::Renew, Break::Error);
     let failing = tokio::spawn(async move {
         tokio::time::sleep(ms(150)).await;
         loop {
             wire.heal();
             tokio::time::sleep(ms(100)).await;
-            wire.fault(Call::Renew, Fault::Error);
+            wire.fault(Call::Renew, Break::Error);
             tokio::time::sleep(ms(100)).await;
         }
     });
@@ -546,7 +546,7 @@ async fn a_frozen_holder_commits_nothing_after_its_lease_ended() {
     let (a, wire) = wired(&far);
     let b = guard_on(far.clone());
     // No renewal gets through: to the others A looks frozen.
-    wire.fault(Call::Renew, Fault::Error);
+    wire.fault(Call::Renew, Break::Error);
     let (slow, gate) = Origin::gated();
     let frozen = caller(&a, "k", &slow);
     slow.begun(1).await;
@@ -584,7 +584,7 @@ async fn a_value_may_use_the_guard_when_it_is_dropped() {
         }
     }
     // A far tier that forgets at once: the near tier has the last of each.
-    let far = memory::MemoryFar::with(0, Clock::tokio());
+    let far = MemoryFar::with(0, Clock::tokio());
     let guard = Guard::builder().near_capacity(500).far(far).build();
     let (shared, dropped) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
     let _ = shared.set(guard.clone());

@@ -12,7 +12,7 @@ use crate::{
     answer, answers, builder, caller, callers, guard_on, idle, memory, ms,
     origin::{Origin, Reply, row_at},
     plain, secs, version_of,
-    wire::{Call, Fault},
+    wire::{Break, Call},
     wired, wired_with,
 };
 
@@ -439,7 +439,7 @@ async fn a_waiters_answer_is_for_those_who_boarded_before_its_look_up() {
 async fn a_refused_load_answers_only_those_who_boarded_before_it_began() {
     let far = memory();
     let (guard, wire) = wired(&far);
-    wire.fault(Call::Renew, Fault::Error);
+    wire.fault(Call::Renew, Break::Error);
     let (origin, gate) = Origin::gated();
     let early = caller(&guard, "k", &origin);
     origin.begun(1).await;
@@ -772,7 +772,7 @@ async fn a_near_fill_while_a_put_is_under_way_is_dropped_when_it_returns() {
         wire.lose_messages();
         let under_way = wire.hold_before(Call::Put);
         if fails {
-            wire.fault(Call::Put, Fault::Hang);
+            wire.fault(Call::Put, Break::Hang);
         }
         let put = tokio::spawn({
             let guard = guard.clone();

@@ -1,10 +1,10 @@
 //! The guard's promises, one test each. Time is paused and moves only when everything waits, so a
 //! test that measures time measures the guard and not the machine; "several processes" are several
-//! guards on clones of one `memory::MemoryFar`.
+//! guards on clones of one `MemoryFar`.
 
 use std::{future::Future, time::Duration};
 
-use cattleguard::{Clock, Error, Fetched, Guard, GuardBuilder, Policy, far};
+use cattleguard::{Clock, Error, Fetched, Guard, GuardBuilder, Policy, far, memory::MemoryFar};
 use tokio::{task::JoinHandle, time::Instant};
 
 mod batch;
@@ -19,7 +19,6 @@ mod invalidation;
 mod metrics;
 mod origin;
 mod outage;
-mod paired;
 mod quiet;
 mod race;
 mod stale;
@@ -33,8 +32,8 @@ type Answer = Result<Fetched<String>, Error>;
 type TestGuard = Guard<str, String>;
 
 /// A store that processes share, on tokio's clock.
-fn memory() -> memory::MemoryFar<String> {
-    memory::MemoryFar::with(1_000, Clock::tokio())
+fn memory() -> MemoryFar<String> {
+    MemoryFar::with(1_000, Clock::tokio())
 }
 
 /// Entries live exactly as long as the test says, stale ones are not served, and a failed load is
@@ -57,11 +56,11 @@ fn guard_on(far: impl far::Far<String>) -> TestGuard {
 }
 
 /// A guard that reaches the store over a wire of its own.
-fn wired(far: &memory::MemoryFar<String>) -> (TestGuard, Wire) {
+fn wired(far: &MemoryFar<String>) -> (TestGuard, Wire) {
     wired_with(far, plain())
 }
 
-fn wired_with(far: &memory::MemoryFar<String>, policy: Policy) -> (TestGuard, Wire) {
+fn wired_with(far: &MemoryFar<String>, policy: Policy) -> (TestGuard, Wire) {
     let wire = Wire::to(far);
     (builder().policy(policy).far(wire.clone()).build(), wire)
 }

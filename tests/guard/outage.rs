@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cattleguard::{
-    Bypass, Error, Outcome, Policy, StaleReason, Tier, Version,
-    far::{ErrorKind, Far, Invalidated},
+    Bypass, Error, FaultKind, Outcome, Policy, StaleReason, Tier, Version,
+    far::{Far, Invalidated},
 };
 use tokio::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::{
     answer, answers, answers_by, builder, caller, callers, guard_on, idle, memory, ms,
     origin::{Origin, Reply, row_at},
     plain, secs, version_of,
-    wire::{Call, FAR_TIMEOUT, Fault},
+    wire::{Break, Call, FAR_TIMEOUT},
     wired, wired_with,
 };
 
@@ -25,7 +25,7 @@ fn narrow() -> Policy {
 
 #[tokio::test(start_paused = true)]
 async fn loads_of_different_keys_are_bounded_and_all_callers_are_answered() {
-    for outage in [None, Some(Fault::Error), Some(Fault::Hang)] {
+    for outage in [None, Some(Break::Error), Some(Break::Hang)] {
         let (guard, wire) = wired_with(&memory(), narrow());
         if let Some(fault) = &outage {
             wire.fault_all(fault);
@@ -135,7 +135,7 @@ async fn an_aborted_load_keeps_its_place_until_it_is_gone() {
 #[tokio::test(start_paused = true)]
 async fn after_five_failures_nobody_pays_for_a_dead_far_tier() {
     let (guard, wire) = wired(&memory());
-    wire.fault_all(&Fault::Hang);
+    wire.fault_all(&Break::Hang);
     let origin = Origin::new();
     for key in KEYS {
         let begun = Instant::now();
@@ -157,7 +157,7 @@ async fn who_waits_for_another_process_when_the_far_tier_goes_loads_at_once() {
     let waiting = caller(&guard, "k", &origin);
     idle().await;
     // Its messages do not stop: a frozen server is silent, and that takes time to notice.
-    wire.fault_all(&Fault::Hang);
+    wire.fault_all(&Break::Hang);
     let gone = Instant::now();
     answers(KEYS.iter().map(|key| caller(&guard, key, &origin)).collect()).await;
     let (waited, at) = answers_by(vec![waiting]).await;
@@ -169,7 +169,7 @@ async fn who_waits_for_another_process_when_the_far_tier_goes_loads_at_once() {
 async fn a_far_tier_that_is_back_is_used_within_a_second_and_no_caller_probes() {
     let far = memory();
     let (guard, wire) = wired(&far);
-    wire.fault_all(&Fault::Hang);
+    wire.fault_all(&Break::Hang);
     let origin = Origin::new();
     for key in KEYS {
         guard.fetch(key, origin.load()).await.expect("a value");
@@ -199,7 +199,7 @@ async fn refusals_do_not_open_the_breaker() {
     let (guard, wire) = wired(&memory());
     let origin = Origin::new();
     guard.fetch("k", origin.load()).await.expect("a value");
-    wire.fault(Call::LookUp, Fault::Refuse);
+    wire.fault(Call::LookUp, Break::Refuse);
     for key in KEYS {
         assert_eq!(guard.fetch(key, origin.load()).await.expect("a value").outcome(), BYPASSED);
     }
@@ -214,7 +214,7 @@ async fn refusals_do_not_open_the_breaker() {
 #[tokio::test(start_paused = true)]
 async fn while_it_is_open_near_entries_live_shortly() {
     let (guard, wire) = wired_with(&memory(), plain().near_outage_ttl(ms(500)).near_ttl(secs(5)));
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     let origin = Origin::new();
     guard.fetch("k", origin.load()).await.expect("a value");
     tokio::time::advance(ms(499)).await;
@@ -229,7 +229,7 @@ async fn while_it_is_open_near_entries_live_shortly() {
 
 #[tokio::test(start_paused = true)]
 async fn an_invalidation_that_could_not_be_sent_holds_here_at_once_and_there_when_it_can() {
-    for (fault, of_any) in [(Fault::Error, true), (Fault::Hang, false), (Fault::Mute, false)] {
+    for (fault, of_any) in [(Break::Error, true), (Break::Hang, false), (Break::Mute, false)] {
         let far = memory();
         let (guard, wire) = wired(&far);
         let other = guard_on(far.clone());
@@ -242,7 +242,7 @@ async fn an_invalidation_that_could_not_be_sent_holds_here_at_once_and_there_whe
             false => guard.invalidate_at("k", 2).await,
         };
         let Err(Error::Far(error)) = failed else { panic!("{failed:?}") };
-        assert!(matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Timeout));
+        assert!(matches!(error.kind(), FaultKind::Unreachable | FaultKind::Timeout));
 
         // Here nothing old is served, whatever the far tier still has.
         assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 2);
@@ -261,7 +261,7 @@ async fn one_invalidation_that_could_not_be_sent_keeps_its_process_from_reading_
     for key in KEYS {
         guard.fetch(key, origin.load()).await.expect("a value");
     }
-    wire.fault(Call::Invalidate, Fault::Error);
+    wire.fault(Call::Invalidate, Break::Error);
     origin.write(2);
     assert!(guard.invalidate("k0").await.is_err());
     let reads = wire.calls(Call::Read);
@@ -278,7 +278,7 @@ async fn pending_invalidations_are_sent_before_anything_is_read_again() {
     for key in KEYS {
         guard.fetch(key, origin.load()).await.expect("a value");
     }
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     for key in KEYS {
         for version in [3, 4, 2] {
             assert!(guard.invalidate_at(key, version).await.is_err());
@@ -286,7 +286,7 @@ async fn pending_invalidations_are_sent_before_anything_is_read_again() {
     }
     // The store is back, but takes no invalidations yet.
     wire.heal();
-    wire.fault(Call::Invalidate, Fault::Error);
+    wire.fault(Call::Invalidate, Break::Error);
     origin.write(4);
     tokio::time::sleep(secs(10)).await;
     let reads = wire.calls(Call::Read);
@@ -315,7 +315,7 @@ async fn an_invalidation_like_the_one_that_is_being_sent_is_sent_again() {
     let (guard, wire) = wired(&far);
     let other = guard_on(far.clone());
     let origin = Origin::new();
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     assert!(guard.invalidate("k").await.is_err());
     wire.heal();
     // Carried out, and its answer on the way.
@@ -333,10 +333,10 @@ async fn an_invalidation_like_the_one_that_is_being_sent_is_sent_again() {
 #[tokio::test(start_paused = true)]
 async fn recovery_comes_to_its_end_however_much_is_invalidated() {
     let (guard, wire) = wired(&memory());
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     assert!(guard.invalidate("k").await.is_err());
     wire.heal();
-    wire.fault(Call::Invalidate, Fault::Slow(ms(40)));
+    wire.fault(Call::Invalidate, Break::Slow(ms(40)));
     let busy: Vec<_> = (0..10)
         .map(|task| {
             let guard = guard.clone();
@@ -361,7 +361,7 @@ async fn a_put_that_could_not_be_sent_takes_the_older_entry_with_it() {
     let other = guard_on(far.clone());
     let origin = Origin::new();
     guard.fetch("k", origin.load()).await.expect("a value");
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     assert!(guard.put("k", row_at(2)).await.is_err());
     origin.write(2);
     assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 2);
@@ -373,7 +373,7 @@ async fn a_put_that_could_not_be_sent_takes_the_older_entry_with_it() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_invalidation_is_an_error_and_not_kept() {
     let (guard, wire) = wired(&memory());
-    wire.fault(Call::Invalidate, Fault::Refuse);
+    wire.fault(Call::Invalidate, Break::Refuse);
     assert!(guard.invalidate("k").await.is_err());
     tokio::time::sleep(secs(10)).await;
     assert_eq!(wire.calls(Call::Invalidate), 1);
@@ -401,15 +401,15 @@ async fn a_dropped_invalidation_is_carried_out() {
 #[tokio::test(start_paused = true)]
 async fn a_guard_that_is_dropped_during_an_outage_leaves_no_task() {
     let (guard, wire) = wired(&memory());
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     assert!(guard.invalidate("k").await.is_err());
     // With a lease that may be left there.
     wire.heal();
     tokio::time::sleep(secs(1)).await;
-    wire.fault(Call::LookUp, Fault::Mute);
-    wire.fault(Call::Release, Fault::Hang);
+    wire.fault(Call::LookUp, Break::Mute);
+    wire.fault(Call::Release, Break::Hang);
     guard.fetch(KEYS[0], Origin::new().load()).await.expect("a value");
-    wire.fault_all(&Fault::Hang);
+    wire.fault_all(&Break::Hang);
     for key in &KEYS[1..] {
         guard.fetch(key, Origin::new().load()).await.expect("a value");
     }
@@ -438,7 +438,7 @@ async fn loads_in_the_air_when_it_dies_still_answer_everybody() {
     let origin = Origin::taking(ms(200));
     let herd: Vec<_> = KEYS.iter().flat_map(|key| callers(&guard, 10, key, &origin)).collect();
     idle().await;
-    wire.fault_all(&Fault::Hang);
+    wire.fault_all(&Break::Hang);
     let begun = Instant::now();
     for caller in herd {
         assert_eq!(version_of(&answer(caller).await), 1);
@@ -453,10 +453,10 @@ async fn a_lease_left_by_an_outage_holds_nobody_up_after_it() {
     let ((guard, wire), other) = (wired(&far), guard_on(far.clone()));
     let origin = Origin::new();
     // Read just before it froze; granted, but the answer is lost, and so is the release.
-    wire.fault(Call::LookUp, Fault::Mute);
-    wire.fault(Call::Release, Fault::Hang);
+    wire.fault(Call::LookUp, Break::Mute);
+    wire.fault(Call::Release, Break::Hang);
     guard.fetch("k0", origin.load()).await.expect("a value");
-    wire.fault_all(&Fault::Hang);
+    wire.fault_all(&Break::Hang);
     for key in &KEYS[1..] {
         guard.fetch(key, origin.load()).await.expect("a value");
     }

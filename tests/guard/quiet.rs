@@ -15,7 +15,7 @@ use crate::{
     Origin, builder, callers, guard_on, idle, memory, ms,
     origin::Reply,
     plain, secs,
-    wire::{Call, Fault},
+    wire::{Break, Call},
     wired_with,
 };
 
@@ -115,7 +115,7 @@ async fn no_key_and_no_value_is_logged() {
         wire.heal();
         tokio::time::sleep(secs(1)).await;
         guard.invalidate(KEY).await.expect("the far tier");
-        wire.fault(call, Fault::Error);
+        wire.fault(call, Break::Error);
         fetch(&guard, secret(11)).await;
         is_quiet(&format!("{:?}", guard.put(KEY, Loaded::found(VALUE.to_owned(), 12)).await));
         fetch(&guard, Reply::Fail).await;
@@ -183,7 +183,7 @@ async fn no_key_and_no_value_is_in_an_error() {
         origin.next(secret(4));
     }
     errors.push(guard.fetch(KEY, origin.load()).await.expect_err("an error"));
-    for fault in [Fault::Error, Fault::Hang] {
+    for fault in [Break::Error, Break::Hang] {
         wire.fault(Call::Put, fault);
         errors.push(guard.put(KEY, loaded()).await.expect_err("an error"));
     }

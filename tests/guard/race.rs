@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use cattleguard::{Clock, Guard, Loaded, Policy, far};
+use cattleguard::{Clock, Guard, Loaded, Policy, memory::MemoryFar};
 
 use crate::{ms, secs};
 
@@ -27,7 +27,7 @@ async fn a_stale_answer_is_never_older_than_the_invalidations_acknowledged_befor
 }
 
 async fn invalidations_race_fetches(policy: Policy) {
-    let far = memory::MemoryFar::with(1_000, Clock::system());
+    let far = MemoryFar::with(1_000, Clock::system());
     let guards: Vec<Guard<u64, u64>> =
         (0..3).map(|_| Guard::builder().policy(policy.clone()).far(far.clone()).build()).collect();
     for at_version in [false, true] {

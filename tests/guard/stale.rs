@@ -9,7 +9,7 @@ use crate::{
     Answer, answer, answers, builder, callers, guard_on, idle, memory, ms,
     origin::{Origin, Reply, row_at},
     plain, secs, version_of,
-    wire::{Call, FAR_TIMEOUT, Fault},
+    wire::{Break, Call, FAR_TIMEOUT},
     wired_with,
 };
 
@@ -293,7 +293,7 @@ async fn a_stale_near_entry_is_answered_though_the_far_tier_hangs() {
     guard.fetch("k", origin.load()).await.expect("a value");
     tokio::time::advance(secs(10)).await;
     origin.write(2);
-    wire.fault_all(&Fault::Hang);
+    wire.fault_all(&Break::Hang);
     let begin = Instant::now();
     is(&guard.fetch("k", origin.load()).await, Outcome::Stale(Tier::Near), 1);
     assert_eq!(begin.elapsed(), Duration::ZERO);
@@ -308,7 +308,7 @@ async fn a_stale_far_entry_is_answered_though_the_lease_cannot_be_asked_for() {
     let _ = guard.put("k", row_at(1)).await.expect("the far tier");
     tokio::time::advance(secs(10)).await;
     origin.write(2);
-    wire.fault(Call::LookUp, Fault::Error);
+    wire.fault(Call::LookUp, Break::Error);
     let herd = callers(&guard, 20, "k", &origin);
     for answer in answers(herd).await {
         is(&answer, Outcome::Stale(Tier::Far), 1);

@@ -12,11 +12,9 @@ use std::{
 };
 
 use cattleguard::{
-    Clock, Entry, Version,
-    far::{
-        Attempt, Commit, Error, ErrorKind, Event, Far, Invalidated, Memory, Put, Record, Renewal,
-        Token, Watcher,
-    },
+    Clock, Entry, Fault, FaultKind, Version,
+    far::{Attempt, Commit, Event, Far, Invalidated, Put, Record, Renewal, Token, Watcher},
+    memory::MemoryFar,
 };
 use parking_lot::Mutex;
 
@@ -27,14 +25,14 @@ pub(crate) const FAR_TIMEOUT: Duration = ms(50);
 
 #[derive(Clone)]
 pub(crate) struct Wire {
-    memory: Memory<String>,
+    memory: MemoryFar<String>,
     state: Arc<State>,
 }
 
 #[derive(Default)]
 struct State {
     calls: Mutex<HashMap<Call, usize>>,
-    faults: Mutex<HashMap<Call, Fault>>,
+    faults: Mutex<HashMap<Call, Break>>,
     relays: Mutex<Vec<Arc<Relay>>>,
 }
 
@@ -66,7 +64,7 @@ impl Call {
 }
 
 #[derive(Clone)]
-pub(crate) enum Fault {
+pub(crate) enum Break {
     /// Not reached.
     Error,
     /// Reached, and refused.
@@ -85,15 +83,15 @@ pub(crate) enum Fault {
 }
 
 impl Wire {
-    pub(crate) fn to(memory: &Memory<String>) -> Self {
+    pub(crate) fn to(memory: &MemoryFar<String>) -> Self {
         Self { memory: memory.clone(), state: Arc::default() }
     }
 
-    pub(crate) fn fault(&self, call: Call, fault: Fault) {
+    pub(crate) fn fault(&self, call: Call, fault: Break) {
         self.state.faults.lock().insert(call, fault);
     }
 
-    pub(crate) fn fault_all(&self, fault: &Fault) {
+    pub(crate) fn fault_all(&self, fault: &Break) {
         for call in Call::ALL {
             self.fault(call, fault.clone());
         }
@@ -106,13 +104,13 @@ impl Wire {
     /// Holds up answers of `call` on their way back.
     pub(crate) fn hold_after(&self, call: Call) -> Gate {
         let gate = Gate::closed();
-        self.fault(call, Fault::After(gate.clone()));
+        self.fault(call, Break::After(gate.clone()));
         gate
     }
 
     pub(crate) fn hold_before(&self, call: Call) -> Gate {
         let gate = Gate::closed();
-        self.fault(call, Fault::Before(gate.clone()));
+        self.fault(call, Break::Before(gate.clone()));
         gate
     }
 
@@ -143,33 +141,33 @@ impl Wire {
     async fn carry<T>(
         &self,
         call: Call,
-        carried_out: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+        carried_out: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
         *self.state.calls.lock().entry(call).or_default() += 1;
         let fault = self.state.faults.lock().get(&call).cloned();
         match fault {
             None => carried_out.await,
-            Some(Fault::Error) => Err(ErrorKind::Unreachable.into()),
-            Some(Fault::Refuse) => Err(ErrorKind::Refused.into()),
-            Some(Fault::Hang) => {
+            Some(Break::Error) => Err(FaultKind::Unreachable.into()),
+            Some(Break::Refuse) => Err(FaultKind::Refused.into()),
+            Some(Break::Hang) => {
                 tokio::time::sleep(FAR_TIMEOUT).await;
-                Err(ErrorKind::Timeout.into())
+                Err(FaultKind::Timeout.into())
             }
-            Some(Fault::Mute) => {
+            Some(Break::Mute) => {
                 let _ = carried_out.await;
                 tokio::time::sleep(FAR_TIMEOUT).await;
-                Err(ErrorKind::Timeout.into())
+                Err(FaultKind::Timeout.into())
             }
-            Some(Fault::Slow(delay)) => {
+            Some(Break::Slow(delay)) => {
                 tokio::time::sleep(delay).await;
                 carried_out.await
             }
-            Some(Fault::Panic) => panic!("the far tier panics"),
-            Some(Fault::Before(gate)) => {
+            Some(Break::Panic) => panic!("the far tier panics"),
+            Some(Break::Before(gate)) => {
                 gate.pass().await;
                 carried_out.await
             }
-            Some(Fault::After(gate)) => {
+            Some(Break::After(gate)) => {
                 let answer = carried_out.await;
                 gate.pass().await;
                 answer
@@ -183,11 +181,11 @@ impl Far<String> for Wire {
         self.memory.clock()
     }
 
-    async fn read(&self, name: &str) -> Result<Option<Arc<Entry<String>>>, Error> {
+    async fn read(&self, name: &str) -> Result<Option<Arc<Entry<String>>>, Fault> {
         self.carry(Call::Read, self.memory.read(name)).await
     }
 
-    async fn read_many(&self, names: &[&str]) -> Vec<Result<Option<Arc<Entry<String>>>, Error>> {
+    async fn read_many(&self, names: &[&str]) -> Vec<Result<Option<Arc<Entry<String>>>, Fault>> {
         match self.carry(Call::ReadMany, async { Ok(self.memory.read_many(names).await) }).await {
             Ok(found) => found,
             Err(error) => names.iter().map(|_| Err(error.kind().into())).collect(),
@@ -200,7 +198,7 @@ impl Far<String> for Wire {
         token: Token,
         ttl: Duration,
         fresh_for: Duration,
-    ) -> Result<Attempt<String>, Error> {
+    ) -> Result<Attempt<String>, Fault> {
         let looking = self.memory.look_up_or_lease(name, token, ttl, fresh_for);
         self.carry(Call::LookUp, looking).await
     }
@@ -210,23 +208,23 @@ impl Far<String> for Wire {
         name: &str,
         token: Token,
         record: Record<String>,
-    ) -> Result<Commit<String>, Error> {
+    ) -> Result<Commit<String>, Fault> {
         self.carry(Call::Commit, self.memory.commit(name, token, record)).await
     }
 
-    async fn renew(&self, name: &str, token: Token, ttl: Duration) -> Result<Renewal, Error> {
+    async fn renew(&self, name: &str, token: Token, ttl: Duration) -> Result<Renewal, Fault> {
         self.carry(Call::Renew, self.memory.renew(name, token, ttl)).await
     }
 
-    async fn release(&self, name: &str, token: Token) -> Result<(), Error> {
+    async fn release(&self, name: &str, token: Token) -> Result<(), Fault> {
         self.carry(Call::Release, self.memory.release(name, token)).await
     }
 
-    async fn fail(&self, name: &str, token: Token, pause: Duration) -> Result<(), Error> {
+    async fn fail(&self, name: &str, token: Token, pause: Duration) -> Result<(), Fault> {
         self.carry(Call::Fail, self.memory.fail(name, token, pause)).await
     }
 
-    async fn put(&self, name: &str, record: Record<String>) -> Result<Put<String>, Error> {
+    async fn put(&self, name: &str, record: Record<String>) -> Result<Put<String>, Fault> {
         self.carry(Call::Put, self.memory.put(name, record)).await
     }
 
@@ -235,7 +233,7 @@ impl Far<String> for Wire {
         name: &str,
         version: Option<Version>,
         retention: Duration,
-    ) -> Result<Invalidated, Error> {
+    ) -> Result<Invalidated, Fault> {
         self.carry(Call::Invalidate, self.memory.invalidate(name, version, retention)).await
     }
 

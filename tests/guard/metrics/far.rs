@@ -5,7 +5,7 @@ use crate::{
     Origin, answers, callers, idle, memory, ms,
     origin::{Reply, row_at},
     plain, secs,
-    wire::{Call, Fault, Wire},
+    wire::{Break, Call, Wire},
 };
 
 const BREAKER: &str = "cattleguard_breaker_state";
@@ -21,7 +21,7 @@ async fn the_breaker_is_seen_to_open_to_be_tried_and_to_close() {
     let guard = watched(&recorder, wire.clone(), plain());
     let origin = Origin::new();
     assert_eq!(recorder.gauge(BREAKER), 0.0);
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     for key in ["a", "b", "c", "d", "e"] {
         guard.fetch(key, origin.load()).await.expect("a value");
     }
@@ -30,7 +30,7 @@ async fn the_breaker_is_seen_to_open_to_be_tried_and_to_close() {
     let gate = wire.hold_before(Call::LookUp);
     tokio::time::sleep(secs(1)).await;
     assert_eq!(recorder.gauge(BREAKER), 1.0);
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     gate.open();
     // It comes through, but cannot release.
     idle().await;
@@ -46,7 +46,7 @@ async fn pending_invalidations_are_counted_by_name_until_they_are_sent() {
     let recorder = Recorder::default();
     let wire = Wire::to(&memory());
     let guard = watched(&recorder, wire.clone(), plain());
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     for key in ["a", "b", "c", "a", "b", "a"] {
         guard.invalidate(key).await.expect_err("nobody there");
     }
@@ -57,7 +57,7 @@ async fn pending_invalidations_are_counted_by_name_until_they_are_sent() {
     assert_eq!((recorder.gauge(KEPT), recorder.gauge(BREAKER)), (0.0, 0.0));
 
     // A guard that is gone takes its own out of the sums.
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     let other = watched(&recorder, wire.clone(), plain());
     guard.invalidate("a").await.expect_err("nobody there");
     other.invalidate("b").await.expect_err("nobody there");
@@ -73,16 +73,16 @@ async fn each_failed_call_to_the_far_tier_is_counted_by_its_kind() {
     let recorder = Recorder::default();
     let wire = Wire::to(&memory());
     let guard = watched(&recorder, wire.clone(), plain());
-    wire.fault(Call::Commit, Fault::Refuse);
+    wire.fault(Call::Commit, Break::Refuse);
     guard.fetch("a", Origin::new().load()).await.expect("a value");
-    wire.fault(Call::Put, Fault::Refuse);
+    wire.fault(Call::Put, Break::Refuse);
     guard.put("a", row_at(2)).await.expect_err("refused");
     assert_eq!(recorder.counters(ERRORS, "kind"), tally(["refused", "refused"]));
-    wire.fault(Call::Invalidate, Fault::Hang);
+    wire.fault(Call::Invalidate, Break::Hang);
     guard.invalidate("a").await.expect_err("no answer");
     assert_eq!(recorder.counter(ERRORS, "kind", "timeout"), 1);
     // While the breaker is open nothing is called, but by the probes.
-    wire.fault(Call::LookUp, Fault::Error);
+    wire.fault(Call::LookUp, Break::Error);
     for _ in 0..10 {
         guard.invalidate("b").await.expect_err("the breaker is open");
     }
@@ -102,7 +102,7 @@ async fn what_became_of_each_write_is_counted() {
     guard.put("a", row_at(1)).await.map(drop).expect("the far tier");
     guard.invalidate("a").await.map(drop).expect("the far tier");
     guard.invalidate_at("a", 3).confirmed(1, ms(10)).await.map(drop).expect("the far tier");
-    wire.fault_all(&Fault::Refuse);
+    wire.fault_all(&Break::Refuse);
     guard.put("a", row_at(2)).await.expect_err("refused");
     guard.invalidate("a").await.expect_err("refused");
     let writes = |what: &str| {

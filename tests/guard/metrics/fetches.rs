@@ -11,7 +11,7 @@ use crate::{
     Origin, answer, answers, bounded, caller, callers, idle, memory, ms,
     origin::{Broken, Reply},
     plain, secs,
-    wire::{Fault, Wire},
+    wire::{Break, Wire},
 };
 
 /// Every way to be answered, one after the other; no word may be missing at the end.
@@ -88,7 +88,7 @@ async fn each_caller_is_counted_once_as_what_value_and_span_say() {
     // A far tier that is away, a loader that asks for its own key, a guard that is shut down.
     let wire = Wire::to(&memory());
     let cut = watched(&recorder, wire.clone(), policy);
-    wire.fault_all(&Fault::Error);
+    wire.fault_all(&Break::Error);
     said.push(word(&cut.fetch("xyzzy-i", origin.load()).await));
     let inner = Arc::new(Mutex::new(""));
     let loader = (one.clone(), inner.clone(), origin.clone());

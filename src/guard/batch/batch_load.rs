@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    error,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
@@ -9,14 +10,21 @@ use std::{
     time::Duration,
 };
 
-use futures::future::{BoxFuture, Either, join_all, select};
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Either, join_all, select},
+};
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 use tracing::Instrument;
 
 use crate::{
     Error, Loaded,
-    guard::{Core, fly::Patience, loader::Loader, nesting::Loading},
+    guard::{
+        core::Core,
+        loader::{LoadBudget, Loader},
+        nesting::Loading,
+    },
 };
 
 /// A key that a batch can hold on to.
@@ -26,13 +34,13 @@ impl<Q: Clone + Send + Sync + 'static> BatchKey for Q {}
 
 /// What a batch asks.
 pub(super) struct Origin<Q, V> {
-    pub(super) core: Arc<Core<V>>,
+    core: Arc<Core<V>>,
     /// Asked of the keys that a load returns.
-    pub(super) name_of: fn(&Q) -> Arc<str>,
-    pub(super) load: LoadMany<Q, V>,
+    name_of: fn(&Q) -> Arc<str>,
+    load: LoadMany<Q, V>,
 }
 
-pub(super) type LoadMany<Q, V> =
+type LoadMany<Q, V> =
     Box<dyn Fn(Vec<Q>) -> BoxFuture<'static, Result<Vec<(Q, Loaded<V>)>, Error>> + Send + Sync>;
 
 /// Flights that have yet to decide, and those that load together.
@@ -50,7 +58,7 @@ struct Joining<Q, V> {
 struct Joined<Q, V> {
     key: Q,
     name: Arc<str>,
-    patience: Patience,
+    budget: LoadBudget,
     told: oneshot::Sender<Result<Loaded<V>, Error>>,
 }
 
@@ -86,6 +94,24 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Batch<Q, V> {
 }
 
 impl<Q: BatchKey, V: Send + Sync + 'static> Origin<Q, V> {
+    pub(super) fn new<F, Fut, E>(
+        core: &Arc<Core<V>>,
+        name_of: fn(&Q) -> Arc<str>,
+        load_many: F,
+    ) -> Arc<Self>
+    where
+        F: Fn(Vec<Q>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<(Q, Loaded<V>)>, E>> + Send + 'static,
+        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
+    {
+        let load: LoadMany<Q, V> = Box::new(move |keys| {
+            let loading = load_many(keys);
+            let shared = |error: E| Error::Origin(Arc::from(error.into()));
+            async move { loading.await.map_err(shared) }.boxed()
+        });
+        Arc::new(Self { core: core.clone(), name_of, load })
+    }
+
     /// Loads on a task of its own, and tells those who have joined.
     fn start(self: &Arc<Self>, joined: Vec<Joined<Q, V>>) {
         let this = self.clone();
@@ -93,18 +119,18 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Origin<Q, V> {
             let mut keys = Vec::with_capacity(joined.len());
             let mut names = Vec::with_capacity(joined.len());
             let mut told = Vec::with_capacity(joined.len());
-            let mut patience = Vec::with_capacity(joined.len());
+            let mut budget = Vec::with_capacity(joined.len());
             for joined in joined {
-                patience.push(joined.patience);
+                budget.push(joined.budget);
                 keys.push(joined.key);
                 names.push(joined.name);
                 told.push(joined.told);
             }
-            // Aborted when nobody waits any more: each flight has its load timeout.
-            let nobody = join_all(told.iter_mut().map(|told| told.closed()));
+            // Aborted when no flight waits any more: each has its load timeout.
+            let none_waits = join_all(told.iter_mut().map(|told| told.closed()));
             let loaded = {
-                let loading = pin!(this.load(keys, &names, &patience));
-                match select(loading, nobody).await {
+                let loading = pin!(this.load(keys, &names, &budget));
+                match select(loading, none_waits).await {
                     Either::Left((loaded, _)) => loaded,
                     Either::Right(_) => return,
                 }
@@ -130,15 +156,15 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Origin<Q, V> {
         &self,
         keys: Vec<Q>,
         names: &[Arc<str>],
-        patience: &[Patience],
+        budget: &[LoadBudget],
     ) -> Result<HashMap<Arc<str>, Loaded<V>>, Error> {
-        // Those who wait hear that there was no room before the first of them has waited too long.
-        let by = patience.iter().map(|patience| patience.deadline).min();
+        // Flights hear that there was no room before the first of them has waited too long.
+        let by = budget.iter().map(|budget| budget.deadline).min();
         let by = by.map_or_else(Instant::now, |by| by - A_LITTLE);
-        let queues = patience.iter().any(|patience| patience.queues);
-        let depths: Vec<_> = patience.iter().map(|patience| patience.depth.clone()).collect();
+        let queues = budget.iter().any(|budget| budget.queues);
+        let depths: Vec<_> = budget.iter().map(|budget| budget.depth.clone()).collect();
         let _permit = self.core.room_for_a_load(by, queues, &depths).await?;
-        let last = patience.iter().map(|patience| patience.deadline).max();
+        let last = budget.iter().map(|budget| budget.deadline).max();
         let begun = Instant::now();
         let counted = self.core.observer.load();
         let loaded = self.call(keys, names, last.unwrap_or(by)).await;
@@ -183,10 +209,6 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Member<Q, V> {
         Self { batch: Some(batch.clone()), origin: batch.origin.clone(), key, name }
     }
 
-    pub(super) fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
     fn leave(&mut self) {
         if let Some(batch) = self.batch.take() {
             batch.decided(None);
@@ -197,16 +219,16 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Member<Q, V> {
 impl<Q: BatchKey, V: Send + Sync + 'static> Loader<V> for Member<Q, V> {
     fn load(
         &mut self,
-        patience: &Patience,
+        budget: &LoadBudget,
     ) -> impl Future<Output = Result<Loaded<V>, Error>> + Send + use<Q, V> {
         let (told, loaded) = oneshot::channel();
         let (key, name) = (self.key.clone(), self.name.clone());
-        let joined = Joined { key, name, patience: patience.clone(), told };
+        let joined = Joined { key, name, budget: budget.clone(), told };
         match self.batch.take() {
             Some(batch) => batch.decided(Some(joined)),
             None => self.origin.start(vec![joined]),
         }
-        // Nobody tells when the load has panicked.
+        // The sender is dropped when the load has panicked.
         async move { loaded.await.unwrap_or(Err(Error::LoadPanicked)) }
     }
 

@@ -1,0 +1,66 @@
+use std::sync::Arc;
+
+use super::{
+    depth::Depth,
+    flight::{Completion, Epoch, Flight, Provisional},
+    flights::Flights,
+};
+use crate::Version;
+
+/// The duty to complete a flight. Dropped before, it answers with `abandoned`.
+#[must_use = "dropping it abandons the flight"]
+pub(crate) struct Completer<T> {
+    flights: Arc<Flights<T>>,
+    flight: Arc<Flight<T>>,
+    abandoned: fn() -> T,
+}
+
+impl<T> Completer<T> {
+    pub(super) fn new(
+        flights: &Arc<Flights<T>>,
+        flight: Arc<Flight<T>>,
+        abandoned: fn() -> T,
+    ) -> Self {
+        Self { flights: flights.clone(), flight, abandoned }
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.flight.name
+    }
+
+    /// Begins an epoch: to be done before each read whose answer is for callers aboard only.
+    pub(crate) fn begin_epoch(&self) -> Epoch {
+        self.flight.begin_epoch()
+    }
+
+    /// Answers callers before the flight completes. `provisional` is made under the name's lock.
+    pub(crate) fn provide(&self, provisional: impl FnOnce() -> Provisional<T>) {
+        let names = self.flights.lock(self.name());
+        let before = self.flight.provide(provisional());
+        drop(names);
+        drop(before);
+    }
+
+    /// How deep within other loads the callers aboard wait.
+    pub(crate) fn depth(&self) -> &Arc<Depth> {
+        &self.flight.depth
+    }
+
+    /// Completes the flight. `fill` runs if it is still open, with the newest version heard of, under
+    /// the name's lock, before any caller wakes: the next one finds the near entry or starts a new flight.
+    pub(crate) fn complete<R>(self, completion: Completion<T>, fill: impl FnOnce(Version) -> R) {
+        drop(self.flights.remove(&self.flight, fill));
+        self.flight.complete(completion);
+    }
+}
+
+impl<T> Drop for Completer<T> {
+    fn drop(&mut self) {
+        // After `complete` both are without effect. Otherwise the task was dropped, and no caller may wait
+        // for it any longer.
+        let _nothing = self.flights.remove(&self.flight, |_| ());
+        if !self.flight.is_complete() {
+            self.flight.complete(Completion::for_all((self.abandoned)()));
+        }
+    }
+}

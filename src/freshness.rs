@@ -1,0 +1,134 @@
+//! What an entry is worth now, and until when. The one place that judges it, for both tiers.
+//!
+//! ```text
+//! loaded      fresh_until        + grace          + stale-if-error     + version retention
+//!   │  Fresh       │      Stale      │      Expired       │        Dead         │ forgotten
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{Entry, Loaded, Moment, Policy, Version, far::Record, policy::StaleFor};
+
+/// What an entry is worth at a moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Age {
+    /// Within its ttl.
+    Fresh,
+    /// Within grace: served while it is refreshed.
+    Stale,
+    /// Within stale-if-error: better than no answer.
+    Expired,
+    /// Of no use.
+    Dead,
+}
+
+/// What a tier has of a name.
+pub(crate) enum Found<V> {
+    /// To be served, and nothing more.
+    Fresh(Arc<Entry<V>>),
+    /// Fresh, and this request is the one that refreshes it before its end.
+    Early(Arc<Entry<V>>),
+    /// To be served while it is refreshed.
+    Stale(Arc<Entry<V>>),
+    /// Better than no answer. The near tier leaves this to the far tier, which knows more.
+    Expired(Arc<Entry<V>>),
+    Nothing,
+}
+
+impl<V> Found<V> {
+    /// What an entry is to the request that found it.
+    pub(crate) fn judge(entry: Arc<Entry<V>>, freshness: &Freshness<V>, now: Moment) -> Self {
+        match freshness.age(&entry, now) {
+            Age::Fresh if freshness.is_early(&entry, now) => Self::Early(entry),
+            Age::Fresh => Self::Fresh(entry),
+            Age::Stale => Self::Stale(entry),
+            Age::Expired => Self::Expired(entry),
+            Age::Dead => Self::Nothing,
+        }
+    }
+
+    pub(crate) fn fresh(self) -> Option<Arc<Entry<V>>> {
+        match self {
+            Self::Fresh(entry) | Self::Early(entry) => Some(entry),
+            Self::Stale(_) | Self::Expired(_) | Self::Nothing => None,
+        }
+    }
+}
+
+/// Judges the entries of one guard.
+pub(crate) struct Freshness<V> {
+    policy: Policy,
+    /// How long a value, or an absence, may be served stale, where it says so itself.
+    stale_for: Option<fn(Option<&V>) -> StaleFor>,
+}
+
+impl<V> Freshness<V> {
+    pub(crate) fn new(policy: Policy, stale_for: Option<fn(Option<&V>) -> StaleFor>) -> Self {
+        Self { policy, stale_for }
+    }
+
+    pub(crate) fn age(&self, entry: &Entry<V>, now: Moment) -> Age {
+        // First, for most entries are: nothing else is asked then.
+        if now < entry.fresh_until() {
+            Age::Fresh
+        } else if now < self.stale_until(entry) {
+            Age::Stale
+        } else if now < self.expired_until(entry) {
+            Age::Expired
+        } else {
+            Age::Dead
+        }
+    }
+
+    /// Whether a request at `now` is the one that refreshes this fresh entry before its end.
+    pub(crate) fn is_early(&self, entry: &Entry<V>, now: Moment) -> bool {
+        now >= self.early_from(entry) && entry.is_early(now, self.policy.early_refresh)
+    }
+
+    /// Before this moment no request refreshes the entry early, as good as never: one comparison on the path
+    /// of a hit instead of a logarithm.
+    pub(crate) fn early_from(&self, entry: &Entry<V>) -> Moment {
+        entry.early_from(self.policy.early_refresh)
+    }
+
+    /// The end of grace.
+    pub(crate) fn stale_until(&self, entry: &Entry<V>) -> Moment {
+        let grace = self.stale_for(entry).grace.unwrap_or(self.policy.grace);
+        entry.fresh_until().after(grace)
+    }
+
+    /// The end of stale-if-error.
+    fn expired_until(&self, entry: &Entry<V>) -> Moment {
+        entry.fresh_until().after(self.stale_window(entry))
+    }
+
+    /// Grace and stale-if-error together.
+    fn stale_window(&self, entry: &Entry<V>) -> Duration {
+        let stale = self.stale_for(entry);
+        let grace = stale.grace.unwrap_or(self.policy.grace);
+        grace.saturating_add(stale.if_error.unwrap_or(self.policy.stale_if_error))
+    }
+
+    fn stale_for(&self, entry: &Entry<V>) -> StaleFor {
+        self.stale_for.map_or_else(StaleFor::default, |of| of(entry.value()))
+    }
+
+    /// What is to be stored for a load, with its times set by the policy.
+    pub(crate) fn record(&self, loaded: Loaded<V>, now: Moment) -> Record<V> {
+        let default = match loaded.value {
+            Some(_) => self.policy.ttl,
+            None => self.policy.negative_ttl,
+        };
+        let ttl = self.policy.spread(loaded.ttl.unwrap_or(default));
+        let version = loaded.version.unwrap_or(Version::ZERO);
+        let entry = Entry::new(loaded.value, version, now.after(ttl)).loaded_in(loaded.load_time);
+        let window = self.stale_window(&entry).max(self.policy.stale_window());
+        let retention = self.policy.retention(ttl, window);
+        Record { entry: Arc::new(entry), version: loaded.version, ttl, retention }
+    }
+
+    /// How long the far tier keeps the version of an invalidation.
+    pub(crate) fn tombstone_retention(&self) -> Duration {
+        self.policy.retention(self.policy.ttl, self.policy.stale_window())
+    }
+}

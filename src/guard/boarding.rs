@@ -1,0 +1,319 @@
+//! How a caller that found nothing fresh near comes to its answer: the one boarding of single fetches and
+//! batches.
+//!
+//! 1. [`board`](Core::board): a back-off answers it, a flight takes it, or it reads the far tier.
+//! 2. [`decide`](Core::decide): what the far tier said is its answer, or a flight loads.
+//! 3. It waits for the flight, and boards again if the flight's answer is not for it.
+//!
+//! A single fetch reads its name by itself, a batch reads all of its names at once.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::time::Instant;
+
+use super::{
+    answer::{Answer, NearTtl, Resolution, abandoned},
+    core::Core,
+    flight_task::{Departure, FOREVER, Plan},
+    loader::Loader,
+    nesting::Loading,
+    refresh::{Due, RefreshPermit},
+};
+use crate::{
+    Entry, Error, Fault, Fetched, Outcome, StaleReason, Tier,
+    flight::{Boarded, Boarding, Completer, Epoch, SoloReader, Waiter},
+    freshness::Found,
+};
+
+/// What a caller does next.
+pub(super) enum Step<V> {
+    /// Reads the far tier, and decides.
+    Read(Reader<V>),
+    /// Waits for a flight that its miss has started.
+    Lead(Departure<V>, Waiting<V>),
+    /// Waits for a flight of another caller.
+    Follow(Waiting<V>),
+    /// Has its answer; perhaps there is a refresh to launch.
+    Done(Answer<V>, Option<Departure<V>>),
+}
+
+/// A caller that reads the far tier.
+pub(super) enum Reader<V> {
+    /// By itself, without a flight.
+    Solo(SoloReader<Answer<V>>),
+    /// With others of its batch, in a flight that other callers may board meanwhile.
+    InFlight { completer: Completer<Answer<V>>, epoch: Epoch, waiting: Waiting<V> },
+}
+
+/// A caller's wait for a flight.
+pub(super) struct Waiting<V> {
+    waiter: Waiter<Answer<V>>,
+    /// What this caller alone has found, that is better than no answer.
+    expired: Option<Fetched<V>>,
+}
+
+impl<V: Send + Sync + 'static> Core<V> {
+    /// Boards for a single fetch.
+    pub(super) fn board(&self, name: &Arc<str>) -> Step<V> {
+        self.board_with(name, || match self.flights.board(name, abandoned) {
+            Boarding::Solo(solo) => Step::Read(Reader::Solo(solo)),
+            Boarding::Aboard(boarded) => Step::aboard(boarded, Plan::Lease, None),
+        })
+    }
+
+    /// Boards for one key of a batch, whose read takes longer.
+    pub(super) fn board_in_batch(&self, name: &Arc<str>) -> Step<V> {
+        self.board_with(name, || match self.flights.fly(name, abandoned) {
+            Boarded::Leader(completer, waiter) => {
+                // Before the read, whose answer is for callers only that are aboard by then.
+                let epoch = completer.begin_epoch();
+                let waiting = Waiting { waiter, expired: None };
+                Step::Read(Reader::InFlight { completer, epoch, waiting })
+            }
+            Boarded::Follower(waiter) => Step::Follow(Waiting { waiter, expired: None }),
+        })
+    }
+
+    fn board_with(&self, name: &Arc<str>, board: impl FnOnce() -> Step<V>) -> Step<V> {
+        if Loading::is_current(self.id(), name) {
+            return Step::Done(Err(Error::Nested), None);
+        }
+        match self.during_backoff(name) {
+            Some(answer) => Step::Done(answer, None),
+            None => board(),
+        }
+    }
+
+    /// What follows from the far tier's answer. `permit` is that of the reader's batch.
+    pub(super) fn decide(
+        &self,
+        reader: Reader<V>,
+        found: Result<Option<Arc<Entry<V>>>, Fault>,
+        permit: &mut Option<RefreshPermit>,
+    ) -> Step<V> {
+        let Ok(found) = found else {
+            // The origin is not asked during a back-off because the far tier cannot say more.
+            let backoff = self.failures.current(reader.name(), || self.now());
+            return match backoff {
+                Some(backoff) => reader.fail(self, backoff.error(self.now())),
+                None => reader.fly(self, Plan::Unleased, None),
+            };
+        };
+        match self.judge(found) {
+            Found::Fresh(entry) => reader.complete(self, entry),
+            Found::Early(entry) => reader.serve(self, self.early(entry, Tier::Far), permit),
+            Found::Stale(entry) => reader.serve(self, self.stale(entry, Tier::Far), permit),
+            Found::Expired(entry) => {
+                let expired = self.stale_fallback(&entry, StaleReason::Slow);
+                reader.fly(self, Plan::Lease, expired)
+            }
+            Found::Nothing => reader.fly(self, Plan::Lease, None),
+        }
+    }
+
+    /// A refresh of a near entry, unless a flight is open, one has failed a moment ago, or enough are refreshed.
+    pub(super) fn refresh_near(
+        &self,
+        name: &Arc<str>,
+        Due { served, refresh }: &Due<V>,
+        permit: &mut Option<RefreshPermit>,
+    ) -> Option<Departure<V>> {
+        let permit = self.refresh_permit(name, permit)?;
+        let valid = || self.near.contains(name, served.entry());
+        let meanwhile = || self.serve_meanwhile(served, refresh.until);
+        let completer = self.flights.refresh(name, meanwhile, abandoned, valid)?;
+        Some(Departure::of(completer, Plan::Refresh(permit, *refresh), Some(served)))
+    }
+
+    /// Boards flights of `name` until there is an answer for this caller.
+    pub(super) async fn await_answer(
+        self: &Arc<Self>,
+        name: Arc<str>,
+        deadline: Option<Instant>,
+        load: impl Loader<V>,
+    ) -> Answer<V> {
+        // A flight ends by itself within wait and load timeout, so a caller needs no timer of its
+        // own, only an end to going round when every flight is overtaken by an invalidation.
+        let longest = self.policy.wait_timeout.saturating_add(self.policy.load_timeout);
+        let mut last_round = None;
+        loop {
+            let step = match self.board(&name) {
+                Step::Read(reader) => match by(deadline, self.ask(self.far.read(&name))).await {
+                    Some(found) => self.decide(reader, found, &mut None),
+                    None => return self.leave_to_a_flight(&name, load),
+                },
+                step => step,
+            };
+            match step {
+                // `decide` reads no more.
+                Step::Read(_) => continue,
+                Step::Done(answer, departure) => {
+                    if let Some(departure) = departure {
+                        self.launch(departure, load);
+                    }
+                    return answer;
+                }
+                Step::Lead(departure, waiting) => {
+                    self.launch(departure, load);
+                    return waiting.lead(self, deadline).await;
+                }
+                Step::Follow(waiting) => {
+                    if let Some(answer) = waiting.follow(self, deadline).await {
+                        return answer;
+                    }
+                }
+            }
+            let now = Instant::now();
+            if now >= *last_round.get_or_insert(now + longest.min(FOREVER)) {
+                return Err(Error::WaitTimeout { after: longest });
+            }
+            if let Some(entry) = self.near.look(&name, &self.freshness).fresh() {
+                return Ok(Fetched::new(entry, Outcome::Followed));
+            }
+        }
+    }
+
+    /// The deadline has passed while this caller read by itself: without a flight no load would follow.
+    fn leave_to_a_flight(self: &Arc<Self>, name: &Arc<str>, load: impl Loader<V>) -> Answer<V> {
+        if let Boarded::Leader(completer, _) = self.flights.fly(name, abandoned) {
+            self.launch(Departure::of(completer, Plan::Lease, None), load);
+        }
+        Err(Error::DeadlineExceeded)
+    }
+}
+
+impl<V: Send + Sync + 'static> Reader<V> {
+    pub(super) fn name(&self) -> &Arc<str> {
+        match self {
+            Self::Solo(solo) => solo.name(),
+            Self::InFlight { completer, .. } => completer.name(),
+        }
+    }
+
+    /// A fresh entry answers everyone.
+    fn complete(self, core: &Core<V>, entry: Arc<Entry<V>>) -> Step<V> {
+        let hit = Outcome::Hit(Tier::Far);
+        match self {
+            Self::Solo(solo) => {
+                let name = solo.name().clone();
+                solo.complete(|floor| core.insert_near(&name, &entry, floor, NearTtl::Shared));
+            }
+            Self::InFlight { completer, epoch, .. } => {
+                core.complete(completer, Resolution::read(epoch, entry.clone(), hit));
+            }
+        }
+        Step::Done(Ok(Fetched::new(entry, hit)), None)
+    }
+
+    /// An entry that is due answers everyone, and is refreshed if that is permitted.
+    fn serve(
+        self,
+        core: &Core<V>,
+        Due { served, refresh }: Due<V>,
+        permit: &mut Option<RefreshPermit>,
+    ) -> Step<V> {
+        let permit = core.refresh_permit(self.name(), permit);
+        let meanwhile = || core.serve_meanwhile(&served, refresh.until);
+        let (completer, permit) = match (self, permit) {
+            (Self::Solo(solo), Some(permit)) => (solo.refresh(meanwhile, abandoned), permit),
+            (Self::InFlight { completer, .. }, Some(permit)) => {
+                completer.provide(meanwhile);
+                (Some(completer), permit)
+            }
+            (Self::Solo(_), None) => return Step::Done(Ok(served), None),
+            (Self::InFlight { completer, epoch, .. }, None) => {
+                core.complete(completer, Resolution::visible_before(epoch, served.clone()));
+                return Step::Done(Ok(served), None);
+            }
+        };
+        let plan = Plan::Refresh(permit, refresh);
+        let departure = completer.map(|completer| Departure::of(completer, plan, Some(&served)));
+        Step::Done(Ok(served), departure)
+    }
+
+    /// Nothing to serve: a flight loads. What has expired is for callers whose deadline passes.
+    fn fly(self, core: &Core<V>, plan: Plan, expired: Option<Fetched<V>>) -> Step<V> {
+        match (self, expired) {
+            (Self::Solo(solo), None) => {
+                Step::aboard(core.flights.fly(solo.name(), abandoned), plan, None)
+            }
+            (Self::Solo(solo), Some(expired)) => {
+                let name = solo.name().clone();
+                let boarded = solo.fly(|| core.serve_at_deadline(&expired), abandoned);
+                let boarded = boarded.unwrap_or_else(|| core.flights.fly(&name, abandoned));
+                Step::aboard(boarded, plan, Some(expired))
+            }
+            (Self::InFlight { completer, waiting, .. }, expired) => {
+                if let Some(expired) = &expired {
+                    completer.provide(|| core.serve_at_deadline(expired));
+                }
+                Step::Lead(Departure::of(completer, plan, expired.as_ref()), waiting)
+            }
+        }
+    }
+
+    fn fail(self, core: &Core<V>, error: Error) -> Step<V> {
+        if let Self::InFlight { completer, .. } = self {
+            core.complete(completer, Resolution::failed(error.clone()));
+        }
+        Step::Done(Err(error), None)
+    }
+}
+
+impl<V> Step<V> {
+    fn aboard(boarded: Boarded<Answer<V>>, plan: Plan, expired: Option<Fetched<V>>) -> Self {
+        match boarded {
+            Boarded::Leader(completer, waiter) => {
+                let departure = Departure::of(completer, plan, expired.as_ref());
+                Self::Lead(departure, Waiting { waiter, expired })
+            }
+            Boarded::Follower(waiter) => Self::Follow(Waiting { waiter, expired }),
+        }
+    }
+}
+
+impl<V> Departure<V> {
+    fn of(completer: Completer<Answer<V>>, plan: Plan, previous: Option<&Fetched<V>>) -> Self {
+        let previous = previous.map(|fetched| fetched.entry().clone());
+        Self { completer, plan, previous }
+    }
+}
+
+impl<V: Send + Sync + 'static> Waiting<V> {
+    /// A leader boards before its flight's first epoch, so every answer is for it.
+    pub(super) async fn lead(self, core: &Core<V>, deadline: Option<Instant>) -> Answer<V> {
+        match by(deadline, self.waiter.answer(|| core.now())).await {
+            Some(answer) => answer.unwrap_or_else(abandoned),
+            None => self.at_deadline(core),
+        }
+    }
+
+    /// `None`: the flight's answer is not for this caller, which boards again.
+    pub(super) async fn follow(
+        self,
+        core: &Core<V>,
+        deadline: Option<Instant>,
+    ) -> Option<Answer<V>> {
+        self.waiter.waits_at(Loading::depth(core.id()));
+        match by(deadline, self.waiter.answer(|| core.now())).await {
+            Some(answer) => {
+                let followed = |fetched: Fetched<V>| fetched.with(fetched.outcome().followed());
+                answer.map(|answer| answer.map(followed))
+            }
+            None => Some(self.at_deadline(core)),
+        }
+    }
+
+    fn at_deadline(self, core: &Core<V>) -> Answer<V> {
+        let provisional = self.waiter.at_deadline(|| core.now());
+        provisional.or(self.expired.map(Ok)).unwrap_or(Err(Error::DeadlineExceeded))
+    }
+}
+
+/// `None` if it takes beyond the deadline.
+async fn by<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, work).await.ok(),
+        None => Some(work.await),
+    }
+}

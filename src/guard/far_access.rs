@@ -1,0 +1,86 @@
+//! Who may call the far tier, and what a fault means.
+//!
+//! - Every call of a caller goes through the breaker. While it is open the call fails at once, and the recovery
+//!   is under way.
+//! - A fault that says that the far tier is away counts for the breaker; one that says that it refuses does not.
+//! - An invalidation that did not get through is kept pending, and opens the breaker at once: while one is
+//!   pending, this process reads nothing from the far tier that it has itself declared outdated.
+
+use std::{future::Future, sync::Arc};
+
+use super::{
+    breaker::{Call, Failed},
+    core::Core,
+    pending::{Full, PendingInvalidations},
+};
+use crate::{Entry, Fault, FaultKind, Version};
+
+impl<V: Send + Sync + 'static> Core<V> {
+    /// Calls the far tier, if the breaker lets it.
+    pub(super) async fn ask<T>(
+        &self,
+        call: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        self.ask_with(self.breaker.call(), call).await
+    }
+
+    /// As `ask`, for an invalidation or a put.
+    pub(super) async fn ask_to_write<T>(
+        &self,
+        call: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        self.ask_with(self.breaker.call_to_write(), call).await
+    }
+
+    async fn ask_with<T>(
+        &self,
+        permission: Option<Call>,
+        call: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let Some(permission) = permission else {
+            self.start_recovery();
+            return Err(Fault::saying(FaultKind::Unreachable, "the breaker is open"));
+        };
+        let answer = call.await;
+        match &answer {
+            Ok(_) => self.breaker.succeeded(),
+            Err(fault) => {
+                self.observer.far_failed(fault);
+                if fault.kind().is_outage() && self.breaker.failed(&permission) == Failed::Opened {
+                    tracing::warn!(%fault, "the far tier is away; going on without it");
+                    self.go_without();
+                }
+            }
+        }
+        answer
+    }
+
+    /// What the far tier has, if it says so.
+    pub(super) async fn found_in_far(&self, name: &str) -> Option<Arc<Entry<V>>> {
+        self.ask(self.far.read(name)).await.ok().flatten()
+    }
+
+    /// Keeps an invalidation that did not get through.
+    pub(super) fn keep_pending(&self, name: &str, version: Option<Version>) {
+        // Kept before the breaker is opened, and the recovery closes it only under the lock and with
+        // nothing pending: in either order of the two, it ends up open.
+        if let Err(Full) = self.pending.add(name, version) {
+            let capacity = PendingInvalidations::CAPACITY;
+            tracing::error!(
+                "an invalidation is lost: {capacity} others are waiting for the far tier already"
+            );
+        }
+        match self.breaker.open() {
+            Failed::Opened => self.go_without(),
+            Failed::Counted => self.start_recovery(),
+        }
+    }
+
+    /// The breaker has opened.
+    fn go_without(&self) {
+        // Flights that wait for another process would hear of it only when the silence of the messages is
+        // noticed, a second later.
+        self.wakeups.notify_all();
+        self.start_recovery();
+    }
+}

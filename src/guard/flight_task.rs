@@ -1,0 +1,332 @@
+//! The task that resolves a flight. Its stages, each named by what it waits for:
+//!
+//! ```text
+//! LookUp ─┬─ fresh entry ───────────────────────────────────▶ Resolved
+//!   ▲     ├─ back-off ── the error, or something stale ─────▶ Resolved
+//!   │     ├─ held ──────▶ Holder ─┬─ too long ── stale, or error ▶ Resolved
+//!   ├─────┼── message, or time ───┘
+//!   │     ├─ granted ───▶ Leased ── load, commit ───────────▶ Resolved
+//!   └─────┼── overtaken by a write ───┘
+//!         └─ the far tier is away ──▶ Unleased ── load ─────▶ Resolved
+//! ```
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use super::{
+    answer::{Answer, Resolution},
+    core::Core,
+    leased::{Leased, LeasedLoad},
+    loader::{LoadBudget, Loader},
+    nesting::Loading,
+    refresh::{Refresh, RefreshPermit},
+    wakeups::{Message, Wakeup},
+};
+use crate::{
+    Entry, Error, Fetched, Moment, Outcome, StaleReason, Tier,
+    far::{Attempt, Grant, Token},
+    flight::Completer,
+    freshness::Found,
+};
+
+/// How a flight comes by its answer.
+pub(super) enum Plan {
+    Lease,
+    /// Under a lease, too, and no caller waits for it.
+    Refresh(RefreshPermit, Refresh),
+    /// Without a lease: the far tier has just failed to answer.
+    Unleased,
+}
+
+/// A flight that is to begin.
+pub(super) struct Departure<V> {
+    pub(super) completer: Completer<Answer<V>>,
+    pub(super) plan: Plan,
+    /// The entry that is to be loaded anew.
+    pub(super) previous: Option<Arc<Entry<V>>>,
+}
+
+/// What a flight's stages share.
+struct FlightTask<'a, V: Send + Sync + 'static, L> {
+    core: &'a Core<V>,
+    completer: &'a Completer<Answer<V>>,
+    load: L,
+    wakeup: Wakeup<'a>,
+    /// An entry is an answer only if it is fresh for longer than this.
+    fresh_for: Duration,
+    /// Whether the load may wait for room: not if no caller waits for it.
+    queues: bool,
+    /// From the first load on.
+    budget: Option<LoadBudget>,
+    wait_until: Instant,
+    /// How an entry that is found has come: of itself, or from another process' load.
+    found: Outcome,
+}
+
+/// What the task does next.
+enum Stage<V> {
+    LookUp,
+    /// Another process holds the lease.
+    Holder {
+        remaining: Duration,
+        message: Message,
+    },
+    Leased(Token, Grant),
+    Unleased,
+    Resolved(Resolution<V>),
+}
+
+impl<V: Send + Sync + 'static> Core<V> {
+    /// Starts the task, so that no caller's end ends the flight.
+    pub(super) fn launch(self: &Arc<Self>, departure: Departure<V>, mut load: impl Loader<V>) {
+        let Departure { completer, plan, previous } = departure;
+        if let Some(previous) = &previous {
+            load.previous(previous);
+        }
+        let span = tracing::debug_span!("flight", outcome = tracing::field::Empty);
+        let (task, counted) = (self.tasks.begin(), self.observer.gauges.flights.up());
+        let core = self.clone();
+        let flight = async move {
+            let _alive = (task, counted);
+            let resolution = core.resolve(&completer, load, plan).await;
+            record_outcome(resolution.completion.answer());
+            core.complete(completer, resolution);
+        };
+        tokio::spawn(Loading::scope(Loading::current(), flight).instrument(span));
+    }
+
+    async fn resolve(
+        &self,
+        completer: &Completer<Answer<V>>,
+        mut load: impl Loader<V>,
+        plan: Plan,
+    ) -> Resolution<V> {
+        match plan {
+            Plan::Lease => {
+                let task = FlightTask::new(self, completer, load, Duration::ZERO, true);
+                self.resolve_with_soft_timeout(completer, task.run()).await
+            }
+            Plan::Refresh(_permit, refresh) => {
+                let task = FlightTask::new(self, completer, load, refresh.fresh_for, false);
+                self.resolve_while_serving(completer, task.run(), refresh).await
+            }
+            Plan::Unleased => {
+                let budget = self.load_budget(completer, true);
+                self.load_unleased(completer, &mut load, &budget).await
+            }
+        }
+    }
+
+    /// Answers callers with something stale if it takes too long; and goes on.
+    async fn resolve_with_soft_timeout(
+        &self,
+        completer: &Completer<Answer<V>>,
+        resolving: impl Future<Output = Resolution<V>>,
+    ) -> Resolution<V> {
+        if self.policy.soft_timeout >= FOREVER {
+            return resolving.await;
+        }
+        let served = |found: &_| {
+            let stale = self.stale_fallback(found, StaleReason::Slow)?;
+            Some((stale, Moment::FAR_FUTURE))
+        };
+        tokio::select! {
+            biased;
+            resolution = resolving => resolution,
+            never = self.keep_serving(completer, self.policy.soft_timeout, served) => match never {},
+        }
+    }
+
+    /// Answers callers with what is refreshed.
+    async fn resolve_while_serving(
+        &self,
+        completer: &Completer<Answer<V>>,
+        resolving: impl Future<Output = Resolution<V>>,
+        refresh: Refresh,
+    ) -> Resolution<V> {
+        // A provisional answer has been given already.
+        let first = refresh.until.since(self.now()).min(self.provisional_ttl());
+        let served = |found: &_| self.while_refreshing(found);
+        tokio::select! {
+            biased;
+            resolution = resolving => resolution,
+            never = self.keep_serving(completer, first, served) => match never {},
+        }
+    }
+
+    /// Looks, each time that the provisional answer comes to its end, whether there is still something to be
+    /// served: an invalidation of which no message came is found out here.
+    async fn keep_serving(
+        &self,
+        completer: &Completer<Answer<V>>,
+        first: Duration,
+        served: impl Fn(&Arc<Entry<V>>) -> Option<(Fetched<V>, Moment)>,
+    ) -> Infallible {
+        let mut pause = first;
+        loop {
+            tokio::time::sleep(pause).await;
+            let found = self.found_in_far(completer.name()).await;
+            if let Some((fetched, until)) = found.and_then(|entry| served(&entry)) {
+                completer.provide(|| self.serve_meanwhile(&fetched, until));
+            }
+            pause = self.provisional_ttl().max(SHORTEST_LOOK);
+        }
+    }
+
+    fn load_budget(&self, completer: &Completer<Answer<V>>, queues: bool) -> LoadBudget {
+        let deadline = Instant::now() + self.policy.load_timeout.min(FOREVER);
+        LoadBudget { deadline, queues, depth: completer.depth().clone() }
+    }
+
+    /// What there is when no more loads are begun.
+    async fn without_a_load(&self, completer: &Completer<Answer<V>>) -> Resolution<V> {
+        let epoch = completer.begin_epoch();
+        let found = self.found_in_far(completer.name()).await;
+        let served = match self.judge(found) {
+            Found::Fresh(entry) => {
+                return Resolution::read(epoch, entry, Outcome::Hit(Tier::Far));
+            }
+            Found::Early(entry) => Some(self.early(entry, Tier::Far).served),
+            Found::Stale(entry) => Some(self.stale(entry, Tier::Far).served),
+            Found::Expired(entry) => self.stale_fallback(&entry, StaleReason::Slow),
+            Found::Nothing => None,
+        };
+        match served {
+            Some(served) => Resolution::visible_before(epoch, served),
+            None => Resolution::failed(Error::ShutDown),
+        }
+    }
+
+    /// What the far tier's answer is worth now.
+    pub(super) fn judge(&self, found: Option<Arc<Entry<V>>>) -> Found<V> {
+        match found {
+            Some(entry) => Found::judge(entry, &self.freshness, self.now()),
+            None => Found::Nothing,
+        }
+    }
+}
+
+impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
+    fn new(
+        core: &'a Core<V>,
+        completer: &'a Completer<Answer<V>>,
+        load: L,
+        fresh_for: Duration,
+        queues: bool,
+    ) -> Self {
+        Self {
+            core,
+            completer,
+            load,
+            // Registered before the first look-up: see `Wakeup`.
+            wakeup: core.wakeups.register(completer.name()),
+            fresh_for,
+            queues,
+            budget: None,
+            wait_until: Instant::now() + core.policy.wait_timeout.min(FOREVER),
+            found: Outcome::Hit(Tier::Far),
+        }
+    }
+
+    async fn run(mut self) -> Resolution<V> {
+        if self.core.tasks.closing() {
+            return self.core.without_a_load(self.completer).await;
+        }
+        let mut stage = Stage::LookUp;
+        loop {
+            stage = match stage {
+                Stage::LookUp => self.look_up().await,
+                Stage::Holder { remaining, message } => self.holder(remaining, message).await,
+                Stage::Leased(token, grant) => self.leased(token, grant).await,
+                Stage::Unleased => self.unleased().await,
+                Stage::Resolved(resolution) => return resolution,
+            }
+        }
+    }
+
+    async fn look_up(&mut self) -> Stage<V> {
+        let core = self.core;
+        let message = self.wakeup.next();
+        let epoch = self.completer.begin_epoch();
+        let (name, token) = (self.completer.name(), Token::random());
+        let may_ask = core.breaker.is_closed();
+        let ttl = core.policy.lease_ttl;
+        match core.ask(core.far.look_up_or_lease(name, token, ttl, self.fresh_for)).await {
+            Ok(Attempt::Hit(entry)) => Stage::Resolved(Resolution::read(epoch, entry, self.found)),
+            Ok(Attempt::Granted(grant)) => Stage::Leased(token, grant),
+            Ok(Attempt::BackOff { remaining }) => {
+                self.load.stand_by();
+                Stage::Resolved(core.failed_elsewhere(self.completer, remaining).await)
+            }
+            Ok(Attempt::Held { remaining }) => Stage::Holder { remaining, message },
+            Err(_) => {
+                // It may have been granted all the same. Never committed under: the grant may
+                // have come after an invalidation that comes after this load's reading.
+                if may_ask {
+                    core.release_later(name, token);
+                }
+                Stage::Unleased
+            }
+        }
+    }
+
+    async fn holder(&mut self, remaining: Duration, message: Message) -> Stage<V> {
+        let now = Instant::now();
+        if now >= self.wait_until {
+            let timeout = Error::WaitTimeout { after: self.core.policy.wait_timeout };
+            return Stage::Resolved(self.core.stale_instead(self.completer, timeout).await);
+        }
+        self.found = Outcome::Awaited;
+        self.load.stand_by();
+        tracing::trace!(?remaining, "another process holds the lease");
+        // The jitter keeps the waiters of many processes from looking at one moment when a holder died
+        // without a word.
+        let look_again = now + remaining.min(FOREVER) + look_jitter();
+        tokio::select! {
+            () = message => Stage::LookUp,
+            () = tokio::time::sleep_until(look_again.min(self.wait_until)) => Stage::LookUp,
+            () = self.core.tasks.closed() => Stage::Resolved(Resolution::failed(Error::ShutDown)),
+        }
+    }
+
+    async fn leased(&mut self, token: Token, grant: Grant) -> Stage<V> {
+        let Self { core, completer, .. } = *self;
+        let budget = self.budget.get_or_insert_with(|| core.load_budget(completer, self.queues));
+        let lease = LeasedLoad { core, completer, wakeup: &self.wakeup, token, grant };
+        match lease.run(&mut self.load, budget).await {
+            Leased::Resolved(resolution) => Stage::Resolved(resolution),
+            Leased::LookAgain => Stage::LookUp,
+        }
+    }
+
+    async fn unleased(&mut self) -> Stage<V> {
+        let Self { core, completer, .. } = *self;
+        let budget = self.budget.get_or_insert_with(|| core.load_budget(completer, self.queues));
+        Stage::Resolved(core.load_unleased(completer, &mut self.load, budget).await)
+    }
+}
+
+fn record_outcome<V>(answer: &Answer<V>) {
+    let span = tracing::Span::current();
+    match answer {
+        Ok(fetched) => {
+            span.record("outcome", fetched.outcome().as_str());
+        }
+        Err(error) => {
+            span.record("outcome", error.as_str());
+            tracing::debug!(%error, "flight failed");
+        }
+    }
+}
+
+/// Longer than any wait, and short enough to add to an `Instant`.
+pub(super) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How often a flight looks, at most, for something to be served meanwhile.
+const SHORTEST_LOOK: Duration = Duration::from_millis(50);
+
+fn look_jitter() -> Duration {
+    Duration::from_micros(fastrand::u64(1_000..10_000))
+}

@@ -1,0 +1,337 @@
+//! A load under a lease: renewed while it runs, committed, released or failed at its end.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    answer::{Answer, NearTtl, Resolution},
+    core::Core,
+    loader::{LoadBudget, Loader},
+    wakeups::{Message, Wakeup},
+};
+use crate::{
+    Bypass, Error, Loaded, Outcome, Version,
+    far::{Commit, Grant, Record, Renewal, Token},
+    flight::{Completer, Epoch},
+    freshness::Age,
+};
+
+/// A lease on the name of a flight, and what its load needs.
+pub(super) struct LeasedLoad<'a, V: Send + Sync + 'static> {
+    pub(super) core: &'a Core<V>,
+    pub(super) completer: &'a Completer<Answer<V>>,
+    pub(super) wakeup: &'a Wakeup<'a>,
+    pub(super) token: Token,
+    pub(super) grant: Grant,
+}
+
+/// How a load under a lease ends.
+pub(super) enum Leased<V> {
+    Resolved(Resolution<V>),
+    /// A write or an invalidation came while the origin was found to be behind: look again.
+    LookAgain,
+}
+
+/// What one attempt has brought.
+enum Attempted<V> {
+    Resolved(Resolution<V>),
+    /// The origin is behind what was acknowledged, by this version: a lagging replica.
+    Behind(Version),
+}
+
+impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
+    /// Loads and commits; renews the lease meanwhile.
+    ///
+    /// Renewal and load are polled side by side all the time: a load that takes longer than the lease keeps it.
+    pub(super) async fn run(&self, load: &mut impl Loader<V>, budget: &LoadBudget) -> Leased<V> {
+        let mut renewal = Renewing::of(self);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            // Before the load: it tells of a write that the load may have missed.
+            let news = self.wakeup.next();
+            let behind = match self.attempt(load, budget, &mut renewal).await {
+                Attempted::Resolved(resolution) => return Leased::Resolved(resolution),
+                Attempted::Behind(version) => version,
+            };
+            let again = Instant::now() + pause;
+            if again >= budget.deadline {
+                let minimum = self.grant.minimum;
+                let outdated = Error::Outdated { loaded: behind, minimum };
+                return Leased::Resolved(self.failed(outdated).await);
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            // Asked again under the same lease, which keeps the others from doing the same meanwhile.
+            if !self.wait_for_replica(&mut renewal, news, again).await {
+                return Leased::LookAgain;
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        load: &mut impl Loader<V>,
+        budget: &LoadBudget,
+        renewal: &mut Renewing<'_>,
+    ) -> Attempted<V> {
+        let core = self.core;
+        let epoch = self.completer.begin_epoch();
+        let loading = core.load_once(self.completer.name(), load, budget);
+        let loaded = match renewal.beside(loading).await {
+            Ok(loaded) => loaded,
+            Err(error) => return Attempted::Resolved(self.failed(error).await),
+        };
+        let cacheable = loaded.cacheable;
+        let record = core.freshness.record(loaded, core.now());
+        if !cacheable {
+            core.release(self.completer.name(), self.token).await;
+            return Attempted::Resolved(Resolution::visible_before(epoch, fetched(&record)));
+        }
+        let (version, minimum) = (record.entry.version(), self.grant.minimum);
+        if record.version.is_none() || version >= minimum {
+            return Attempted::Resolved(self.commit(epoch, record).await);
+        }
+        core.observer.commit_refused("outdated");
+        tracing::debug!(target: REFUSED, %version, %minimum, "load refused: older than the record");
+        Attempted::Behind(version)
+    }
+
+    /// Waits until the origin is to be asked again, and says whether the lease is still held.
+    async fn wait_for_replica(
+        &self,
+        renewal: &mut Renewing<'_>,
+        mut news: Message,
+        again: Instant,
+    ) -> bool {
+        let paused = tokio::time::sleep_until(again);
+        tokio::pin!(paused);
+        let mut heard = false;
+        while renewal.is_held() && !paused.is_elapsed() {
+            tokio::select! {
+                () = &mut paused => {}
+                () = renewal.lost() => {}
+                () = &mut news, if !heard => {
+                    // News that left us the lease (our own message, come late) change nothing.
+                    heard = true;
+                    renewal.renew_now(self).await;
+                }
+            }
+        }
+        renewal.is_held()
+    }
+
+    async fn commit(&self, epoch: Epoch, record: Record<V>) -> Resolution<V> {
+        let (core, name) = (self.core, self.completer.name());
+        let loaded = record.entry.clone();
+        let unshared = fetched(&record);
+        match core.ask(core.far.commit(name, self.token, record)).await {
+            // Accepted means that the lease was never revoked: no invalidation came between this
+            // load's beginning and now, so the value is right also for callers that boarded meanwhile.
+            Ok(Commit::Stored(entry)) => {
+                Resolution::loaded(entry, Outcome::Loaded, NearTtl::Shared)
+            }
+            Ok(refused) => {
+                let lost = matches!(refused, Commit::Lost);
+                core.observer.commit_refused(if lost { "lease_lost" } else { "older" });
+                tracing::debug!(
+                    target: REFUSED,
+                    lost,
+                    "commit refused: something newer came between"
+                );
+                let reread = self.completer.begin_epoch();
+                match core.found_in_far(name).await {
+                    Some(entry) if core.freshness.age(&entry, core.now()) == Age::Fresh => {
+                        Resolution::read(reread, entry, Outcome::Awaited)
+                    }
+                    _ => Resolution::visible_before(epoch, unshared),
+                }
+            }
+            Err(_) => {
+                core.release_later(name, self.token);
+                core.unshared(loaded)
+            }
+        }
+    }
+
+    /// Ends the lease, because its load failed, and has the answer for callers aboard.
+    async fn failed(&self, error: Error) -> Resolution<V> {
+        self.core.failed(self.completer, Some((self.token, self.grant)), error).await
+    }
+}
+
+fn fetched<V>(record: &Record<V>) -> crate::Fetched<V> {
+    crate::Fetched::new(record.entry.clone(), Outcome::Loaded)
+}
+
+/// The renewal of a lease while its load runs.
+struct Renewing<'a> {
+    until_lost: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+    held: bool,
+}
+
+impl<'a> Renewing<'a> {
+    fn of<V: Send + Sync + 'static>(lease: &'a LeasedLoad<'_, V>) -> Self {
+        let (core, name, token) = (lease.core, lease.completer.name(), lease.token);
+        Self { until_lost: Box::pin(core.renew_until_lost(name, token)), held: true }
+    }
+
+    fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Resolves when the lease is lost.
+    async fn lost(&mut self) {
+        (&mut self.until_lost).await;
+        self.held = false;
+    }
+
+    /// Runs `work` to its end, whatever becomes of the lease.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = &mut self.until_lost, if self.held => self.held = false,
+            }
+        }
+    }
+
+    /// Asks whether the lease is still held, after news about the name.
+    async fn renew_now<V: Send + Sync + 'static>(&mut self, lease: &LeasedLoad<'_, V>) {
+        let core = lease.core;
+        let (name, ttl) = (lease.completer.name(), core.policy.lease_ttl);
+        let renewed = core.ask(core.far.renew(name, lease.token, ttl)).await;
+        self.held = matches!(renewed, Ok(Renewal::Renewed));
+    }
+}
+
+impl<V: Send + Sync + 'static> Core<V> {
+    /// Loads while the far tier does not answer: one load for this process, kept shortly.
+    pub(super) async fn load_unleased(
+        &self,
+        completer: &Completer<Answer<V>>,
+        load: &mut impl Loader<V>,
+        budget: &LoadBudget,
+    ) -> Resolution<V> {
+        match self.load_once(completer.name(), load, budget).await {
+            Ok(loaded) => self.unshared_load(loaded),
+            Err(error) => self.failed(completer, None, error).await,
+        }
+    }
+
+    fn unshared_load(&self, loaded: Loaded<V>) -> Resolution<V> {
+        let cacheable = loaded.cacheable;
+        let resolution = self.unshared(self.freshness.record(loaded, self.now()).entry);
+        match cacheable {
+            true => resolution,
+            false => Resolution::of(resolution.completion),
+        }
+    }
+
+    /// An answer that the far tier did not take.
+    fn unshared(&self, entry: Arc<crate::Entry<V>>) -> Resolution<V> {
+        let outcome = Outcome::Bypassed(Bypass::FarUnavailable);
+        Resolution::loaded(entry, outcome, NearTtl::Outage)
+    }
+
+    /// The answer after a failed load, and what becomes of its lease.
+    async fn failed(
+        &self,
+        completer: &Completer<Answer<V>>,
+        lease: Option<(Token, Grant)>,
+        error: Error,
+    ) -> Resolution<V> {
+        let name = completer.name();
+        if !self.counts(&error) {
+            if let Some((token, _)) = lease {
+                self.release(name, token).await;
+            }
+            return self.stale_instead(completer, error).await;
+        }
+        let known = lease.map_or(0, |(_, grant)| grant.failures);
+        let failures = self.failures.failures(name, self.now()).max(known).saturating_add(1);
+        // Spread, so that keys that failed together are not tried together.
+        let pause = self.policy.backoff_after(failures).mul_f64(0.75 + fastrand::f64() / 4.0);
+        let sharing = async {
+            if let Some((token, _)) = lease {
+                self.share_failure(name, token, pause).await;
+            }
+        };
+        let ((), found) = futures::future::join(sharing, self.found_in_far(name)).await;
+        self.back_off(found, error, pause, failures)
+    }
+
+    /// Has the whole fleet back off. Of a lease that was lost meanwhile the far tier takes no notice.
+    async fn share_failure(&self, name: &Arc<str>, token: Token, pause: Duration) {
+        if pause.is_zero() {
+            return self.release(name, token).await;
+        }
+        if let Err(fault) = self.ask(self.far.fail(name, token, pause)).await {
+            tracing::debug!(%fault, "failure not shared");
+            self.release_later(name, token);
+        }
+    }
+
+    /// Renews until the lease is lost.
+    async fn renew_until_lost(&self, name: &str, token: Token) {
+        let ttl = self.policy.lease_ttl;
+        loop {
+            tokio::time::sleep(ttl / 3).await;
+            match self.ask(self.far.renew(name, token, ttl)).await {
+                Ok(Renewal::Renewed) => {}
+                Ok(Renewal::Lost) => {
+                    tracing::debug!("lease lost while loading");
+                    return;
+                }
+                // It may still be ours: the commit will tell.
+                Err(fault) => tracing::debug!(%fault, "lease renewal failed"),
+            }
+        }
+    }
+
+    async fn release(&self, name: &Arc<str>, token: Token) {
+        if let Err(fault) = self.ask(self.far.release(name, token)).await {
+            tracing::debug!(%fault, "release failed");
+            self.release_later(name, token);
+        }
+    }
+
+    /// Releases in the background, after a call that may or may not have been carried out. Again and again, as
+    /// long as the far tier is away: a lease without a holder would hold up the fleet when it is back.
+    pub(super) fn release_later(&self, name: &Arc<str>, token: Token) {
+        let (far, name, core) = (self.far.clone(), name.clone(), self.me.clone());
+        tokio::spawn(async move {
+            // Whether the breaker is open or not: what is sent now is carried out after what was sent
+            // before.
+            let mut released = far.release(&name, token).await;
+            while let Err(fault) = &released {
+                // Weak, so that the task keeps no guard alive.
+                let Some(this) = core.upgrade() else { return };
+                this.observer.far_failed(fault);
+                if !fault.kind().is_outage() {
+                    tracing::debug!(%fault, "release failed; the lease ends after its ttl");
+                    return;
+                }
+                let back = this.breaker.closes();
+                let closed = this.breaker.is_closed();
+                drop(this);
+                match closed {
+                    true => tokio::time::sleep(RELEASE_AGAIN).await,
+                    false => back.await,
+                }
+                let Some(this) = core.upgrade() else { return };
+                released = this.ask(this.far.release(&name, token)).await;
+            }
+        });
+    }
+}
+
+/// The target of events about values that were not written because something newer is known.
+const REFUSED: &str = "cattleguard::refused";
+
+/// How long to wait before asking a lagging origin again, doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// When to release again what the far tier did not answer to.
+const RELEASE_AGAIN: Duration = Duration::from_millis(50);
