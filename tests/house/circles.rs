@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::references::Reference;
+use super::{
+    references::{self, Reference},
+    source::Sources,
+};
 
 /// Who depends on whom, and one reference for each pair that says so.
 #[derive(Default)]
@@ -11,9 +14,10 @@ pub struct Graph {
 }
 
 impl Graph {
-    pub fn of(references: Vec<Reference>) -> Self {
+    /// The graph of the files.
+    pub fn of(sources: &Sources) -> Self {
         let mut graph = Self::default();
-        for reference in references {
+        for reference in references::find(sources) {
             let (from, to) = (reference.from.clone(), reference.to.clone());
             graph.add(from, to, reference);
         }
@@ -24,7 +28,7 @@ impl Graph {
         self.edges.entry(from).or_default().entry(to).or_insert(reference);
     }
 
-    fn references(&self) -> impl Iterator<Item = &Reference> {
+    pub fn references(&self) -> impl Iterator<Item = &Reference> {
         self.edges.values().flat_map(BTreeMap::values)
     }
 

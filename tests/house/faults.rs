@@ -2,16 +2,16 @@
 
 use super::{
     circles::{self, Graph},
-    floors, references, size,
+    floors, size,
     source::Sources,
 };
 
 fn circles(files: &[(&str, &str)]) -> Vec<String> {
-    circles::faults(&Graph::of(references::find(&Sources::of(files))))
+    circles::faults(&Graph::of(&Sources::of(files)))
 }
 
 fn breaches(files: &[(&str, &str)]) -> Vec<String> {
-    floors::faults(&references::find(&Sources::of(files)))
+    floors::faults(&Graph::of(&Sources::of(files)))
 }
 
 fn big(function: &str) -> Vec<String> {

@@ -1,8 +1,10 @@
-//! The order of the floors. What stands above `src` in this table may use what stands below it.
+//! The order of the floors: what stands directly in `src` may use its own floor and those below it.
 
-use super::references::Reference;
+use std::collections::BTreeSet;
 
-/// From the ground up. What stands on one floor may use each other, as long as it makes no circle.
+use super::{circles::Graph, references::Reference};
+
+/// From the ground up.
 const FLOORS: &[&[&str]] = &[
     // Vocabulary: values, no I/O.
     &["clock", "codec", "entry", "error", "fault", "key", "outcome", "policy", "token", "version"],
@@ -18,34 +20,39 @@ const FLOORS: &[&[&str]] = &[
     &["http", "metrics", "tower"],
 ];
 
+/// Names everything, and stands nowhere.
+const ROOT: &str = "lib";
+
 const SYSTEMS: &[&str] = &["memory", "mysql", "postgres", "redis", "zookeeper"];
 
 /// A system is known to itself only: everything else sees contracts. The exception: a guard without a
 /// far tier of its own gets one in memory.
 const MAY_KNOW_A_SYSTEM: &[(&str, &str)] = &[("guard", "memory")];
 
-pub fn faults(references: &[Reference]) -> Vec<String> {
-    let mut faults: Vec<_> = references.iter().filter_map(fault).collect();
-    faults.sort();
-    faults.dedup();
-    faults
+pub fn faults(files: &Graph) -> Vec<String> {
+    let rooms: BTreeSet<_> = files
+        .references()
+        .flat_map(|reference| [room(&reference.from), room(&reference.to)])
+        .collect();
+    rooms
+        .into_iter()
+        .filter(|room| *room != ROOT && floor(room).is_none())
+        .map(|room| format!("`{room}` has no floor: give it one in tests/house/floors.rs"))
+        .chain(files.references().filter_map(breach))
+        .collect()
 }
 
-fn fault(reference: &Reference) -> Option<String> {
+fn breach(reference: &Reference) -> Option<String> {
     let Reference { from, to, line, path } = reference;
     let (above, below) = (room(from), room(to));
-    // The root names them all.
-    if above == "lib" || above == below {
+    let is_upwards = floor(above)? < floor(below)?;
+    let is_system = SYSTEMS.contains(&below) && above != below;
+    let breach = if is_upwards {
+        format!("`{above}` stands below `{below}`")
+    } else if is_system && !MAY_KNOW_A_SYSTEM.contains(&(above, below)) {
+        format!("`{above}` must not know the system `{below}`")
+    } else {
         return None;
-    }
-    let breach = match (floor(above), floor(below)) {
-        (None, _) => format!("`{above}` has no floor: give it one in tests/house/floors.rs"),
-        (_, None) => format!("`{below}` has no floor: give it one in tests/house/floors.rs"),
-        (Some(from), Some(to)) if from < to => format!("`{above}` stands below `{below}`"),
-        _ if SYSTEMS.contains(&below) && !MAY_KNOW_A_SYSTEM.contains(&(above, below)) => {
-            format!("`{above}` must not know the system `{below}`")
-        }
-        _ => return None,
     };
     Some(format!("{from}:{line} `{path}` -> {to}: {breach}"))
 }

@@ -38,14 +38,13 @@ fn src() -> PathBuf {
 
 #[test]
 fn files_and_folders_form_no_circle() {
-    let sources = Sources::read(&src());
-    let faults = circles::faults(&Graph::of(references::find(&sources)));
+    let faults = circles::faults(&Graph::of(&Sources::read(&src())));
     assert!(faults.is_empty(), "{} circles\n\n{}", faults.len(), faults.join("\n"));
 }
 
 #[test]
 fn no_floor_knows_a_higher_one() {
-    let faults = floors::faults(&references::find(&Sources::read(&src())));
+    let faults = floors::faults(&Graph::of(&Sources::read(&src())));
     assert!(faults.is_empty(), "{} breaches\n\n{}", faults.len(), faults.join("\n"));
 }
 

@@ -10,7 +10,7 @@ use syn::{
 use super::{
     circles::{self, Graph},
     names::{ModuleId, Names, ROOT, Target},
-    references, size,
+    size,
     source::Sources,
 };
 
@@ -21,7 +21,7 @@ pub fn of(src: &Path) -> String {
     write_public(&mut text, &sources).unwrap();
     write_functions(&mut text, &sources).unwrap();
     write_comments(&mut text, &sources).unwrap();
-    let circles = circles::faults(&Graph::of(references::find(&sources)));
+    let circles = circles::faults(&Graph::of(&sources));
     writeln!(text, "circles: {}", circles.len()).unwrap();
     text
 }
