@@ -1,6 +1,10 @@
 //! The figures of a source tree, to compare one with another.
 
-use std::{collections::BTreeSet, fmt::Write, path::Path};
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write},
+    path::Path,
+};
 
 use syn::{
     ItemImpl, Visibility,
@@ -17,16 +21,20 @@ use super::{
 pub fn of(src: &Path) -> String {
     let sources = Sources::read(src);
     let mut text = format!("{}\n", src.display());
-    write_files(&mut text, &sources).unwrap();
-    write_public(&mut text, &sources).unwrap();
-    write_functions(&mut text, &sources).unwrap();
-    write_comments(&mut text, &sources).unwrap();
-    let circles = circles::faults(&Graph::of(&sources));
-    writeln!(text, "circles: {}", circles.len()).unwrap();
+    write(&mut text, &sources).expect("a string takes everything");
     text
 }
 
-fn write_files(text: &mut String, sources: &Sources) -> std::fmt::Result {
+fn write(text: &mut String, sources: &Sources) -> fmt::Result {
+    write_files(text, sources)?;
+    write_public(text, sources)?;
+    write_functions(text, sources)?;
+    write_comments(text, sources)?;
+    let circles = circles::faults(&Graph::of(sources));
+    writeln!(text, "circles: {}", circles.len())
+}
+
+fn write_files(text: &mut String, sources: &Sources) -> fmt::Result {
     let with =
         |ending: &'static str| sources.texts.iter().filter(move |(path, _)| path.ends_with(ending));
     let mut sizes: Vec<_> = with(".rs").map(|(path, text)| (text.lines().count(), path)).collect();
@@ -40,7 +48,7 @@ fn write_files(text: &mut String, sources: &Sources) -> std::fmt::Result {
     writeln!(text, "longest file: {longest} lines, {path}")
 }
 
-fn write_public(text: &mut String, sources: &Sources) -> std::fmt::Result {
+fn write_public(text: &mut String, sources: &Sources) -> fmt::Result {
     let names = Names::of(sources);
     let mut public = Public { names: &names, modules: BTreeSet::new(), items: BTreeSet::new() };
     public.open(ROOT);
@@ -51,10 +59,10 @@ fn write_public(text: &mut String, sources: &Sources) -> std::fmt::Result {
     writeln!(text, "`pub` functions and constants in inherent impls: {}", methods.0)
 }
 
-fn write_functions(text: &mut String, sources: &Sources) -> std::fmt::Result {
+fn write_functions(text: &mut String, sources: &Sources) -> fmt::Result {
     let functions = size::functions(sources);
-    let longest = functions.iter().max_by_key(|one| one.length).unwrap();
-    let deepest = functions.iter().max_by_key(|one| one.depth).unwrap();
+    let longest = functions.iter().max_by_key(|one| one.length).expect("a function");
+    let deepest = functions.iter().max_by_key(|one| one.depth).expect("a function");
     writeln!(text, "functions: {}", functions.len())?;
     writeln!(
         text,
@@ -69,7 +77,7 @@ fn write_functions(text: &mut String, sources: &Sources) -> std::fmt::Result {
     writeln!(text, "functions too long or too deep: {}", size::faults(sources).len())
 }
 
-fn write_comments(text: &mut String, sources: &Sources) -> std::fmt::Result {
+fn write_comments(text: &mut String, sources: &Sources) -> fmt::Result {
     for (what, folders) in [("all", &[""][..]), ("guard + flight", &["guard/", "flight/"])] {
         let lines: Vec<_> = sources
             .texts

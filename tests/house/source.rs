@@ -30,12 +30,12 @@ impl Sources {
     fn read_folder(&mut self, folder: &Path, prefix: &str) {
         let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
         for entry in entries {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_string_lossy();
+            let path = entry.expect("a readable folder").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
             if path.is_dir() {
                 self.read_folder(&path, &format!("{prefix}{name}/"));
-            } else {
-                self.add(format!("{prefix}{name}"), fs::read_to_string(&path).unwrap());
+            } else if let Ok(text) = fs::read_to_string(&path) {
+                self.add(format!("{prefix}{name}"), text);
             }
         }
     }
