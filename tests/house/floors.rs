@@ -7,17 +7,20 @@ use super::{circles::Graph, references::Reference};
 /// From the ground up.
 const FLOORS: &[&[&str]] = &[
     // Vocabulary: values, no I/O.
-    &["clock", "codec", "entry", "error", "fault", "key", "outcome", "policy", "token", "version"],
+    &[
+        "backoff", "clock", "codec", "entry", "error", "fault", "key", "outcome", "policy",
+        "token", "version",
+    ],
     // Contracts.
     &["far"],
     &["lock"],
-    // Systems.
-    &["sql"],
+    // What several systems share, and the systems.
+    &["sql", "subscription"],
     SYSTEMS,
     // The guard, and what stands on it.
     &["flight", "near", "observe"],
     &["guard"],
-    &["http", "metrics", "tower"],
+    &["guide", "http", "metrics", "tower"],
 ];
 
 /// Names everything, and stands nowhere.
