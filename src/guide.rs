@@ -4,7 +4,7 @@
 ///
 /// A link in a page ends in a definition at the foot of the page, which leads to a file of the repository.
 /// `links.md` stands before it and defines the same names for this documentation: of two definitions the
-/// first one counts.
+/// first one counts. rustdoc names `links.md` for the examples of all pages, and counts its lines too.
 macro_rules! pages {
     ($($(#[$meta:meta])* $name:ident = $file:literal;)*) => {$(
         $(#[$meta])*
