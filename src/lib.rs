@@ -1,6 +1,9 @@
+#![doc = include_str!("guide/links.md")]
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(unreachable_pub)]
+
+pub mod guide;
 
 // Vocabulary: values, no I/O.
 mod clock;
