@@ -62,7 +62,7 @@ impl<V> Loaded<V> {
         self
     }
 
-    /// Answers those who asked, but is not kept in any tier.
+    /// Answers its callers, but is not kept in any tier.
     pub fn uncacheable(mut self) -> Self {
         self.cacheable = false;
         self

@@ -2,7 +2,7 @@ use std::{error, fmt, sync::Arc, time::Duration};
 
 use crate::{Fault, Version};
 
-/// Why there is no answer. Cheap to clone: one failed load is shared by everyone who waited for it.
+/// Why there is no answer. Cheap to clone: callers that waited for one failed load share its error.
 ///
 /// The loader's own error is inside [`Origin`](Self::Origin) and can be downcast:
 ///
@@ -34,10 +34,10 @@ pub enum Error {
         /// The version on record.
         minimum: Version,
     },
-    /// The load failed in another process a moment ago, and is not tried again yet: the failure pause
-    /// goes for the whole fleet. That process has the error.
+    /// The load failed in another process a moment ago and is not tried again yet: all processes share the
+    /// failure back-off. That process has the error.
     FailedElsewhere {
-        /// The rest of the failure pause when this was found out.
+        /// The rest of the back-off when this was found out.
         retry_after: Duration,
     },
     /// This process runs and queues as many loads as the policy's bulkhead allows. The origin was not
@@ -46,11 +46,11 @@ pub enum Error {
         /// When there may be room again, estimated.
         retry_after: Duration,
     },
-    /// The caller's own deadline passed. The load goes on.
+    /// The caller's own deadline passed. The load continues.
     DeadlineExceeded,
-    /// A loader has fetched the very key that it is loading, directly or through another loader: it
-    /// would have waited for itself. Told where the whole chain of loads is one's own; two loaders that
-    /// wait for flights which others have begun wait until the load timeout.
+    /// A loader fetched the very key that it is loading, directly or through another loader: it would have
+    /// waited for itself. Detected where one chain of loads leads back to its key; two loaders that wait for
+    /// flights begun by each other wait until the load timeout.
     Nested,
     /// The guard was shut down, and this key would have needed a load.
     ShutDown,

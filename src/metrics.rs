@@ -5,7 +5,7 @@
 //! | `cattleguard_fetches_total` | counter | fetches | `guard`, `outcome` | requests that were answered, each caller once, by [`Outcome::as_str`](crate::Outcome::as_str) or [`Error::as_str`](crate::Error::as_str) |
 //! | `cattleguard_fetches_dropped_total` | counter | fetches | `guard` | callers that went away before they were answered |
 //! | `cattleguard_fetch_seconds` | histogram | seconds | `guard` | how long answers took that were no plain near hits |
-//! | `cattleguard_loads_total` | counter | loads | `guard`, `result` | calls to the origin that have ended, that of a batch once: `ok`, `error_origin`, `error_load_timeout`, `error_load_panicked`, `error_shut_down`, or `error_abandoned` when nobody waited for it any more |
+//! | `cattleguard_loads_total` | counter | loads | `guard`, `result` | calls to the origin that have ended, that of a batch once: `ok`, `error_origin`, `error_load_timeout`, `error_load_panicked`, `error_shut_down`, or `error_abandoned` when no caller waited for it any more |
 //! | `cattleguard_load_seconds` | histogram | seconds | `guard` | how long they took, however they ended |
 //! | `cattleguard_loads_in_progress` | gauge | loads | `guard` | places of the bulkhead that are taken; of an aborted load until its task is gone |
 //! | `cattleguard_loads_queued` | gauge | loads | `guard` | loads that wait for a place in the bulkhead |

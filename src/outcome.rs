@@ -8,7 +8,7 @@ pub enum Outcome {
     Hit(Tier),
     /// An entry within grace, while one flight refreshes it.
     Stale(Tier),
-    /// An expired entry, because the origin is in this trouble.
+    /// An expired entry, for this reason.
     StaleIfError(StaleReason),
     /// This caller's miss made the load.
     Loaded,
@@ -30,13 +30,13 @@ pub enum Tier {
     Far,
 }
 
-/// Why a stale entry was the best answer to be had.
+/// Why a stale entry was the best answer.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum StaleReason {
-    /// The load failed, or has failed so shortly ago that it is not tried again yet.
+    /// The load failed, or the key backs off after a failure.
     Failed,
-    /// The load takes longer than the soft timeout; it goes on.
+    /// The load takes longer than the soft timeout; it continues.
     Slow,
     /// As many loads as the bulkhead allows are running and queued.
     Overloaded,
@@ -87,7 +87,7 @@ impl Outcome {
         }
     }
 
-    /// How a caller who came along sees an answer that reached the leader like this.
+    /// A follower's outcome, where this is the leader's.
     pub(crate) fn followed(self) -> Self {
         match self {
             Self::Stale(_) | Self::StaleIfError(_) | Self::Bypassed(_) => self,

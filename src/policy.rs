@@ -65,7 +65,7 @@ impl Policy {
     }
 
     /// How long "known absent" is fresh. Default 5 s. Lengthen it where rows are rarely created
-    /// after somebody asked for them, or where creation invalidates.
+    /// after a request for them, or where creation invalidates.
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
         self.negative_ttl = ttl;
         self
@@ -132,8 +132,8 @@ impl Policy {
     }
 
     /// How many stale entries this process refreshes at one time. Default 16; beyond that a stale entry
-    /// is served and left for a later request to refresh, so that loads nobody waits for do not hold
-    /// up those that somebody does. Raise it if entries stay stale although the origin has room.
+    /// is served and left for a later request to refresh, so that refreshes do not hold up loads that callers
+    /// wait for. Raise it if entries stay stale although the origin has room.
     pub fn max_refreshes(mut self, refreshes: usize) -> Self {
         self.max_refreshes = refreshes.min(tokio::sync::Semaphore::MAX_PERMITS);
         self
@@ -167,15 +167,15 @@ impl Policy {
         self
     }
 
-    /// How long no process loads a key again after its load has failed; callers get a stale entry or
-    /// the error meanwhile. Doubles with each failure in a row. Default 250 ms; zero turns pauses off.
+    /// Back-off after a failed load of a key, shared by all processes; callers get a stale entry or the error
+    /// meanwhile. Doubles with each failure in a row. Default 250 ms; zero turns it off.
     /// [`GuardBuilder::counts_as_failure`](crate::GuardBuilder::counts_as_failure) says for which errors.
     pub fn failure_backoff(mut self, first: Duration) -> Self {
         self.failure_backoff = first;
         self
     }
 
-    /// The longest failure pause. Default 5 s: what a key may take to notice that the origin is back.
+    /// The longest failure back-off. Default 5 s: what a key may take to notice that the origin is back.
     pub fn max_failure_backoff(mut self, longest: Duration) -> Self {
         self.max_failure_backoff = longest;
         self
@@ -197,12 +197,12 @@ impl Policy {
         self
     }
 
-    /// How long after its ttl an entry may still be served if nothing better is to be had.
+    /// Grace and stale-if-error together.
     pub(crate) fn stale_window(&self) -> Duration {
         self.grace.saturating_add(self.stale_if_error)
     }
 
-    /// How long nobody loads after this many failures in a row.
+    /// The back-off after this many failures in a row.
     pub(crate) fn backoff_after(&self, failures: u32) -> Duration {
         let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
         self.failure_backoff.saturating_mul(doubled).min(self.max_failure_backoff).min(CENTURY)

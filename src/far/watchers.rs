@@ -4,7 +4,7 @@ use parking_lot::RwLock;
 
 use super::{Event, Watcher};
 
-/// Those in this process who hear events.
+/// The watchers in this process.
 #[derive(Default)]
 pub(crate) struct Watchers {
     list: RwLock<Vec<Weak<dyn Watcher>>>,

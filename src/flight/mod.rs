@@ -1,7 +1,7 @@
-//! Flights: one load in progress in this process, and the callers who share it.
+//! Flights: one load in progress in this process, and the callers that share it.
 //!
 //! ```text
-//! board ─┬─ nobody is there ──▶ SoloReader ─┬─ found ─────────────▶ completed, no flight
+//! board ─┬─ no caller is there ▶ SoloReader ─┬─ found ─────────────▶ completed, no flight
 //!        │                                  └─ not found, or stale ▶ a flight
 //!        ├─ a solo reader is there ────────▶ a flight beside it (Leader)
 //!        └─ a flight is there ─────────────▶ Follower

@@ -1,4 +1,4 @@
-//! How a caller that found nothing fresh near comes to its answer: the one boarding of single fetches and
+//! How a caller that found nothing fresh near gets its answer: the one boarding of single fetches and
 //! batches.
 //!
 //! 1. [`board`](Core::board): a back-off answers it, a flight takes it, or it reads the far tier.

@@ -31,7 +31,7 @@ use crate::{
     freshness::Found,
 };
 
-/// How a flight comes by its answer.
+/// How a flight gets its answer.
 pub(super) enum Plan {
     Lease,
     /// Under a lease, too, and no caller waits for it.
@@ -119,7 +119,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
-    /// Answers callers with something stale if it takes too long; and goes on.
+    /// Answers callers with something stale if it takes too long, and continues.
     async fn resolve_with_soft_timeout(
         &self,
         completer: &Completer<Answer<V>>,
@@ -156,8 +156,8 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
-    /// Looks, each time that the provisional answer comes to its end, whether there is still something to be
-    /// served: an invalidation of which no message came is found out here.
+    /// Looks, each time that the provisional answer ends, whether there is still something to serve: this finds
+    /// an invalidation whose message was lost.
     async fn keep_serving(
         &self,
         completer: &Completer<Answer<V>>,

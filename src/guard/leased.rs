@@ -261,7 +261,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         self.back_off(found, error, pause, failures)
     }
 
-    /// Has the whole fleet back off. Of a lease that was lost meanwhile the far tier takes no notice.
+    /// Has the whole fleet back off. The far tier ignores it for a lease that was lost meanwhile.
     async fn share_failure(&self, name: &Arc<str>, token: Token, pause: Duration) {
         if pause.is_zero() {
             return self.release(name, token).await;

@@ -53,7 +53,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// let version = 18;
     /// match guard.put(&42, Loaded::found("Ada".to_owned(), version)).await? {
     ///     Write::Stored => {}
-    ///     Write::Older { minimum } => println!("somebody wrote version {minimum} meanwhile"),
+    ///     Write::Older { minimum } => println!("version {minimum} was written meanwhile"),
     /// }
     /// # Ok(()) }
     /// ```
@@ -89,7 +89,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     }
 
     /// Makes every tier forget `key`, and revokes the lease of the load in the air: once this
-    /// returns, no load that began before can fill the cache, and a caller who comes later does not
+    /// returns, no load that began before can fill the cache, and a later caller does not
     /// get its answer. Call it after the origin's transaction has committed.
     ///
     /// [`Invalidated::Everywhere`] says that also the near tiers of all connected processes have
@@ -187,7 +187,7 @@ impl<'a, V: Send + Sync + 'static> IntoFuture for Invalidation<'a, V> {
 
     fn into_future(self) -> Self::IntoFuture {
         let Self { core, name, version, confirmed } = self;
-        // On a task: a caller who goes away must not leave the old value behind.
+        // On a task: a caller that is dropped must not leave the old value behind.
         let invalidating = async move {
             let work = core.clone().invalidate(name, version, confirmed);
             tokio::spawn(work.in_current_span()).await.unwrap_or(Err(Error::Abandoned))

@@ -5,7 +5,7 @@ use super::{
 use crate::Error;
 
 /// One call to the origin, until it has ended. Counted once, however it ends: dropped without an end it
-/// has panicked, or nobody was left to wait for it.
+/// has panicked, or no flight was left to wait for it.
 #[must_use = "a load that is dropped counts as abandoned"]
 pub(crate) struct Load<'a> {
     /// `None` once it is counted.

@@ -18,7 +18,7 @@ const FLOORS: &[&[&str]] = &[
     &["sql", "subscription"],
     SYSTEMS,
     // The guard, and what stands on it.
-    &["flight", "near", "observe"],
+    &["flight", "freshness", "near", "observe"],
     &["guard"],
     &["guide", "http", "metrics", "tower"],
 ];

@@ -112,7 +112,7 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Origin<Q, V> {
         Arc::new(Self { core: core.clone(), name_of, load })
     }
 
-    /// Loads on a task of its own, and tells those who have joined.
+    /// Loads on a task of its own, and answers the flights that have joined.
     fn start(self: &Arc<Self>, joined: Vec<Joined<Q, V>>) {
         let this = self.clone();
         let work = async move {
