@@ -6,10 +6,11 @@ use tokio::time::Instant;
 use super::pool::Pool;
 use crate::{
     Fault,
+    backoff::Backoff,
     lock::{Attempt, Lease, Lock},
     sql::{
-        Failure, Link,
-        row::{LOST_RACE, Polling, RowLocks, Rows, Taken, Wait},
+        Failure, Pooled,
+        row::{LOST_RACE, POLLING, RowLocks, Rows, Taken, Wait},
     },
     token::Token,
 };
@@ -93,9 +94,9 @@ impl MysqlRowLock {
     /// [`FaultKind::Refused`](crate::FaultKind::Refused) when it may not, or when the server cannot
     /// be asked.
     pub async fn create_table(&self) -> Result<(), Fault> {
-        let connections = self.0.connections();
-        let mut link = connections.link(Instant::now() + connections.timeout()).await?;
-        link.execute(sqlx::query(&self.0.rows().create)).await?;
+        let pool = self.0.pool();
+        let mut connection = pool.get(Instant::now() + pool.timeout()).await?;
+        connection.execute(sqlx::query(&self.0.rows().create)).await?;
         Ok(())
     }
 }
@@ -174,11 +175,11 @@ const MAX_NAME: usize = 512;
 
 impl Rows for Table {
     type Db = MySql;
-    type Wait = Poller;
+    type Wait = Backoff;
 
     async fn take(
         &self,
-        link: &mut Link<MySql>,
+        connection: &mut Pooled<MySql>,
         name: &str,
         token: &Token,
         ttl: Duration,
@@ -187,7 +188,7 @@ impl Rows for Table {
             return Err(Failure::config("the name is too long"));
         }
         let take = sqlx::query(&self.take).bind(name.as_bytes()).bind(&token.as_bytes()[..]);
-        match link.execute(take.bind(micros(ttl)?)).await {
+        match connection.execute(take.bind(micros(ttl)?)).await {
             Ok(done) if done.last_insert_id() > 0 => {
                 return Ok(Taken::Granted(done.last_insert_id()));
             }
@@ -196,55 +197,45 @@ impl Rows for Table {
             Err(failure) if failure.is(&["1213", "1020"]) => {}
             Err(failure) => return Err(failure),
         }
-        let row = link.row(sqlx::query(&self.rest).bind(name.as_bytes())).await?;
+        let row = connection.row(sqlx::query(&self.rest).bind(name.as_bytes())).await?;
         let rest: Option<i64> = match row {
             Some(row) => row.try_get(0)?,
             None => None,
         };
         let rest = Duration::from_micros(rest.and_then(|rest| rest.try_into().ok()).unwrap_or(0));
-        Ok(Taken::Held { rest: rest.max(LOST_RACE) })
+        Ok(Taken::Held { remaining: rest.max(LOST_RACE) })
     }
 
     async fn renew(
         &self,
-        link: &mut Link<MySql>,
+        connection: &mut Pooled<MySql>,
         name: &str,
         token: &Token,
         ttl: Duration,
     ) -> Result<bool, Failure> {
         let renew = sqlx::query(&self.renew).bind(micros(ttl)?).bind(name.as_bytes());
         // The driver has the server count the rows that were found, changed or not.
-        Ok(link.execute(renew.bind(&token.as_bytes()[..])).await?.rows_affected() > 0)
+        Ok(connection.execute(renew.bind(&token.as_bytes()[..])).await?.rows_affected() > 0)
     }
 
     async fn release(
         &self,
-        link: &mut Link<MySql>,
+        connection: &mut Pooled<MySql>,
         name: &str,
         token: &Token,
     ) -> Result<(), Failure> {
         let release = sqlx::query(&self.release).bind(name.as_bytes());
-        link.execute(release.bind(&token.as_bytes()[..])).await.map(drop)
+        connection.execute(release.bind(&token.as_bytes()[..])).await.map(drop)
     }
 
-    async fn sweep(&self, link: &mut Link<MySql>) -> Result<(), Failure> {
-        link.execute(sqlx::raw_sql(&self.sweep)).await.map(drop)
+    async fn sweep(&self, connection: &mut Pooled<MySql>) -> Result<(), Failure> {
+        connection.execute(sqlx::raw_sql(&self.sweep)).await.map(drop)
     }
 
-    async fn wait(&self, _: &str, _: Instant) -> Poller {
-        let mut poller = Poller(Polling::new());
-        poller.pause(Duration::MAX).await;
-        poller
-    }
-}
-
-struct Poller(Polling);
-
-impl Wait for Poller {
-    fn mark(&mut self) {}
-
-    async fn pause(&mut self, rest: Duration) {
-        tokio::time::sleep(self.0.next().min(rest)).await;
+    async fn wait(&self, _: &str, _: Instant) -> Backoff {
+        let mut wait = POLLING;
+        wait.pause(Duration::MAX).await;
+        wait
     }
 }
 

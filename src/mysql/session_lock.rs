@@ -8,7 +8,7 @@ use crate::{
     Fault,
     lock::{Attempt, Lease, Lock},
     sql::{
-        Failure, LAST_WORD, Link,
+        Failure, ANSWER_SLACK, Pooled,
         session::{Locks, Sessions},
     },
 };
@@ -80,12 +80,12 @@ impl Lock for MysqlSessionLock {
 const YEAR: u64 = 31_536_000;
 
 impl Locks for MySql {
-    async fn begin(_: &mut Link<Self>) -> Result<(), Failure> {
+    async fn begin(_: &mut Pooled<Self>) -> Result<(), Failure> {
         Ok(())
     }
 
     async fn lock(
-        link: &mut Link<Self>,
+        connection: &mut Pooled<Self>,
         name: &str,
         ttl: Duration,
         wait: Option<Instant>,
@@ -95,7 +95,7 @@ impl Locks for MySql {
             None => (Duration::ZERO, None),
             Some(deadline) => {
                 let rest = deadline.saturating_duration_since(Instant::now());
-                (rest.min(Duration::from_secs(YEAR)), Some(deadline + LAST_WORD))
+                (rest.min(Duration::from_secs(YEAR)), Some(deadline + ANSWER_SLACK))
             }
         };
         // MySQL knows whole seconds only, and would round half a second down to no wait at all. There
@@ -114,8 +114,8 @@ impl Locks for MySql {
         );
         let statement = sqlx::raw_sql(&statement);
         let answer = match until {
-            None => link.row(statement).await,
-            Some(until) => link.row_until(statement, until).await,
+            None => connection.row(statement).await,
+            Some(until) => connection.row_until(statement, until).await,
         };
         match answer {
             Ok(Some(row)) => Ok(row.try_get(0)?),
@@ -126,13 +126,13 @@ impl Locks for MySql {
         }
     }
 
-    async fn renew(link: &mut Link<Self>, ttl: Duration) -> Result<(), Failure> {
+    async fn renew(connection: &mut Pooled<Self>, ttl: Duration) -> Result<(), Failure> {
         let statement = format!("SET SESSION wait_timeout = {}", whole_seconds(ttl)?);
-        link.execute(sqlx::raw_sql(&statement)).await.map(drop)
+        connection.execute(sqlx::raw_sql(&statement)).await.map(drop)
     }
 
-    async fn unlock(link: &mut Link<Self>, _: &str) -> Result<(), Failure> {
-        link.execute(sqlx::query(UNLOCK)).await.map(drop)
+    async fn unlock(connection: &mut Pooled<Self>, _: &str) -> Result<(), Failure> {
+        connection.execute(sqlx::query(UNLOCK)).await.map(drop)
     }
 }
 

@@ -4,15 +4,17 @@ use sqlx::{Postgres, Row, postgres::PgRow};
 use tokio::time::Instant;
 
 use super::{
+    channel::{CHANNEL, message},
     pool::Pool,
     schema::{MISSING, already_there, create_sequence},
-    wakeups::{CHANNEL, Waiter, Wakeups, message},
+    waiting::Waiter,
+    wakeups::Wakeups,
 };
 use crate::{
     Fault,
     lock::{Attempt, Lease, Lock},
     sql::{
-        Failure, Link,
+        Failure, Pooled,
         row::{LOST_RACE, RowLocks, Rows, Taken},
     },
     token::Token,
@@ -100,11 +102,11 @@ impl PostgresRowLock {
     ///
     /// [`Refused`](crate::FaultKind::Refused) when it may not, or when the server cannot be asked.
     pub async fn create_table(&self) -> Result<(), Fault> {
-        let connections = self.0.connections();
-        let mut link = connections.link(Instant::now() + connections.timeout()).await?;
+        let pool = self.0.pool();
+        let mut connection = pool.get(Instant::now() + pool.timeout()).await?;
         let create = sqlx::query(&self.0.rows().statements.create);
-        already_there(link.execute(create).await.map(drop))?;
-        Ok(create_sequence(&mut link).await?)
+        already_there(connection.execute(create).await.map(drop))?;
+        Ok(create_sequence(&mut connection).await?)
     }
 }
 
@@ -193,7 +195,7 @@ impl Rows for Table {
 
     async fn take(
         &self,
-        link: &mut Link<Postgres>,
+        connection: &mut Pooled<Postgres>,
         name: &str,
         token: &Token,
         ttl: Duration,
@@ -202,37 +204,37 @@ impl Rows for Table {
             let take = sqlx::query(&self.statements.take).bind(name).bind(&token.as_bytes()[..]);
             take.bind(ttl.as_secs_f64()).bind(ROW_LOCKED)
         };
-        let mut answer = link.row(take()).await;
+        let mut answer = connection.row(take()).await;
         if answer.as_ref().is_err_and(|failure| failure.is(MISSING)) {
-            create_sequence(link).await?;
-            answer = link.row(take()).await;
+            create_sequence(connection).await?;
+            answer = connection.row(take()).await;
         }
         taken(answer)
     }
 
     async fn renew(
         &self,
-        link: &mut Link<Postgres>,
+        connection: &mut Pooled<Postgres>,
         name: &str,
         token: &Token,
         ttl: Duration,
     ) -> Result<bool, Failure> {
         let renew = sqlx::query(&self.statements.renew).bind(name).bind(&token.as_bytes()[..]);
-        Ok(link.execute(renew.bind(ttl.as_secs_f64())).await?.rows_affected() > 0)
+        Ok(connection.execute(renew.bind(ttl.as_secs_f64())).await?.rows_affected() > 0)
     }
 
     async fn release(
         &self,
-        link: &mut Link<Postgres>,
+        connection: &mut Pooled<Postgres>,
         name: &str,
         token: &Token,
     ) -> Result<(), Failure> {
         let release = sqlx::query(&self.statements.release).bind(name).bind(&token.as_bytes()[..]);
-        link.row(release.bind(message(name).to_string())).await.map(drop)
+        connection.row(release.bind(message(name).to_string())).await.map(drop)
     }
 
-    async fn sweep(&self, link: &mut Link<Postgres>) -> Result<(), Failure> {
-        link.execute(sqlx::query(&self.statements.sweep)).await.map(drop)
+    async fn sweep(&self, connection: &mut Pooled<Postgres>) -> Result<(), Failure> {
+        connection.execute(sqlx::query(&self.statements.sweep)).await.map(drop)
     }
 
     async fn wait(&self, name: &str, deadline: Instant) -> Waiter {
@@ -244,10 +246,10 @@ pub(super) fn taken(answer: Result<Option<PgRow>, Failure>) -> Result<Taken, Fai
     let row = match answer {
         Ok(row) => row,
         // A transaction has the row.
-        Err(failure) if failure.is(&["55P03"]) => return Ok(Taken::Held { rest: IN_TRANSACTION }),
+        Err(failure) if failure.is(&["55P03"]) => return Ok(Taken::Held { remaining: IN_TRANSACTION }),
         // Of two at once the other was first, where the database's isolation is stricter than usual.
         Err(failure) if failure.is(&["40001", "40P01"]) => {
-            return Ok(Taken::Held { rest: LOST_RACE });
+            return Ok(Taken::Held { remaining: LOST_RACE });
         }
         Err(failure) => return Err(failure),
     };
@@ -260,7 +262,7 @@ pub(super) fn taken(answer: Result<Option<PgRow>, Failure>) -> Result<Taken, Fai
         Some(fence) => Taken::Granted(fence),
         None => {
             let rest = rest.and_then(|rest| Duration::try_from_secs_f64(rest).ok());
-            Taken::Held { rest: rest.unwrap_or_default().max(LOST_RACE) }
+            Taken::Held { remaining: rest.unwrap_or_default().max(LOST_RACE) }
         }
     })
 }

@@ -11,7 +11,7 @@ use crate::{
     Fault, FaultKind,
     lock::{Attempt, Lease, Lock},
     sql::{
-        Failure, LAST_WORD, Link,
+        Failure, ANSWER_SLACK, Pooled,
         session::{Locks, Sessions},
     },
 };
@@ -108,9 +108,9 @@ const NOTICE_CLOSED: &str = "SELECT set_config('client_connection_check_interval
 const MAX_WAIT: Duration = Duration::from_millis(i32::MAX as u64);
 
 impl Locks for Postgres {
-    async fn begin(link: &mut Link<Self>) -> Result<(), Failure> {
-        link.execute(sqlx::query(SET_UP)).await?;
-        match link.row(sqlx::query(NOTICE_CLOSED)).await {
+    async fn begin(connection: &mut Pooled<Self>) -> Result<(), Failure> {
+        connection.execute(sqlx::query(SET_UP)).await?;
+        match connection.row(sqlx::query(NOTICE_CLOSED)).await {
             Err(failure @ Failure::Server { .. }) if failure.kind() != FaultKind::Unreachable => {
                 Ok(())
             }
@@ -119,44 +119,44 @@ impl Locks for Postgres {
     }
 
     async fn lock(
-        link: &mut Link<Self>,
+        connection: &mut Pooled<Self>,
         name: &str,
         ttl: Duration,
         wait: Option<Instant>,
     ) -> Result<Option<u64>, Failure> {
-        match lock(link, name, ttl, wait).await {
+        match lock(connection, name, ttl, wait).await {
             Err(failure) if failure.is(MISSING) => {
-                create_sequence(link).await?;
-                lock(link, name, ttl, wait).await
+                create_sequence(connection).await?;
+                lock(connection, name, ttl, wait).await
             }
             answer => answer,
         }
     }
 
-    async fn renew(link: &mut Link<Self>, ttl: Duration) -> Result<(), Failure> {
-        link.row(sqlx::query(RENEW).bind(millis(ttl)?)).await.map(drop)
+    async fn renew(connection: &mut Pooled<Self>, ttl: Duration) -> Result<(), Failure> {
+        connection.row(sqlx::query(RENEW).bind(millis(ttl)?)).await.map(drop)
     }
 
-    async fn unlock(link: &mut Link<Self>, name: &str) -> Result<(), Failure> {
-        link.row(sqlx::query(UNLOCK).bind(name)).await?;
+    async fn unlock(connection: &mut Pooled<Self>, name: &str) -> Result<(), Failure> {
+        connection.row(sqlx::query(UNLOCK).bind(name)).await?;
         Ok(())
     }
 }
 
 async fn lock(
-    link: &mut Link<Postgres>,
+    connection: &mut Pooled<Postgres>,
     name: &str,
     ttl: Duration,
     wait: Option<Instant>,
 ) -> Result<Option<u64>, Failure> {
     let ttl = millis(ttl)?;
     let answer = match wait {
-        None => link.row(sqlx::query(TRY_LOCK).bind(name).bind(&ttl)).await,
+        None => connection.row(sqlx::query(TRY_LOCK).bind(name).bind(&ttl)).await,
         Some(deadline) => {
             let rest = deadline.saturating_duration_since(Instant::now());
             let rest = millis(rest.min(MAX_WAIT))?;
             let statement = sqlx::query(LOCK).bind(name).bind(&ttl).bind(&rest);
-            link.row_until(statement, deadline + LAST_WORD).await
+            connection.row_until(statement, deadline + ANSWER_SLACK).await
         }
     };
     match answer {

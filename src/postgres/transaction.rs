@@ -7,14 +7,15 @@ use sqlx::{Executor, PgConnection, Postgres, Row};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    channel::{CHANNEL, message},
     row_lock::{PostgresRowLock, Table, taken},
     schema::{MISSING, create_sequence, millis},
-    wakeups::{CHANNEL, Waiter, message},
+    waiting::Waiter,
 };
 use crate::{
     Fault, FaultKind,
     sql::{
-        Failure, LAST_WORD,
+        Failure, ANSWER_SLACK,
         row::{Taken, Wait},
     },
     token::Token,
@@ -65,20 +66,20 @@ impl PostgresRowLock {
             if let Some(wait) = &mut wait {
                 wait.mark();
             }
-            let rest = match table.take_in(transaction, name, deadline).await {
+            let remaining = match table.take_in(transaction, name, deadline).await {
                 Ok(Taken::Granted(fence)) => return Ok(fence),
-                Ok(Taken::Held { rest }) => rest,
+                Ok(Taken::Held { remaining }) => remaining,
                 Err(failure) if failure.is(MISSING) && wait.is_none() => {
                     // Not in the caller's transaction, which may be long.
-                    let mut link = self.0.connections().link(deadline).await?;
-                    create_sequence(&mut link).await?;
+                    let mut connection = self.0.pool().get(deadline).await?;
+                    create_sequence(&mut connection).await?;
                     Duration::ZERO
                 }
                 Err(failure) => return Err(failure.into()),
             };
             let pause = async {
                 match &mut wait {
-                    Some(wait) => wait.pause(rest).await,
+                    Some(wait) => wait.pause(remaining).await,
                     none => none.insert(table.wakeups.wait(name, deadline).await).mark(),
                 }
             };
@@ -100,7 +101,7 @@ impl Table {
         name: &str,
         deadline: Instant,
     ) -> Result<Taken, Failure> {
-        let until = deadline + LAST_WORD;
+        let until = deadline + ANSWER_SLACK;
         let rest =
             deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(3600));
         let (token, rest) = (Token::random(), millis(rest)?);
