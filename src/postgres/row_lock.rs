@@ -1,4 +1,7 @@
-use std::{fmt::Write, time::Duration};
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
 
 use sqlx::{Postgres, Row, postgres::PgRow};
 use tokio::time::Instant;
@@ -22,7 +25,7 @@ use crate::{
 
 /// A lock on PostgreSQL that is a row in a table: who holds the name until when, by the server's clock.
 ///
-/// - *Order*: none. A release wakes one waiter of each process, and the quickest has the name.
+/// - *Order*: none. A release notifies one waiter of each process, and the first to ask is granted the name.
 /// - *Crash*: the name is free after the ttl of a holder that is killed, frozen or cut off.
 /// - *Loss*: a lease outlives its connection, and the server's restart.
 /// - *Connections*: none for a lease, one for each call while it lasts; and one for each `PostgresRowLock` that
@@ -31,12 +34,12 @@ use crate::{
 /// - *Proxies*: one that pools transactions needs prepared statements turned on (PgBouncer 1.21,
 ///   `max_prepared_statements`), and has waiters poll: it cannot listen.
 /// - *Durability*: two commits a cycle. Over connections with `synchronous_commit = off`, or on an
-///   `UNLOGGED` table, it is twice as quick, and a crash of the server frees leases that are still
-///   believed. The fencing tokens grow all the same on an `UNLOGGED` table; without synchronous commit
+///   `UNLOGGED` table, it is twice as fast, and a crash of the server frees leases that are still
+///   valid. The fencing tokens grow all the same on an `UNLOGGED` table; without synchronous commit
 ///   they may not. A promoted standby is like a crash unless it replicates synchronously.
 /// - *Names* are kept as they are, up to 2 kB.
 ///
-/// The table is made by [`create_table`](Self::create_table), or by hand:
+/// The table is created by [`create_table`](Self::create_table), or by hand:
 ///
 /// ```sql
 /// CREATE TABLE cattleguard_lock ( -- or CREATE UNLOGGED TABLE
@@ -49,15 +52,15 @@ use crate::{
 /// -- for the service: SELECT, INSERT, UPDATE, DELETE on the table, USAGE on the sequence
 /// ```
 ///
-/// A row that nobody has asked for since a day is deleted, by any process, some at a time.
+/// A row is deleted a day after its last use, by any process, some at a time.
 ///
 /// ```no_run
 /// # async fn report() -> Result<(), cattleguard::Fault> {
-/// use std::time::Duration;
-/// use cattleguard::{lock::{Lock, PostgresRowLock}, postgres::Pool};
+/// use std::{fmt, time::Duration};
+/// use cattleguard::{lock::Lock, postgres::{Pool, PostgresRowLock}};
 /// use tokio::time::Instant;
 ///
-/// let lock = PostgresRowLock::new(Connections::open("postgres://127.0.0.1/database")?);
+/// let lock = PostgresRowLock::new(Pool::open("postgres://127.0.0.1/database")?);
 /// lock.create_table().await?;
 /// let deadline = Instant::now() + Duration::from_secs(10);
 /// let lease = lock.acquire("report", Duration::from_secs(30), deadline).await?;
@@ -68,19 +71,19 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// A dropped call goes on in the background for as long as its statement takes, and frees what it was
+/// A dropped call continues in the background for as long as its statement takes, and frees what it was
 /// granted.
 ///
 /// # Errors
 ///
-/// [`Refused`](crate::FaultKind::Refused) also when the table is not there,
+/// [`Refused`](crate::FaultKind::Refused) also when the table does not exist,
 /// [`Config`](crate::FaultKind::Config) for a name with a zero byte or too long;
 /// [`Timeout`](crate::FaultKind::Timeout) also when no connection is free.
 #[derive(Clone)]
 pub struct PostgresRowLock(pub(super) RowLocks<Table>);
 
 impl PostgresRowLock {
-    /// A lock over these connections, in the table `cattleguard_lock`.
+    /// A lock over this pool, in the table `cattleguard_lock`.
     pub fn new(pool: Pool) -> Self {
         Self::in_table(pool, "cattleguard_lock")
     }
@@ -92,21 +95,28 @@ impl PostgresRowLock {
         Self(RowLocks::new(table, pool.0))
     }
 
-    /// Makes the table, and the sequence for the fencing tokens, if they are not there.
+    /// Creates the table, and the sequence for the fencing tokens, if they do not exist.
     ///
     /// # Cancel safety
     ///
-    /// What was made stays; call it again.
+    /// What was created stays; call it again.
     ///
     /// # Errors
     ///
-    /// [`Refused`](crate::FaultKind::Refused) when it may not, or when the server cannot be asked.
+    /// [`Refused`](crate::FaultKind::Refused) without the permission to create, or the reason why the server
+    /// cannot be asked.
     pub async fn create_table(&self) -> Result<(), Fault> {
         let pool = self.0.pool();
         let mut connection = pool.get(Instant::now() + pool.timeout()).await?;
         let create = sqlx::query(&self.0.rows().statements.create);
         already_there(connection.execute(create).await.map(drop))?;
         Ok(create_sequence(&mut connection).await?)
+    }
+}
+
+impl fmt::Debug for PostgresRowLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresRowLock").field("pool", self.0.pool()).finish_non_exhaustive()
     }
 }
 
@@ -184,9 +194,10 @@ impl Statements {
     }
 }
 
-/// For a lease's attempt at a row that a transaction has locked: a new row's commit is quicker.
+/// How long an attempt waits for a row that is locked, in milliseconds: longer than the commit of a new row
+/// takes. A row that is locked for longer belongs to a transaction.
 const ROW_LOCKED: &str = "20";
-/// When to look again at such a row.
+/// When to try again for a row that belongs to a transaction.
 const IN_TRANSACTION: Duration = Duration::from_millis(100);
 
 impl Rows for Table {
@@ -246,7 +257,9 @@ pub(super) fn taken(answer: Result<Option<PgRow>, Failure>) -> Result<Taken, Fai
     let row = match answer {
         Ok(row) => row,
         // A transaction has the row.
-        Err(failure) if failure.is(&["55P03"]) => return Ok(Taken::Held { remaining: IN_TRANSACTION }),
+        Err(failure) if failure.is(&["55P03"]) => {
+            return Ok(Taken::Held { remaining: IN_TRANSACTION });
+        }
         // Of two at once the other was first, where the database's isolation is stricter than usual.
         Err(failure) if failure.is(&["40001", "40P01"]) => {
             return Ok(Taken::Held { remaining: LOST_RACE });

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use sqlx::{Postgres, Row};
 use tokio::time::Instant;
@@ -11,24 +11,23 @@ use crate::{
     Fault, FaultKind,
     lock::{Attempt, Lease, Lock},
     sql::{
-        Failure, ANSWER_SLACK, Pooled,
+        ANSWER_SLACK, Failure, Pooled,
         session::{Locks, Sessions},
     },
 };
 
-/// A lock on PostgreSQL (14 or later) that belongs to a session: an advisory lock. The quickest, and
-/// fair.
+/// A lock on PostgreSQL (14 or later) that belongs to a session: an advisory lock. Fast, and fair.
 ///
 /// - *Order*: waiters are served in the order of asking, by the server's queue.
 /// - *Crash*: the name is free as soon as the server sees the connection closed, at once when a process
 ///   is killed. A holder that is frozen or cut off is ended by the server after its ttl
 ///   (`idle_session_timeout`).
-/// - *Loss*: if the connection is cut (the server restarts, an administrator ends the session), the
-///   server frees the name at once, and the holder learns it from its next renewal: with
-///   [`Lease::keep`] within a third of the ttl. The fencing token tells the two apart. A renewal that
+/// - *Loss*: if the connection is cut (the server restarts, an administrator ends the session), the server
+///   frees the name at once, and the holder notices at its next renewal: with
+///   [`Lease::keep_alive`] within a third of the ttl. The fencing token tells the two apart. A renewal that
 ///   is not answered within the timeout ends the lease, too.
 /// - *Connections*: one for each lease and one for each name that is waited for, of
-///   [`Connections::max`].
+///   [`Pool::max`].
 /// - *Proxies*: none that pools transactions or statements (PgBouncer's `transaction` mode): the lock
 ///   belongs to the server's session. `session` mode works.
 /// - *Names*: the lock is on 64 bits of a hash, in the whole database. Two names of the same hash
@@ -40,11 +39,11 @@ use crate::{
 ///
 /// ```no_run
 /// # async fn report() -> Result<(), cattleguard::Fault> {
-/// use std::time::Duration;
-/// use cattleguard::{lock::{Lock, PostgresSessionLock}, postgres::Pool};
+/// use std::{fmt, time::Duration};
+/// use cattleguard::{lock::Lock, postgres::{Pool, PostgresSessionLock}};
 /// use tokio::time::Instant;
 ///
-/// let lock = PostgresSessionLock::new(Connections::open("postgres://127.0.0.1/database")?);
+/// let lock = PostgresSessionLock::new(Pool::open("postgres://127.0.0.1/database")?);
 /// let deadline = Instant::now() + Duration::from_secs(10);
 /// let lease = lock.acquire("report", Duration::from_secs(30), deadline).await?;
 /// lease.run(async { /* write the report */ }).await?;
@@ -65,9 +64,15 @@ use crate::{
 pub struct PostgresSessionLock(Sessions<Postgres>);
 
 impl PostgresSessionLock {
-    /// A lock over these connections.
+    /// A lock over this pool.
     pub fn new(pool: Pool) -> Self {
         Self(Sessions::new(pool.0))
+    }
+}
+
+impl fmt::Debug for PostgresSessionLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresSessionLock").field("pool", self.0.pool()).finish_non_exhaustive()
     }
 }
 
@@ -104,7 +109,7 @@ const SET_UP: &str = "SELECT set_config(name, '0', false) FROM pg_settings WHERE
 // By itself: a server whose system cannot tell refuses, and then notices when it would answer.
 const NOTICE_CLOSED: &str = "SELECT set_config('client_connection_check_interval', '500', false)";
 
-/// What `lock_timeout` can express. Nobody waits for so long.
+/// The longest `lock_timeout`.
 const MAX_WAIT: Duration = Duration::from_millis(i32::MAX as u64);
 
 impl Locks for Postgres {

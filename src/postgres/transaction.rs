@@ -1,5 +1,5 @@
-//! The row lock for a transaction of the caller's: the same statement as a lease's, inside of a savepoint,
-//! so that an attempt that fails leaves the transaction, and the row, as they were.
+//! The row lock for a transaction of the caller: the same statement as a lease's, inside a savepoint, so that
+//! an attempt that fails leaves the transaction, and the row, as they were.
 
 use std::time::Duration;
 
@@ -15,18 +15,18 @@ use super::{
 use crate::{
     Fault, FaultKind,
     sql::{
-        Failure, ANSWER_SLACK,
+        ANSWER_SLACK, Failure,
         row::{Taken, Wait},
     },
     token::Token,
 };
 
 impl PostgresRowLock {
-    /// The lock on `name` for a transaction of the caller's: waits until it is free, and holds it until the
-    /// transaction ends. Returns the fencing token.
+    /// Acquires the lock on `name` for a transaction of the caller: waits until it is free, and holds it until
+    /// the transaction ends. Returns the fencing token.
     ///
-    /// It is the same lock: it waits for leases, and leases for it. Nothing renews it and nothing ends it
-    /// but the transaction, which the server rolls back when its connection is lost. Needs the isolation
+    /// It is the same lock: it waits for leases, and leases wait for it. It needs no renewal: the transaction
+    /// ends it, which the server rolls back when its connection is lost. Needs the isolation
     /// level `READ COMMITTED` (the default), and the table in that transaction's database.
     ///
     /// ```no_run
@@ -46,8 +46,8 @@ impl PostgresRowLock {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the transaction may hold the lock, and has a savepoint
-    /// `cattleguard` more: roll it back.
+    /// When the future is dropped, the transaction may hold the lock, and may have an open savepoint
+    /// `cattleguard`: roll it back.
     ///
     /// # Errors
     ///

@@ -1,5 +1,6 @@
 //! Redis: how to reach it, the far tier on it, and locks.
 
+mod channels;
 mod connection;
 mod elected;
 mod far;
@@ -10,8 +11,8 @@ mod messages;
 mod namespace;
 mod records;
 mod replicas;
+mod script;
 mod sentinel;
-mod subscriber;
 
 pub use self::{
     connection::Connection,

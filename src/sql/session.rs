@@ -58,6 +58,10 @@ impl<DB: Locks> Sessions<DB> {
         Self { pool, queue: Arc::default() }
     }
 
+    pub(crate) fn pool(&self) -> &Pool<DB> {
+        &self.pool
+    }
+
     pub(crate) async fn try_acquire(&self, name: &str, ttl: Duration) -> Result<Attempt, Fault> {
         Ok(match self.lock(name, ttl, None).await? {
             Some(lease) => Attempt::Granted(lease),
