@@ -33,7 +33,7 @@ use crate::{
 /// - *Names*: the lock is on 64 bits of a hash, in the whole database. Two names of the same hash
 ///   exclude each other.
 /// - *Fencing tokens* come from the sequence `cattleguard_fence`, made on first use if it is not there
-///   (`CREATE SEQUENCE cattleguard_fence`, and `GRANT USAGE` on it to the service). All who share names
+///   (`CREATE SEQUENCE cattleguard_fence`, and `GRANT USAGE` on it to the service). All that share names
 ///   need the same one: mind the `search_path`. A standby that is promoted may give smaller ones
 ///   than the primary did, unless it replicates synchronously.
 ///

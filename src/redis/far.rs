@@ -1,4 +1,5 @@
 use std::{
+    fmt,
     marker::PhantomData,
     sync::{Arc, Weak},
     time::Duration,
@@ -30,11 +31,11 @@ const POLL: Duration = Duration::from_millis(25);
 /// ```no_run
 /// # #[cfg(feature = "json")]
 /// # async fn connect() -> Result<(), cattleguard::Fault> {
-/// use cattleguard::{Guard, codec::Json, far, redis::Connection};
+/// use cattleguard::{Guard, codec::Json, redis::{Connection, RedisFar}};
 ///
-/// let redis = Connection::open("redis://127.0.0.1/").await?;
+/// let connection = Connection::open("redis://127.0.0.1/").await?;
 /// let users: Guard<u64, String> =
-///     Guard::builder().far(redis::RedisFar::new(redis, Json).namespace("users")).build();
+///     Guard::builder().far(RedisFar::new(connection, Json).namespace("users")).build();
 /// # Ok(()) }
 /// ```
 pub struct RedisFar<V, C> {
@@ -54,8 +55,8 @@ impl<V, C: Codec<V>> RedisFar<V, C> {
         Self::with(connection, codec, "")
     }
 
-    /// Lets `lock` elect who loads, in place of Redis' own leases. Its fencing token is checked at the
-    /// record, and messages and confirmations go on as they are.
+    /// Lets `lock` elect who loads, in place of Redis' own leases. Its fencing token is checked at the record;
+    /// messages and confirmations stay as they are.
     pub fn elected_by<L: Lock>(self, lock: L) -> ElectedFar<V, C, L>
     where
         C: Clone,
@@ -90,6 +91,15 @@ impl<V, C: Codec<V>> RedisFar<V, C> {
 impl<V, C> Clone for RedisFar<V, C> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone(), value: PhantomData }
+    }
+}
+
+impl<V, C> fmt::Debug for RedisFar<V, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisFar")
+            .field("connection", self.inner.records.connection())
+            .field("namespace", &self.inner.namespace)
+            .finish_non_exhaustive()
     }
 }
 
@@ -172,13 +182,12 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for RedisFar<V, C> {
         self.inner.records.get_many(names).await
     }
 
-    /// Asks by Redis' `WAIT`, on a connection that is opened for each call: a connect, a small write and
-    /// the wait, so it is for the few writes that a failover must not undo. With fewer replicas than
-    /// asked for it takes the whole `timeout`, and never longer than that and the far timeout and a
-    /// second to connect.
+    /// Uses Redis' `WAIT`, over a connection that is opened for each call: a connect, a small write and the wait,
+    /// so it is for the few writes that a failover must not undo. With fewer replicas than asked for it takes
+    /// the whole `timeout`, and never longer than that, the far timeout and a second to connect.
     ///
-    /// It speaks of the server that takes the commands now: a failover between the write and this call is
-    /// not noticed.
+    /// It asks the server that takes the commands now: a failover between the write and this call goes
+    /// unnoticed.
     ///
     /// # Errors
     ///

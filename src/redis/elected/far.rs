@@ -228,7 +228,7 @@ where
         self.election.records.get_many(names).await
     }
 
-    /// As [`RedisFar`](super::RedisFar) does.
+    /// As [`RedisFar`](crate::redis::RedisFar) does.
     async fn replicated(
         &self,
         name: &str,
