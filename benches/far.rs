@@ -7,7 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use cattleguard::{Guard, Loaded, Policy, codec::Raw, far, redis::Connection};
+use cattleguard::{
+    Guard, Loaded, Policy,
+    codec::Raw,
+    redis::{Connection, RedisFar},
+};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use redis::{AsyncCommands, IntoConnectionInfo, aio::ConnectionManager};
 use tokio::{runtime::Runtime, task::JoinSet};
@@ -57,7 +61,7 @@ fn benches(c: &mut Criterion) {
         let raw = client.get_connection_manager().await.expect("a connection");
         let connection = Connection::open(&server.url()).await.expect("a connection");
         let guard: Guard<u64, Bytes> = Guard::builder()
-            .far(redis::RedisFar::new(connection.timeout(Duration::from_secs(2)), Raw))
+            .far(RedisFar::new(connection.timeout(Duration::from_secs(2)), Raw))
             .near_capacity(0)
             .policy(Policy::default().ttl(Duration::from_secs(3600)))
             .build();

@@ -227,7 +227,7 @@ async fn kill(kind: &Kind, lock: &BoxLock) -> Result<Duration, Failure> {
 /// The holder that is killed.
 async fn hold(kind: Kind) -> Result<(), Failure> {
     let lease = kind.open().await?.acquire("killed", TTL, deadline()).await?;
-    lease.keep();
+    lease.keep_alive();
     println!("held");
     std::io::stdout().flush()?;
     lease.lost().await;

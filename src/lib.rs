@@ -17,6 +17,12 @@ mod policy;
 mod token;
 mod version;
 
+// What the systems share.
+#[cfg(any(feature = "redis", feature = "postgres", feature = "mysql"))]
+mod backoff;
+#[cfg(any(feature = "redis", feature = "postgres"))]
+mod subscription;
+
 // The contracts.
 pub mod far;
 pub mod lock;

@@ -69,7 +69,7 @@ pub struct Answer {
 /// Far longer than a purchase: only a buyer that died would be waited for.
 const TTL: Duration = Duration::from_secs(5);
 /// How long anybody waits for the lock.
-const PATIENCE: Duration = Duration::from_secs(300);
+const LONG: Duration = Duration::from_secs(300);
 
 #[derive(Clone)]
 struct Worker {
@@ -191,7 +191,7 @@ impl Worker {
     async fn acquire(&self, what: &str, ttl: Duration) -> Result<Lease, Failure> {
         let lock = self.lock.as_ref().ok_or("this process has no lock")?;
         let name = format!("{}:{what}", self.prefix);
-        Ok(lock.acquire(&name, ttl, Instant::now() + PATIENCE).await?)
+        Ok(lock.acquire(&name, ttl, Instant::now() + LONG).await?)
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use cattleguard::lock::{self, BoxLock, Lock};
+use cattleguard::{
+    Fault,
+    lock::{BoxLock, Lock},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Stop, args::Args, console::chain, kind, servers, shop};
@@ -13,9 +16,9 @@ pub enum Kind {
     Memory,
     Redis,
     Postgres,
-    PostgresRowLock,
+    PostgresRow,
     Mysql,
-    MysqlRowLock,
+    MysqlRow,
     Zookeeper,
 }
 
@@ -24,9 +27,9 @@ impl Kind {
         Self::Memory,
         Self::Redis,
         Self::Postgres,
-        Self::PostgresRowLock,
+        Self::PostgresRow,
         Self::Mysql,
-        Self::MysqlRowLock,
+        Self::MysqlRow,
         Self::Zookeeper,
     ];
 
@@ -35,9 +38,9 @@ impl Kind {
             Self::Memory => "memory",
             Self::Redis => "redis",
             Self::Postgres => "postgres",
-            Self::PostgresRowLock => "postgres-row",
+            Self::PostgresRow => "postgres-row",
             Self::Mysql => "mysql",
-            Self::MysqlRowLock => "mysql-row",
+            Self::MysqlRow => "mysql-row",
             Self::Zookeeper => "zookeeper",
         }
     }
@@ -47,8 +50,8 @@ impl Kind {
         match self {
             Self::Memory => None,
             Self::Redis => Some("--redis-url"),
-            Self::Postgres | Self::PostgresRowLock => Some("--database-url"),
-            Self::Mysql | Self::MysqlRowLock => Some("--mysql-url"),
+            Self::Postgres | Self::PostgresRow => Some("--database-url"),
+            Self::Mysql | Self::MysqlRow => Some("--mysql-url"),
             Self::Zookeeper => Some("--zookeeper-address"),
         }
     }
@@ -58,8 +61,8 @@ impl Kind {
         let address = match self {
             Self::Memory => Some(String::new()),
             Self::Redis => at.redis.clone(),
-            Self::Postgres | Self::PostgresRowLock => Some(at.database.clone()),
-            Self::Mysql | Self::MysqlRowLock => at.mysql.clone(),
+            Self::Postgres | Self::PostgresRow => Some(at.database.clone()),
+            Self::Mysql | Self::MysqlRow => at.mysql.clone(),
             Self::Zookeeper => at.zookeeper.clone(),
         };
         // An address is there for each lock that `Systems::start` went through.
@@ -139,7 +142,7 @@ impl Systems {
                 self.addresses.redis = Some(redis.url());
                 self.redis = Some(redis);
             }
-            Kind::Mysql | Kind::MysqlRowLock if self.addresses.mysql.is_none() => {
+            Kind::Mysql | Kind::MysqlRow if self.addresses.mysql.is_none() => {
                 let mariadb = started(servers::MariaDb::start).await?;
                 self.addresses.mysql = Some(mariadb.url());
                 self.mariadb = Some(mariadb);

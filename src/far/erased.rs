@@ -33,7 +33,7 @@ pub(crate) trait DynFar<V>: Send + Sync + 'static {
     ) -> Answer<'a, Commit<V>>;
     fn renew<'a>(&'a self, name: &'a str, token: Token, ttl: Duration) -> Answer<'a, Renewal>;
     fn release<'a>(&'a self, name: &'a str, token: Token) -> Answer<'a, ()>;
-    fn fail<'a>(&'a self, name: &'a str, token: Token, pause: Duration) -> Answer<'a, ()>;
+    fn fail<'a>(&'a self, name: &'a str, token: Token, back_off: Duration) -> Answer<'a, ()>;
     fn put<'a>(&'a self, name: &'a str, record: Record<V>) -> Answer<'a, Put<V>>;
     fn invalidate<'a>(
         &'a self,
@@ -87,8 +87,8 @@ impl<V: Send + Sync + 'static, T: Far<V>> DynFar<V> for T {
         Far::release(self, name, token).boxed()
     }
 
-    fn fail<'a>(&'a self, name: &'a str, token: Token, pause: Duration) -> Answer<'a, ()> {
-        Far::fail(self, name, token, pause).boxed()
+    fn fail<'a>(&'a self, name: &'a str, token: Token, back_off: Duration) -> Answer<'a, ()> {
+        Far::fail(self, name, token, back_off).boxed()
     }
 
     fn put<'a>(&'a self, name: &'a str, record: Record<V>) -> Answer<'a, Put<V>> {

@@ -1,7 +1,7 @@
 //! The far tier: the store that processes share, which also grants the leases.
 //!
-//! [`Far`] is fused on purpose. Whether a commit may be written depends on the lease, the version
-//! and the fence at one moment, and only a store that sees all three can say so atomically.
+//! [`Far`] joins the two on purpose. Whether a commit may be written depends on the lease, the version and the
+//! fence at one moment, and only a store that sees all three can decide it atomically.
 //!
 //! # The contract
 //!
@@ -14,32 +14,32 @@
 //! 3. *(never backwards)* refuse a commit or put whose version is below the record's:
 //!    [`Commit::Older`]. An equal version is accepted.
 //! 4. *(integers)* compare versions as two unsigned 64-bit integers.
-//! 5. *(revoke)* end the lease in the air with every invalidation and every put that is stored,
-//!    before it is acknowledged.
+//! 5. *(revoke)* end the current lease with every invalidation and every put that is stored, before
+//!    acknowledging it.
 //! 6. *(tombstone)* keep the version of an invalidation for its retention, and report it as the
 //!    minimum with the next grant. An entry at or above that version stays.
-//! 7. *(idempotent)* let each call be repeated with the same token without another effect than the
-//!    first: a call that timed out may have been carried out.
-//! 8. *(expiry)* let a lease that is not renewed end after its ttl, and a renewal extend only the
-//!    lease of its token.
-//! 9. *(messages)* tell every watcher, in every process, of each commit, put, invalidation and
-//!    release, after it took effect; say [`Event::Disconnected`] as soon as messages may be lost and
-//!    [`Event::Connected`] when they flow again. While they flow, an answer from
-//!    [`look_up_or_lease`](Far::look_up_or_lease) of `Held` is followed by a message when that lease
+//! 7. *(idempotent)* let a call be repeated with the same token without a second effect: a call that timed
+//!    out may have been carried out.
+//! 8. *(expiry)* end a lease that is not renewed after its ttl, and let a renewal extend only the lease of
+//!    its token.
+//! 9. *(messages)* tell every watcher, in every process, of each commit, put, invalidation and release, after
+//!    it took effect; of [`Event::Disconnected`] as soon as messages may be lost, and of [`Event::Connected`]
+//!    when they arrive again. While they arrive, [`Attempt::Held`] is followed by a message when that lease
 //!    ends by commit or release.
 //! 10. *(bounded)* end every call within the implementer's own timeout.
 //! 11. *(cancel safe)* stay consistent when a call's future is dropped; the call may then have been
 //!     carried out or not.
 //! 12. *(quiet)* show no key and no value in an error or log.
-//! 13. *(fresh enough)* answer a look-up with an entry only if it stays fresh for longer than was asked
-//!     for, so that one process is elected to refresh an entry early.
-//! 14. *(pause)* after [`fail`](Far::fail) by the holder, grant no lease until the pause is over; a put
-//!     or an invalidation ends it. The next grants count the failures in a row, at least while no
-//!     longer than another pause (and a second) passes between them.
+//! 13. *(fresh enough)* answer a look-up with an entry only if it stays fresh for longer than was asked for, so
+//!     that one process is elected to refresh an entry early.
+//! 14. *(back-off)* after [`fail`](Far::fail) by the holder, grant no lease until the back-off is over; a put or
+//!     an invalidation ends it. The next grants count the failures in a row, at least while no more than
+//!     another back-off (and a second) passes between them.
 //!
 //! `tests/far` stamps a test per clause over every implementer.
 
 use std::{
+    fmt,
     future::Future,
     sync::{Arc, Weak},
     time::Duration,
@@ -55,8 +55,20 @@ pub use crate::token::{Renewal, Token};
 
 /// A store that processes share and that grants leases. See the [module](self) for the contract.
 ///
-/// Implement it to bring a store of your own; use [`MemoryFar`](crate::memory::MemoryFar) or
-/// `redis::RedisFar` otherwise.
+/// Implemented by [`MemoryFar`](crate::memory::MemoryFar) and `redis::RedisFar`; implement it to bring a store
+/// of your own.
+///
+/// # Cancel safety
+///
+/// A dropped call may have been carried out or not: clause 11.
+///
+/// # Errors
+///
+/// Each call fails when the store cannot be reached or does not answer within the implementer's timeout
+/// ([`Unreachable`](crate::FaultKind::Unreachable), [`Timeout`](crate::FaultKind::Timeout)), when it refuses
+/// ([`Refused`](crate::FaultKind::Refused), [`Config`](crate::FaultKind::Config)), and a write when the value
+/// cannot be encoded ([`Codec`](crate::FaultKind::Codec)). That another holds the lease, or a newer version is
+/// on record, is an answer and no error.
 pub trait Far<V>: Send + Sync + 'static {
     /// The clock whose moments are in the entries that this tier returns.
     fn clock(&self) -> &Clock;
@@ -65,8 +77,8 @@ pub trait Far<V>: Send + Sync + 'static {
     fn read(&self, name: &str)
     -> impl Future<Output = Result<Option<Arc<Entry<V>>>, Fault>> + Send;
 
-    /// The entry of `name` if it is fresh for longer than `fresh_for`, or the lease on it, or how long
-    /// nobody else is granted one.
+    /// The entry of `name` if it is fresh for longer than `fresh_for`, or the lease on it, or how long another
+    /// holds it.
     fn look_up_or_lease(
         &self,
         name: &str,
@@ -75,7 +87,7 @@ pub trait Far<V>: Send + Sync + 'static {
         fresh_for: Duration,
     ) -> impl Future<Output = Result<Attempt<V>, Fault>> + Send;
 
-    /// Writes what the holder of `token` loaded, and ends its lease, written or not.
+    /// Writes what the holder of `token` loaded, and ends its lease, whether it was written or not.
     fn commit(
         &self,
         name: &str,
@@ -91,26 +103,26 @@ pub trait Far<V>: Send + Sync + 'static {
         ttl: Duration,
     ) -> impl Future<Output = Result<Renewal, Fault>> + Send;
 
-    /// Ends the lease of `token`, so that another may load. What is known of failed loads may be forgotten.
+    /// Ends the lease of `token`, so that another process may load. The failures in a row may be forgotten.
     fn release(&self, name: &str, token: Token) -> impl Future<Output = Result<(), Fault>> + Send;
 
-    /// Ends the lease of `token`, because its load failed, and grants none for `pause`.
+    /// Ends the lease of `token`, because its load failed, and grants none for `back_off`.
     fn fail(
         &self,
         name: &str,
         token: Token,
-        pause: Duration,
+        back_off: Duration,
     ) -> impl Future<Output = Result<(), Fault>> + Send;
 
-    /// Writes without a lease: iff not older than the record. Revokes the lease in the air.
+    /// Writes without a lease, unless the record is newer. Revokes the current lease.
     fn put(
         &self,
         name: &str,
         record: Record<V>,
     ) -> impl Future<Output = Result<Put<V>, Fault>> + Send;
 
-    /// Revokes the lease and replaces an entry below `version` (any entry, without one) with a
-    /// tombstone that lasts for `retention`.
+    /// Revokes the current lease and replaces an entry below `version` (any entry, without one) with a tombstone
+    /// that lasts for `retention`.
     fn invalidate(
         &self,
         name: &str,
@@ -118,8 +130,8 @@ pub trait Far<V>: Send + Sync + 'static {
         retention: Duration,
     ) -> impl Future<Output = Result<Invalidated, Fault>> + Send;
 
-    /// The entries of several names, in their order, as [`read`](Self::read) finds them. All at one
-    /// time, unless the implementer has something better.
+    /// The entries of several names, in their order, as [`read`](Self::read) finds them. Default: one read for
+    /// each, all at once.
     fn read_many(
         &self,
         names: &[&str],
@@ -130,8 +142,8 @@ pub trait Far<V>: Send + Sync + 'static {
         futures::future::join_all(names.iter().map(|name| self.read(name)))
     }
 
-    /// Waits until `replicas` replicas have all that was written about `name` until now, and says how
-    /// many do. `timeout` ends the wait. Default: a tier without replicas, zero.
+    /// Waits until `replicas` replicas have all that was written about `name` until now, or for `timeout`. Returns
+    /// how many have it. Default: zero, for a tier without replicas.
     fn replicated(
         &self,
         name: &str,
@@ -147,9 +159,9 @@ pub trait Far<V>: Send + Sync + 'static {
     fn watch(&self, watcher: Weak<dyn Watcher>);
 }
 
-/// Hears what happens in a far tier.
+/// Is told what happens in a far tier.
 pub trait Watcher: Send + Sync + 'static {
-    /// Called on the task that reads the messages: must be quick and must not block.
+    /// Called for each event, on the task that reads the messages: must be quick and must not block.
     fn on_event(&self, event: Event<'_>);
 }
 
@@ -164,7 +176,7 @@ pub enum Event<'a> {
         /// The entry's version. Other entries of this version are the same one.
         version: Version,
     },
-    /// An entry was written through, and the lease revoked.
+    /// An entry was put, and the lease revoked.
     Put {
         /// The entry's name.
         name: &'a str,
@@ -176,7 +188,7 @@ pub enum Event<'a> {
     Invalidated {
         /// The entry's name.
         name: &'a str,
-        /// Entries at or above this version stay valid; without one, none does.
+        /// Entries at or above this version stay valid. `None`: all are invalid.
         version: Option<Version>,
     },
     /// A lease ended without a commit.
@@ -186,8 +198,28 @@ pub enum Event<'a> {
     },
     /// Messages may be lost from now on.
     Disconnected,
-    /// Messages flow; those since the last `Disconnected` may be lost.
+    /// Messages arrive; those since the last `Disconnected` may be lost.
     Connected,
+}
+
+/// Without names: an event is for logs, too.
+impl fmt::Debug for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Committed { version, .. } => {
+                f.debug_struct("Committed").field("version", version).finish_non_exhaustive()
+            }
+            Self::Put { version, .. } => {
+                f.debug_struct("Put").field("version", version).finish_non_exhaustive()
+            }
+            Self::Invalidated { version, .. } => {
+                f.debug_struct("Invalidated").field("version", version).finish_non_exhaustive()
+            }
+            Self::Released { .. } => f.debug_struct("Released").finish_non_exhaustive(),
+            Self::Disconnected => f.write_str("Disconnected"),
+            Self::Connected => f.write_str("Connected"),
+        }
+    }
 }
 
 /// The answer to [`Far::look_up_or_lease`].
@@ -202,7 +234,7 @@ pub enum Attempt<V> {
         /// When to look again if no message comes: the rest of that lease, or less.
         remaining: Duration,
     },
-    /// The last load failed, and no process loads until the back-off is over.
+    /// The last load failed: no process loads until the back-off is over.
     BackOff {
         /// The rest of the back-off.
         remaining: Duration,
@@ -210,7 +242,7 @@ pub enum Attempt<V> {
 }
 
 /// A lease that was granted.
-#[must_use = "a lease that is neither committed nor released holds up the others for its ttl"]
+#[must_use = "a lease that is neither committed nor released blocks other processes for its ttl"]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Grant {
     /// The fencing token: grows with every grant of a name.
@@ -221,11 +253,10 @@ pub struct Grant {
     pub failures: u32,
 }
 
-/// What is to be written.
+/// What a commit or a put writes.
 #[derive(Debug)]
 pub struct Record<V> {
-    /// The entry. Its `fresh_until` is the writer's estimate; a store with a clock of its own goes by
-    /// `ttl`.
+    /// The entry. Its `fresh_until` is the writer's estimate; a store with its own clock uses `ttl`.
     pub entry: Arc<Entry<V>>,
     /// The entry's version. Without one (an absence from an origin that does not version
     /// deletions) it is judged by the lease alone and takes over the version on record.
@@ -236,7 +267,7 @@ pub struct Record<V> {
     pub retention: Duration,
 }
 
-/// What became of a commit.
+/// The outcome of a commit.
 #[must_use = "a refused commit was not written"]
 #[derive(Debug)]
 pub enum Commit<V> {
@@ -251,7 +282,7 @@ pub enum Commit<V> {
     Lost,
 }
 
-/// What became of a put.
+/// The outcome of a put.
 #[must_use = "an older put was not written"]
 #[derive(Debug)]
 pub enum Put<V> {
@@ -264,20 +295,20 @@ pub enum Put<V> {
     },
 }
 
-/// An acknowledged invalidation, and how far it reached.
+/// How far an acknowledged invalidation has reached.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Invalidated {
     /// The far tier and the near tier of every connected process have dropped the older entry.
     Everywhere,
-    /// The far tier has dropped the older entry; at least one process did not confirm in time that
-    /// its near tier has, or it is not known which processes there are. It will when the message reaches
-    /// it, or after its near ttl.
+    /// The far tier has dropped the older entry. At least one process did not confirm in time that its near
+    /// tier has, or it is not known which processes there are: a near tier drops it when the message arrives,
+    /// or after its near ttl.
     Unconfirmed,
     /// The far tier has dropped the older entry, but fewer replicas than asked for have confirmed it:
     /// a failover now could bring it back.
     Unreplicated {
-        /// How many have.
+        /// How many have confirmed it.
         replicas: usize,
     },
 }

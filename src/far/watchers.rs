@@ -18,8 +18,8 @@ impl Watchers {
     }
 
     pub(crate) fn tell(&self, event: Event<'_>) {
-        // Strong pointers are taken first: dropping a guard's last one under the lock could run
-        // its destructor here.
+        // Upgraded first, and dropped after the lock is released: the last pointer to a guard may be dropped
+        // here, and its destructor must not run under the lock.
         let watchers: Vec<Arc<dyn Watcher>> =
             self.list.read().iter().filter_map(Weak::upgrade).collect();
         for watcher in watchers {

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use tokio::time::Instant;
@@ -6,15 +6,22 @@ use tokio::time::Instant;
 use super::{Attempt, Lease, Lock};
 use crate::Fault;
 
-/// Some lock, for a program that chooses it when it runs. Clones are the same lock. One box per
-/// call, which a network round trip dwarfs.
+/// A lock of any type, for a program that chooses it at run time. Clones are the same lock.
+///
+/// Costs one allocation a call.
 #[derive(Clone)]
 pub struct BoxLock(Arc<dyn DynLock>);
 
 impl BoxLock {
-    /// This lock, its type forgotten.
+    /// Boxes this lock.
     pub fn new(lock: impl Lock) -> Self {
         Self(Arc::new(lock))
+    }
+}
+
+impl fmt::Debug for BoxLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoxLock").finish_non_exhaustive()
     }
 }
 

@@ -1,32 +1,38 @@
-//! A grant of a lock, and whether it can still be believed.
+//! A grant of a lock, and whether it is still valid.
 //!
-//! - What a [`Lease`] says of itself is judged here, by this process' clock, from a moment *before* the
-//!   system was asked: it ends no later than the system's own idea of it.
+//! - A [`Lease`] ends by this process' clock, which it reads *before* the system is asked: it ends here no
+//!   later than it does there.
 //! - A lease once lost stays lost. A renewal that would succeed afterwards could hide that another
 //!   held the lock in between.
-//! - The system's part is a [`LeaseBackend`]. Its calls run on tasks, so a caller who goes away in the
+//! - The system's part is a [`LeaseBackend`]. Its calls run on tasks, so a caller that is cancelled in the
 //!   middle leaves no half-used connection behind.
 
-use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures::{FutureExt, future::BoxFuture};
-use tokio::{runtime::Handle, sync::Mutex, time::Instant};
+use tokio::{runtime::Handle, sync::Mutex, task::AbortHandle, time::Instant};
 
-use super::{Renewal, Validity, validity::end_of};
-use crate::{Fault, FaultKind};
+use super::validity::{Validity, end_of};
+use crate::{Fault, FaultKind, token::Renewal};
 
 /// A grant of a lock, until a time. Dropping it frees the lock in the background.
 ///
-/// It lasts for its ttl. [`keep`](Self::keep) renews it for as long as it is there, [`run`](Self::run)
-/// for as long as some work takes.
+/// It lasts for its ttl. [`keep_alive`](Self::keep_alive) renews it until it is dropped,
+/// [`run`](Self::run) for as long as some work takes.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), cattleguard::Fault> {
 /// use std::time::Duration;
-/// use cattleguard::lock::{Lock, Memory};
+/// use cattleguard::{lock::Lock, memory::MemoryLock};
 /// use tokio::time::Instant;
 ///
-/// let lock = Memory::new();
+/// let lock = MemoryLock::new();
 /// let deadline = Instant::now() + Duration::from_secs(1);
 /// let lease = lock.acquire("report", Duration::from_secs(2), deadline).await?;
 /// let fence = lease.fence();
@@ -42,18 +48,19 @@ pub struct Lease {
 struct Inner {
     name: Arc<str>,
     fence: u64,
-    keeper: parking_lot::Mutex<Option<tokio::task::AbortHandle>>,
-    grip: Arc<Grip>,
+    /// The task that renews in the background.
+    renewing: parking_lot::Mutex<Option<AbortHandle>>,
+    state: Arc<State>,
 }
 
-/// What renewing and releasing need; apart from [`Inner`], so that a keeper does not keep the lease
-/// from being dropped.
-struct Grip {
+/// What renewing and releasing need. Apart from [`Inner`], so that the task that renews does not keep the
+/// lease from being dropped.
+struct State {
     ttl: Duration,
-    belief: Validity,
+    validity: Validity,
     runtime: Handle,
-    /// `None` once released. Held over a call, so that a release comes after the renewal under way.
-    hold: Mutex<Option<Box<dyn DynBackend>>>,
+    /// `None` once released. Locked over a call, so that a release follows the renewal under way.
+    backend: Mutex<Option<Box<dyn DynBackend>>>,
 }
 
 impl Lease {
@@ -66,14 +73,14 @@ impl Lease {
         name: &str,
         fence: u64,
         ttl: Duration,
-        belief: Validity,
-        hold: impl LeaseBackend,
+        validity: Validity,
+        backend: impl LeaseBackend,
     ) -> Self {
-        let hold: Box<dyn DynBackend> = Box::new(hold);
-        let runtime = Handle::current();
-        let grip = Arc::new(Grip { ttl, belief, runtime, hold: Mutex::new(Some(hold)) });
-        let keeper = parking_lot::Mutex::default();
-        Self { inner: Arc::new(Inner { name: name.into(), fence, keeper, grip }) }
+        let backend: Box<dyn DynBackend> = Box::new(backend);
+        let (runtime, backend) = (Handle::current(), Mutex::new(Some(backend)));
+        let state = Arc::new(State { ttl, validity, runtime, backend });
+        let renewing = parking_lot::Mutex::default();
+        Self { inner: Arc::new(Inner { name: name.into(), fence, renewing, state }) }
     }
 
     /// The name that is locked.
@@ -87,58 +94,60 @@ impl Lease {
         self.inner.fence
     }
 
-    /// Until when the lease holds if it is not renewed.
+    /// When the lease ends unless it is renewed.
     pub fn expires_at(&self) -> Instant {
-        self.inner.grip.belief.expires_at()
+        self.inner.state.validity.expires_at()
     }
 
-    /// Whether the lease can no longer be believed.
+    /// Whether the lease has ended. `false` promises nothing for the next moment: see
+    /// [`fence`](Self::fence).
     pub fn is_lost(&self) -> bool {
-        self.inner.grip.belief.is_over()
+        self.inner.state.validity.has_ended()
     }
 
-    /// Ends the moment the lease can no longer be believed: the system said so, its session is gone,
-    /// or [`expires_at`](Self::expires_at) has passed without a renewal. Also when the lease is
-    /// released or dropped.
+    /// Resolves as soon as the lease can no longer be trusted: the system said that it is gone, its session
+    /// ended, or [`expires_at`](Self::expires_at) passed without a renewal. Also when the lease is released
+    /// or dropped.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost: ask again.
+    /// Nothing is lost: call it again.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        self.inner.grip.belief.over()
+        self.inner.state.validity.ended()
     }
 
     /// Extends the lease to its ttl from now.
     ///
     /// # Cancel safety
     ///
-    /// The renewal goes on when the future is dropped.
+    /// The renewal continues when the future is dropped.
     ///
     /// # Errors
     ///
     /// [`FaultKind::Lost`] if the lease is gone. Any other leaves it as it was: it holds until
     /// [`expires_at`](Self::expires_at).
     pub async fn renew(&self) -> Result<(), Fault> {
-        self.renew_for(self.inner.grip.ttl).await
+        self.renew_for(self.inner.state.ttl).await
     }
 
-    /// Extends the lease, or shortens it, to `ttl` from now. [`keep`](Self::keep) goes on with its first
-    /// ttl.
+    /// Extends the lease, or shortens it, to `ttl` from now. [`keep_alive`](Self::keep_alive) continues with
+    /// the first ttl.
     ///
     /// # Cancel safety, errors
     ///
     /// As [`renew`](Self::renew); but a shorter end counts whatever the answer.
     pub async fn renew_for(&self, ttl: Duration) -> Result<(), Fault> {
-        self.inner.grip.renew(ttl).await
+        self.inner.state.renew(ttl).await
     }
 
     /// Renews the lease in the background, at a third of its ttl, until it is lost, released or dropped.
-    pub fn keep(&self) {
-        let mut keeper = self.inner.keeper.lock();
-        if keeper.is_none() {
-            let grip = self.inner.grip.clone();
-            let task = self.inner.grip.runtime.spawn(async move { grip.keep().await });
-            *keeper = Some(task.abort_handle());
+    pub fn keep_alive(&self) {
+        let mut renewing = self.inner.renewing.lock();
+        if renewing.is_none() {
+            let state = self.inner.state.clone();
+            let task =
+                self.inner.state.runtime.spawn(async move { state.renew_repeatedly().await });
+            *renewing = Some(task.abort_handle());
         }
     }
 
@@ -152,7 +161,7 @@ impl Lease {
     ///
     /// [`FaultKind::Lost`] if the lease was lost before `work` was done.
     pub async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, Fault> {
-        let (mut work, mut keeping) = (pin!(work), pin!(self.inner.grip.keep()));
+        let (mut work, mut renewing) = (pin!(work), pin!(self.inner.state.renew_repeatedly()));
         let mut lost = pin!(self.lost());
         tokio::select! {
             // In this order: work that is done when the lease is lost was done in time or not, and
@@ -160,7 +169,7 @@ impl Lease {
             biased;
             () = &mut lost => Err(FaultKind::Lost.into()),
             // Ends only with the lease. A renewal that takes long must not hide that it is lost.
-            () = &mut keeping => Err(FaultKind::Lost.into()),
+            () = &mut renewing => Err(FaultKind::Lost.into()),
             done = &mut work => Ok(done),
         }
     }
@@ -169,22 +178,23 @@ impl Lease {
     ///
     /// # Cancel safety
     ///
-    /// The release goes on when the future is dropped.
+    /// The release continues when the future is dropped.
     ///
     /// # Errors
     ///
-    /// When the system cannot be asked: the lock is free after its ttl. A lease that was lost is
-    /// nothing to release, and no error.
+    /// When the system cannot be asked: the lock is free after its ttl. A lease that was lost needs no
+    /// release, and is no error.
     pub async fn release(self) -> Result<(), Fault> {
         match Arc::into_inner(self.inner) {
-            Some(inner) => inner.grip.release().await,
+            Some(inner) => inner.state.release().await,
             None => Ok(()),
         }
     }
 
-    /// Frees the lock, whoever else still holds on to the lease.
-    pub(crate) async fn end(&self) -> Result<(), Fault> {
-        self.inner.grip.release().await
+    /// Frees the lock although others share the lease.
+    #[cfg(feature = "redis")]
+    pub(crate) async fn release_shared(&self) -> Result<(), Fault> {
+        self.inner.state.release().await
     }
 
     pub(super) fn downgrade(&self) -> WeakLease {
@@ -199,11 +209,11 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// A lease that others may hold on to or not.
-pub(super) struct WeakLease(std::sync::Weak<Inner>);
+/// A lease that is dropped with its last owner.
+pub(super) struct WeakLease(Weak<Inner>);
 
 impl WeakLease {
-    /// The lease, if somebody still has it and it can be believed.
+    /// The lease, if it has an owner and is not lost.
     pub(super) fn upgrade(&self) -> Option<Lease> {
         let lease = Lease { inner: self.0.upgrade()? };
         (!lease.is_lost()).then_some(lease)
@@ -216,35 +226,35 @@ impl WeakLease {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The keeper sees this, or has been told by `release`.
-        self.grip.belief.end();
-        // Most often nothing is left to do: `release` took the hold before.
-        if self.grip.hold.try_lock().is_ok_and(|hold| hold.is_none()) {
+        // Ends the task that renews, too.
+        self.state.validity.end();
+        // Most often nothing remains to be done: `release` took the backend before.
+        if self.state.backend.try_lock().is_ok_and(|backend| backend.is_none()) {
             return;
         }
-        let grip = self.grip.clone();
-        self.grip.runtime.spawn(async move {
-            if let Err(error) = grip.release().await {
-                tracing::debug!(%error, "release failed; the lease ends after its ttl");
+        let state = self.state.clone();
+        self.state.runtime.spawn(async move {
+            if let Err(fault) = state.release().await {
+                tracing::debug!(%fault, "release failed; the lease ends after its ttl");
             }
         });
     }
 }
 
-impl Grip {
+impl State {
     async fn renew(self: &Arc<Self>, ttl: Duration) -> Result<(), Fault> {
-        let grip = self.clone();
-        self.detached(async move { grip.renew_here(ttl).await }.boxed()).await
+        let state = self.clone();
+        self.detached(async move { state.renew_here(ttl).await }.boxed()).await
     }
 
     async fn release(self: &Arc<Self>) -> Result<(), Fault> {
-        // Before the system is asked: nobody goes on believing while it is.
-        self.belief.end();
-        let grip = self.clone();
-        self.detached(async move { grip.release_here().await }.boxed()).await
+        // Before the system is asked, which may free the lock at once.
+        self.validity.end();
+        let state = self.clone();
+        self.detached(async move { state.release_here().await }.boxed()).await
     }
 
-    /// Runs `work` to its end, also when the caller goes away. What is done at once needs no task.
+    /// Runs `work` to its end, also when the caller is cancelled. What is done at once needs no task.
     async fn detached(&self, mut work: BoxFuture<'static, Result<(), Fault>>) -> Result<(), Fault> {
         if let Some(done) = (&mut work).now_or_never() {
             return done;
@@ -256,47 +266,47 @@ impl Grip {
     }
 
     async fn renew_here(&self, ttl: Duration) -> Result<(), Fault> {
-        let mut hold = self.hold.lock().await;
-        let (Some(hold), false) = (hold.as_mut(), self.belief.is_over()) else {
-            self.belief.end();
+        let mut backend = self.backend.lock().await;
+        let (Some(backend), false) = (backend.as_mut(), self.validity.has_ended()) else {
+            self.validity.end();
             return Err(FaultKind::Lost.into());
         };
-        // Taken before the system is asked, whose own time begins later.
+        // Before the system is asked, which counts the ttl from later.
         let until = end_of(Instant::now(), ttl);
-        // A shortening counts from now on: its answer may be lost.
-        self.belief.shorten(until);
-        match hold.renew(ttl).await? {
-            Renewal::Renewed if self.belief.extend(until) => Ok(()),
-            // An answer that came too late to be believed is a lost lease, too.
+        // A shorter end counts from now on: the answer may be lost.
+        self.validity.shorten(until);
+        match backend.renew(ttl).await? {
+            Renewal::Renewed if self.validity.extend(until) => Ok(()),
+            // Also an answer that came after the end.
             _ => {
-                self.belief.end();
+                self.validity.end();
                 Err(FaultKind::Lost.into())
             }
         }
     }
 
     async fn release_here(&self) -> Result<(), Fault> {
-        match self.hold.lock().await.take() {
-            Some(hold) => hold.release().await,
+        match self.backend.lock().await.take() {
+            Some(backend) => backend.release().await,
             None => Ok(()),
         }
     }
 
-    /// Renews until the lease is over.
-    async fn keep(self: &Arc<Self>) {
-        let over = self.belief.over();
-        let mut over = pin!(over);
+    /// Renews until the lease has ended.
+    async fn renew_repeatedly(self: &Arc<Self>) {
+        let ended = self.validity.ended();
+        let mut ended = pin!(ended);
         let mut pause = self.ttl / 3;
         loop {
             tokio::select! {
-                () = &mut over => return,
+                () = &mut ended => return,
                 () = tokio::time::sleep(pause) => {}
             }
             pause = match self.renew(self.ttl).await {
                 Ok(()) => self.ttl / 3,
-                Err(error) if error.kind() == FaultKind::Lost => return,
-                Err(error) => {
-                    tracing::debug!(%error, "lease renewal failed");
+                Err(fault) if fault.kind() == FaultKind::Lost => return,
+                Err(fault) => {
+                    tracing::debug!(%fault, "lease renewal failed");
                     self.ttl / 9
                 }
             };
@@ -306,7 +316,7 @@ impl Grip {
 
 /// The system's part of a lease. For implementers of [`Lock`](super::Lock).
 ///
-/// Its calls are never dropped half-way, except with the runtime, and never run at the same time.
+/// Its calls run one at a time, and run to their end unless the runtime is shut down.
 pub trait LeaseBackend: Send + 'static {
     /// Extends the lease to `ttl` from now, within the implementer's timeout.
     fn renew(&mut self, ttl: Duration) -> impl Future<Output = Result<Renewal, Fault>> + Send;
@@ -320,7 +330,7 @@ trait DynBackend: Send {
     fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>>;
 }
 
-impl<H: LeaseBackend> DynBackend for H {
+impl<B: LeaseBackend> DynBackend for B {
     fn renew(&mut self, ttl: Duration) -> BoxFuture<'_, Result<Renewal, Fault>> {
         LeaseBackend::renew(self, ttl).boxed()
     }

@@ -6,18 +6,21 @@ use tokio::time::Instant;
 use super::{Lease, Lock};
 use crate::{Fault, FaultKind};
 
-/// The locks on all of `names`, or none: waits for one after the other, in the order of their bytes,
-/// so that callers who name them in different orders do not wait for each other in a circle. A name
-/// that comes twice is taken once. What is already held is renewed meanwhile.
+/// Acquires the locks on all of `names`, or none.
+///
+/// Waits for one after the other, in the order of their bytes, so that callers who name them in different
+/// orders cannot deadlock. A repeated name is acquired once. Leases that were granted are renewed while the
+/// others are waited for.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), cattleguard::Fault> {
 /// use std::time::Duration;
-/// use cattleguard::lock::{Memory, acquire_many};
+/// use cattleguard::{lock::acquire_many, memory::MemoryLock};
 /// use tokio::time::Instant;
 ///
 /// let deadline = Instant::now() + Duration::from_secs(1);
-/// let leases = acquire_many(&Memory::new(), ["to", "from"], Duration::from_secs(2), deadline).await?;
+/// let (lock, ttl) = (MemoryLock::new(), Duration::from_secs(2));
+/// let leases = acquire_many(&lock, ["to", "from"], ttl, deadline).await?;
 /// assert_eq!(leases.iter().map(|lease| lease.name()).collect::<Vec<_>>(), ["from", "to"]);
 /// leases.release().await?;
 /// # Ok(()) }
@@ -25,12 +28,12 @@ use crate::{Fault, FaultKind};
 ///
 /// # Cancel safety
 ///
-/// Dropping the future frees what was held, in the background.
+/// Dropping the future frees the locks that were acquired, in the background.
 ///
 /// # Errors
 ///
-/// As [`Lock::acquire`] of the first that could not be had, or [`FaultKind::Lost`] of one that did not hold
-/// until the last was had; the others are released before it is returned.
+/// As [`Lock::acquire`] of the first that failed, or [`FaultKind::Lost`] if a lease was lost before the last
+/// lock was acquired. The others are released first.
 pub async fn acquire_many<N: AsRef<str>>(
     lock: &impl Lock,
     names: impl IntoIterator<Item = N>,
@@ -40,29 +43,29 @@ pub async fn acquire_many<N: AsRef<str>>(
     let mut names: Vec<N> = names.into_iter().collect();
     names.sort_unstable_by(|a, b| a.as_ref().cmp(b.as_ref()));
     names.dedup_by(|a, b| a.as_ref() == b.as_ref());
-    let mut held = Leases(Vec::with_capacity(names.len()));
+    let mut leases = Leases(Vec::with_capacity(names.len()));
     for name in names {
         let acquiring = async {
             tokio::select! {
                 acquired = lock.acquire(name.as_ref(), ttl, deadline) => acquired,
-                // All or none: what is held may be lost while the rest is waited for.
-                () = held.lost() => Err(FaultKind::Lost.into()),
+                // All or none: a lease may be lost while the next lock is waited for.
+                () = leases.lost() => Err(FaultKind::Lost.into()),
             }
         };
         match acquiring.await {
             Ok(lease) => {
-                lease.keep();
-                held.0.push(lease);
+                lease.keep_alive();
+                leases.0.push(lease);
             }
-            Err(error) => {
-                if let Err(error) = held.release().await {
-                    tracing::debug!(%error, "release failed; the lease ends after its ttl");
+            Err(fault) => {
+                if let Err(fault) = leases.release().await {
+                    tracing::debug!(%fault, "release failed; the lease ends after its ttl");
                 }
-                return Err(error);
+                return Err(fault);
             }
         }
     }
-    Ok(held)
+    Ok(leases)
 }
 
 /// Several leases, renewed in the background until they are dropped or released together.
@@ -76,11 +79,11 @@ impl Leases {
         self.0.iter()
     }
 
-    /// Ends as soon as one of them can no longer be believed. Never for no leases.
+    /// Resolves as soon as one of them is lost. Never, if there are none.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost: ask again.
+    /// Nothing is lost: call it again.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         let mut losses: FuturesUnordered<_> =
             self.0.iter().map(|lease| Box::pin(lease.lost())).collect();
@@ -91,15 +94,15 @@ impl Leases {
         }
     }
 
-    /// Frees all of them, whatever becomes of each.
+    /// Frees all of them, also if some releases fail.
     ///
     /// # Cancel safety
     ///
-    /// The releases that have begun go on, the others happen in the background.
+    /// The releases continue in the background.
     ///
     /// # Errors
     ///
-    /// The first error of a release; those locks are free after their ttl.
+    /// The first failure; those locks are free after their ttl.
     pub async fn release(self) -> Result<(), Fault> {
         future::join_all(self.0.into_iter().map(Lease::release)).await.into_iter().collect()
     }

@@ -1,4 +1,4 @@
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -6,20 +6,20 @@ use tokio::time::Instant;
 use super::{Attempt, Lease, Lock, lease::WeakLease, queue::Queue};
 use crate::Fault;
 
-/// One owner of locks, who may acquire again what it holds: its leases of a name count, and the last
-/// one to be released or dropped frees the lock. Clones are the same owner; make another `Reentrant`
-/// for another owner. Works over every lock.
+/// An owner of locks that may acquire a name again while it holds it. Works over every lock.
 ///
-/// All leases of one grant share its fencing token and its end; acquiring again renews it.
+/// The leases of a name are counted: the last one that is released or dropped frees the lock. All of them
+/// share one fencing token and one end; acquiring again renews it. Clones are the same owner; make another
+/// `Reentrant` for another owner.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), cattleguard::Fault> {
 /// use std::time::Duration;
-/// use cattleguard::lock::{Lock, Memory, Reentrant};
+/// use cattleguard::{lock::{Lock, Reentrant}, memory::MemoryLock};
 /// use tokio::time::Instant;
 ///
 /// let (ttl, deadline) = (Duration::from_secs(2), Instant::now() + Duration::from_secs(1));
-/// let owner = Reentrant::new(Memory::new());
+/// let owner = Reentrant::new(MemoryLock::new());
 /// let outer = owner.acquire("account", ttl, deadline).await?;
 /// let inner = owner.acquire("account", ttl, deadline).await?;
 /// assert_eq!(inner.fence(), outer.fence());
@@ -31,36 +31,42 @@ pub struct Reentrant<L> {
 
 struct Owner<L> {
     lock: L,
-    /// Two tasks of one owner ask the system once: the second finds what the first was given.
+    /// So that of two tasks of one owner the first asks the system, and the second finds its lease.
     asking: Queue,
-    held: Mutex<HashMap<Arc<str>, WeakLease>>,
+    leases: Mutex<HashMap<Arc<str>, WeakLease>>,
 }
 
 impl<L: Lock> Reentrant<L> {
-    /// A new owner of locks of this kind.
+    /// A new owner, over this lock.
     pub fn new(lock: L) -> Self {
-        let (asking, held) = (Queue::default(), Mutex::default());
-        Self { owner: Arc::new(Owner { lock, asking, held }) }
+        let (asking, leases) = (Queue::default(), Mutex::default());
+        Self { owner: Arc::new(Owner { lock, asking, leases }) }
     }
 
-    /// What this owner holds already, for another ttl.
+    /// The lease that this owner has already, renewed.
     async fn again(&self, name: &str) -> Option<Lease> {
-        let lease = self.owner.held.lock().get(name).and_then(WeakLease::upgrade)?;
-        // A renewal that fails for want of an answer leaves a lease that holds for now.
+        let lease = self.owner.leases.lock().get(name).and_then(WeakLease::upgrade)?;
+        // Without an answer to the renewal the lease still holds for a while.
         let _ = lease.renew().await;
         (!lease.is_lost()).then_some(lease)
     }
 
     fn note(&self, name: &str, lease: &Lease) {
-        let mut held = self.owner.held.lock();
-        held.retain(|_, lease| !lease.is_gone());
-        held.insert(name.into(), lease.downgrade());
+        let mut leases = self.owner.leases.lock();
+        leases.retain(|_, lease| !lease.is_gone());
+        leases.insert(name.into(), lease.downgrade());
     }
 }
 
 impl<L> Clone for Reentrant<L> {
     fn clone(&self) -> Self {
         Self { owner: self.owner.clone() }
+    }
+}
+
+impl<L> fmt::Debug for Reentrant<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reentrant").finish_non_exhaustive()
     }
 }
 

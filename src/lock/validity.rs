@@ -2,70 +2,75 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-/// Until when, and whether still, a lease can be believed. Clones speak of the same lease.
+/// Until when a lease is valid, and whether it still is. Clones speak of the same lease.
 ///
-/// Implementers of [`Lock`](super::Lock) keep a clone to [`end`](Self::end) it when their system says so.
+/// Implementers of [`Lock`](super::Lock) keep a clone, to [`end`](Self::end) it when their system says that
+/// the lease is gone. A lease that has ended never becomes valid again.
 #[derive(Clone)]
 pub struct Validity(Arc<watch::Sender<State>>);
 
 #[derive(Clone, Copy)]
 struct State {
     until: Instant,
-    /// Until when the session that it depends on can be believed.
+    /// Until when the session that it depends on is surely alive.
     bound: Option<Instant>,
     ended: bool,
 }
 
 impl State {
-    fn end(&self) -> Instant {
+    fn expires_at(&self) -> Instant {
         self.bound.map_or(self.until, |bound| bound.min(self.until))
     }
 
-    fn is_over(&self) -> bool {
-        self.ended || self.end() <= Instant::now()
+    fn has_ended(&self) -> bool {
+        self.ended || self.expires_at() <= Instant::now()
     }
 }
 
 impl Validity {
-    /// A lease of this ttl. `asked` is the moment before the system was, whose own time begins later.
+    /// The validity of a lease of this ttl. `asked` is the moment before the system was asked, which counts
+    /// the ttl from later.
     pub fn since(asked: Instant, ttl: Duration) -> Self {
         let until = end_of(asked, ttl);
         Self(Arc::new(watch::Sender::new(State { until, bound: None, ended: false })))
     }
 
-    /// For a lease that depends on a session: it can be believed until then at most, whatever its ttl. To
-    /// be called again whenever the session was heard of.
+    /// For a lease that depends on a session: it is valid until then at most, whatever its ttl. Call it again
+    /// whenever the session has proved to be alive.
     pub fn bound(&self, until: Instant) {
         self.0.send_if_modified(|state| {
-            // One that was over has been lost, whether somebody saw it or not.
-            let over = state.is_over();
-            state.ended |= over;
+            // What had ended stays so, whether it was noticed or not.
+            state.ended |= state.has_ended();
             state.bound = Some(until);
             true
         });
     }
 
-    /// The lease can no longer be believed. For good.
+    /// Ends the lease, for good.
     pub fn end(&self) {
         self.0.send_if_modified(|state| !std::mem::replace(&mut state.ended, true));
     }
 
-    /// Ends with the lease: the same as [`Lease::lost`](super::Lease::lost).
-    pub fn over(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let belief = self.clone();
+    /// Resolves when the lease has ended, as [`Lease::lost`](super::Lease::lost) does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost: call it again.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let validity = self.clone();
         async move {
-            let mut changes = belief.0.subscribe();
+            let mut changes = validity.0.subscribe();
             loop {
                 let state = *changes.borrow_and_update();
                 if state.ended {
                     return;
                 }
                 tokio::select! {
-                    // Never an error: `belief` is a sender.
+                    // Never an error: `validity` is a sender.
                     _ = changes.changed() => {}
-                    () = tokio::time::sleep_until(state.end()) => {
-                        if belief.is_over() {
-                            return belief.end();
+                    () = tokio::time::sleep_until(state.expires_at()) => {
+                        if validity.has_ended() {
+                            return validity.end();
                         }
                     }
                 }
@@ -73,14 +78,14 @@ impl Validity {
         }
     }
 
-    /// Until when the lease can be believed if nothing more is heard.
-    pub(super) fn expires_at(&self) -> Instant {
-        self.0.borrow().end()
+    /// Whether the lease has ended.
+    pub fn has_ended(&self) -> bool {
+        self.0.borrow().has_ended()
     }
 
-    /// Whether the lease can no longer be believed.
-    pub fn is_over(&self) -> bool {
-        self.0.borrow().is_over()
+    /// When the lease ends unless it is renewed, or its session proves to be alive.
+    pub(super) fn expires_at(&self) -> Instant {
+        self.0.borrow().expires_at()
     }
 
     pub(super) fn shorten(&self, until: Instant) {
@@ -93,11 +98,11 @@ impl Validity {
         });
     }
 
-    /// Whether the lease was still believed, and holds until then now.
+    /// Moves the end to `until`, unless the lease has ended. Whether it was moved.
     pub(super) fn extend(&self, until: Instant) -> bool {
         let mut extended = false;
         self.0.send_if_modified(|state| {
-            extended = !state.is_over();
+            extended = !state.has_ended();
             if extended {
                 state.until = until;
             }
@@ -109,11 +114,11 @@ impl Validity {
 
 impl fmt::Debug for Validity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Validity").field("over", &self.is_over()).finish()
+        f.debug_struct("Validity").field("ended", &self.has_ended()).finish()
     }
 }
 
-/// When a lease ends that was asked for then. Nobody means more than a year, and the clock has an end.
+/// When a lease of this ttl ends that was asked for then. At most a year later: the clock has an end.
 pub(crate) fn end_of(asked: Instant, ttl: Duration) -> Instant {
     asked + ttl.min(Duration::from_secs(365 * 24 * 3600))
 }

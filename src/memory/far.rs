@@ -1,12 +1,10 @@
-//! The far tier inside one process, on moka: the default of a guard that shares nothing, and the
-//! reference that the contract tests compare others with.
-//!
 //! Records live in moka, which bounds them and forgets them after their retention; leases live in
 //! sharded maps beside it. Every operation on a name runs under that name's shard lock, so record and
 //! lease are judged at one moment. Watchers are called after the lock is released.
 
 use std::{
     collections::HashMap,
+    fmt,
     hash::BuildHasher,
     sync::{Arc, Weak},
     time::Duration,
@@ -28,11 +26,11 @@ const SHARDS: usize = 64;
 /// How much longer than its back-off a failure is remembered, at least.
 const REMEMBERED: Duration = Duration::from_secs(1);
 
-/// A far tier in this process. Guards that share a clone elect one load among them, as processes
-/// do that share a Redis.
+/// A far tier in this process. Guards that share a clone elect one load among them, as processes that share a
+/// Redis do.
 ///
-/// Holds 100,000 records by default. A record that was evicted for room takes its version with it:
-/// the lease still guards commits, but a lagging read is no longer recognised.
+/// Holds 100,000 records by default. An evicted record takes its version with it: the lease still guards
+/// commits, but an outdated read is no longer recognised.
 pub struct MemoryFar<V> {
     inner: Arc<Inner<V>>,
 }
@@ -56,7 +54,7 @@ struct Leases {
 
 #[derive(Clone, Copy)]
 struct Lease {
-    /// `None` for the pause after a failed load.
+    /// `None` for the back-off after a failed load.
     token: Option<Token>,
     fence: u64,
     until: Moment,
@@ -101,6 +99,12 @@ impl<V: Send + Sync + 'static> Default for MemoryFar<V> {
 impl<V> Clone for MemoryFar<V> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone() }
+    }
+}
+
+impl<V> fmt::Debug for MemoryFar<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryFar").field("clock", &self.inner.clock).finish_non_exhaustive()
     }
 }
 
@@ -152,7 +156,7 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
         if leases.take(name, token, self.inner.clock.now()).is_none() {
             return Ok(Commit::Lost);
         }
-        match self.inner.records.write(name, record, 0) {
+        match self.inner.records.write(name, record) {
             Ok(entry) => {
                 drop(leases);
                 self.inner.watchers.tell(Event::Committed { name, version: entry.version() });
@@ -186,7 +190,7 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
         Ok(())
     }
 
-    async fn fail(&self, name: &str, token: Token, pause: Duration) -> Result<(), Fault> {
+    async fn fail(&self, name: &str, token: Token, back_off: Duration) -> Result<(), Fault> {
         let now = self.inner.clock.now();
         let mut leases = self.inner.shard(name);
         let Some(lease) = leases.live(name, now).filter(|lease| lease.token == Some(token)) else {
@@ -194,8 +198,8 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
         };
         lease.token = None;
         lease.failures = lease.failures.saturating_add(1);
-        lease.until = now.after(pause);
-        lease.remembered_until = lease.until.after(pause).after(REMEMBERED);
+        lease.until = now.after(back_off);
+        lease.remembered_until = lease.until.after(back_off).after(REMEMBERED);
         drop(leases);
         self.inner.watchers.tell(Event::Released { name });
         Ok(())
@@ -203,7 +207,7 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
 
     async fn put(&self, name: &str, record: Record<V>) -> Result<Put<V>, Fault> {
         let mut leases = self.inner.shard(name);
-        match self.inner.records.write(name, record, 0) {
+        match self.inner.records.write(name, record) {
             Ok(entry) => {
                 leases.live.remove(name);
                 drop(leases);
@@ -222,7 +226,7 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
     ) -> Result<Invalidated, Fault> {
         let mut leases = self.inner.shard(name);
         leases.live.remove(name);
-        self.inner.records.invalidate(name, version, retention, 0);
+        self.inner.records.invalidate(name, version, retention);
         drop(leases);
         self.inner.watchers.tell(Event::Invalidated { name, version });
         Ok(Invalidated::Everywhere)

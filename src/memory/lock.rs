@@ -1,5 +1,6 @@
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,8 +18,12 @@ use crate::{
 
 /// A lock inside one process: the reference for the others, and enough where there is one process.
 ///
-/// Promises all of the contract, in the order of asking, on tokio's clock. Promises nothing to other
-/// processes, and its fencing tokens begin anew with the process. Clones are the same lock.
+/// Promises the whole contract, and serves waiters in the order of asking, on tokio's clock. Promises nothing
+/// to other processes, and its fencing tokens start again with the process. Clones are the same lock.
+///
+/// # Cancel safety
+///
+/// A dropped call leaves the queue, and passes on a lease that was on its way.
 #[derive(Clone, Default)]
 pub struct MemoryLock {
     inner: Arc<Inner>,
@@ -30,17 +35,17 @@ struct Inner {
     fence: AtomicU64,
 }
 
-/// Held, waited for, or both; a slot that is neither is removed.
+/// A name that has a holder, waiters, or both; it is removed when it has neither.
 #[derive(Default)]
 struct Slot {
-    held: Option<Held>,
+    holder: Option<Holder>,
     waiters: VecDeque<Waiter>,
 }
 
-struct Held {
+struct Holder {
     fence: u64,
     until: Instant,
-    belief: Validity,
+    validity: Validity,
 }
 
 struct Waiter {
@@ -49,7 +54,7 @@ struct Waiter {
 }
 
 impl MemoryLock {
-    /// A lock that nobody holds.
+    /// A lock without holders.
     pub fn new() -> Self {
         Self::default()
     }
@@ -61,11 +66,17 @@ impl MemoryLock {
     }
 }
 
+impl fmt::Debug for MemoryLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryLock").field("names", &self.inner.names.lock().len()).finish()
+    }
+}
+
 impl Lock for MemoryLock {
     async fn try_acquire(&self, name: &str, ttl: Duration) -> Result<Attempt, Fault> {
         let mut names = self.inner.names.lock();
         match names.get_mut(name) {
-            // Whoever waits has the older claim.
+            // Waiters go first.
             Some(slot) => match self.inner.hand_over(name, slot) {
                 Some(until) => Ok(Attempt::Held { remaining: until - Instant::now() }),
                 None => Ok(Attempt::Granted(self.inner.grant(name, slot, ttl))),
@@ -91,7 +102,7 @@ impl Lock for MemoryLock {
         }
         let mut waiting = Waiting { inner: &self.inner, name, granted: waiting };
         loop {
-            let until = self.inner.look(name).unwrap_or(deadline);
+            let until = self.inner.hand_over_if_free(name).unwrap_or(deadline);
             tokio::select! {
                 biased;
                 // Never an error: a sender is dropped only once this receiver is closed.
@@ -111,16 +122,16 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        // Closed first, so that `tidy` finds it so. A lease that was on its way is dropped with the
-        // channel, which hands the name on.
+        // Closed first, so that `tidy` removes this waiter. A lease that was on its way is dropped with the
+        // channel, which hands the name over.
         self.granted.close();
         self.inner.tidy(self.name);
     }
 }
 
 impl Inner {
-    /// Gives a free name to who waits longest. Until when the name is held now.
-    fn look(self: &Arc<Self>, name: &str) -> Option<Instant> {
+    /// Gives a free name to the waiter that waits longest. Until when the name is held now.
+    fn hand_over_if_free(self: &Arc<Self>, name: &str) -> Option<Instant> {
         let mut names = self.names.lock();
         let slot = names.get_mut(name)?;
         self.hand_over(name, slot)
@@ -128,12 +139,12 @@ impl Inner {
 
     fn hand_over(self: &Arc<Self>, name: &str, slot: &mut Slot) -> Option<Instant> {
         loop {
-            if let Some(held) = &slot.held {
-                if held.until > Instant::now() {
-                    return Some(held.until);
+            if let Some(holder) = &slot.holder {
+                if holder.until > Instant::now() {
+                    return Some(holder.until);
                 }
-                held.belief.end();
-                slot.held = None;
+                holder.validity.end();
+                slot.holder = None;
             }
             let waiter = slot.waiters.pop_front()?;
             if waiter.granted.is_closed() {
@@ -141,7 +152,7 @@ impl Inner {
             }
             let lease = self.grant(name, slot, waiter.ttl);
             if waiter.granted.send(lease).is_err() {
-                slot.held = None;
+                slot.holder = None;
             }
         }
     }
@@ -149,11 +160,11 @@ impl Inner {
     fn grant(self: &Arc<Self>, name: &str, slot: &mut Slot, ttl: Duration) -> Lease {
         let fence = self.fence.fetch_add(1, Ordering::Relaxed) + 1;
         let now = Instant::now();
-        let (until, belief) = (end_of(now, ttl), Validity::since(now, ttl));
-        let hold = Grasp { inner: self.clone(), name: name.into(), fence };
+        let (until, validity) = (end_of(now, ttl), Validity::since(now, ttl));
+        let backend = MemoryLease { inner: self.clone(), name: name.into(), fence };
         // First, because it panics without a runtime.
-        let lease = Lease::new(name, fence, ttl, belief.clone(), hold);
-        slot.held = Some(Held { fence, until, belief });
+        let lease = Lease::new(name, fence, ttl, validity.clone(), backend);
+        slot.holder = Some(Holder { fence, until, validity });
         lease
     }
 
@@ -161,26 +172,27 @@ impl Inner {
         let mut names = self.names.lock();
         let Some(slot) = names.get_mut(name) else { return };
         slot.waiters.retain(|waiter| !waiter.granted.is_closed());
-        if slot.held.is_none() && slot.waiters.is_empty() {
+        if slot.holder.is_none() && slot.waiters.is_empty() {
             names.remove(name);
         }
     }
 }
 
-struct Grasp {
+/// A lease of this lock.
+struct MemoryLease {
     inner: Arc<Inner>,
     name: Arc<str>,
     fence: u64,
 }
 
-impl LeaseBackend for Grasp {
+impl LeaseBackend for MemoryLease {
     async fn renew(&mut self, ttl: Duration) -> Result<Renewal, Fault> {
         let mut names = self.inner.names.lock();
-        let held = names.get_mut(&self.name).and_then(|slot| slot.held.as_mut());
+        let holder = names.get_mut(&self.name).and_then(|slot| slot.holder.as_mut());
         let now = Instant::now();
-        Ok(match held {
-            Some(held) if held.fence == self.fence && held.until > now => {
-                held.until = end_of(now, ttl);
+        Ok(match holder {
+            Some(holder) if holder.fence == self.fence && holder.until > now => {
+                holder.until = end_of(now, ttl);
                 Renewal::Renewed
             }
             _ => Renewal::Lost,
@@ -190,8 +202,8 @@ impl LeaseBackend for Grasp {
     async fn release(self) -> Result<(), Fault> {
         let mut names = self.inner.names.lock();
         let Some(slot) = names.get_mut(&self.name) else { return Ok(()) };
-        if slot.held.as_ref().is_some_and(|held| held.fence == self.fence) {
-            slot.held = None;
+        if slot.holder.as_ref().is_some_and(|holder| holder.fence == self.fence) {
+            slot.holder = None;
             if self.inner.hand_over(&self.name, slot).is_none() {
                 names.remove(&self.name);
             }

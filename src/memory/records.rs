@@ -7,8 +7,7 @@ use moka::policy::EvictionPolicy;
 
 use crate::{Entry, Version, far::Record};
 
-/// Entries and tombstones by name, forgotten after their retention. Its callers hold a lock on the name
-/// over each write.
+/// Entries and tombstones by name, forgotten after their retention. Callers lock the name over each write.
 pub(super) struct Records<V> {
     cache: moka::sync::Cache<Arc<str>, Stored<V>>,
 }
@@ -18,8 +17,6 @@ pub(super) struct Stored<V> {
     pub(super) entry: Option<Arc<Entry<V>>>,
     pub(super) version: Version,
     retention: Duration,
-    /// The greatest fencing token seen.
-    fence: u64,
 }
 
 impl<V> Clone for Stored<V> {
@@ -45,14 +42,8 @@ impl<V: Send + Sync + 'static> Records<V> {
     }
 
     /// Writes unless a newer version is on record, which is returned then.
-    pub(super) fn write(
-        &self,
-        name: &str,
-        record: Record<V>,
-        fence: u64,
-    ) -> Result<Arc<Entry<V>>, Version> {
-        let known = self.get(name);
-        let (known, seen) = known.map_or((Version::ZERO, 0), |known| (known.version, known.fence));
+    pub(super) fn write(&self, name: &str, record: Record<V>) -> Result<Arc<Entry<V>>, Version> {
+        let known = self.get(name).map_or(Version::ZERO, |known| known.version);
         let Record { entry, version, retention, .. } = record;
         let (entry, version) = match version {
             Some(version) if version < known => return Err(known),
@@ -62,41 +53,26 @@ impl<V: Send + Sync + 'static> Records<V> {
                 (Arc::new(absent.loaded_in(entry.load_time())), known)
             }
         };
-        let fence = fence.max(seen);
-        let stored = Stored { entry: Some(entry.clone()), version, retention, fence };
+        let stored = Stored { entry: Some(entry.clone()), version, retention };
         self.cache.insert(name.into(), stored);
         Ok(entry)
     }
 
-    pub(super) fn invalidate(
-        &self,
-        name: &str,
-        version: Option<Version>,
-        retention: Duration,
-        fence: u64,
-    ) {
+    /// Replaces what is below `version` with a tombstone; anything, without one.
+    pub(super) fn invalidate(&self, name: &str, version: Option<Version>, retention: Duration) {
         let known = self.get(name);
-        let (at, seen) =
-            known.as_ref().map_or((Version::ZERO, 0), |known| (known.version, known.fence));
-        let fence = fence.max(seen);
-        let stored = match known {
-            Some(stored) if stored.entry.is_some() && version.is_some_and(|asked| asked <= at) => {
-                if fence == seen {
-                    return;
-                }
-                Stored { fence, ..stored }
-            }
-            _ => {
-                let version = version.map_or(at, |version| version.max(at));
-                Stored { entry: None, version, retention, fence }
-            }
-        };
-        self.cache.insert(name.into(), stored);
+        let at = known.as_ref().map_or(Version::ZERO, |known| known.version);
+        let has_entry = known.is_some_and(|known| known.entry.is_some());
+        if has_entry && version.is_some_and(|asked| asked <= at) {
+            return;
+        }
+        let version = version.map_or(at, |version| version.max(at));
+        self.cache.insert(name.into(), Stored { entry: None, version, retention });
     }
 }
 
-/// moka forgets a record after its retention; what is fresh is judged by the entry's own time, which
-/// follows the store's clock.
+/// moka forgets a record after its retention. Freshness is a matter of the entry's own time, which follows
+/// the far tier's clock.
 struct Retention;
 
 impl<V> moka::Expiry<Arc<str>, Stored<V>> for Retention {

@@ -13,23 +13,23 @@ use crate::{
 
 /// A bounded set of connections to one MariaDB or MySQL server. Clones share them.
 ///
-/// Connections are made when they are needed and kept. One that the server closed meanwhile is noticed
-/// when it is next used, and replaced. Nagle's algorithm is off.
+/// Connections are made when they are needed, and kept. One that the server has closed meanwhile is noticed
+/// at its next use, and replaced. Nagle's algorithm is off.
 ///
 /// ```no_run
 /// # fn connect() -> Result<(), cattleguard::Fault> {
-/// use cattleguard::{mysql::MysqlSessionLock, mysql::Pool};
+/// use cattleguard::mysql::{Pool, MysqlSessionLock};
 ///
-/// let connections = Pool::open("mysql://user:password@127.0.0.1/database")?.max(16);
-/// let lock = MysqlSessionLock::new(connections);
+/// let pool = Pool::open("mysql://user:password@127.0.0.1/database")?.max(16);
+/// let lock = MysqlSessionLock::new(pool);
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct Pool(pub(super) sql::Pool<MySql>);
 
 impl Pool {
-    /// Connections to the server of this URL, `mysql://[user[:password]@]host[:port]/database`, with the
-    /// parameters that sqlx knows. Nothing is asked of the server yet.
+    /// A pool of connections to the server of this URL, `mysql://[user[:password]@]host[:port]/database`, with the
+    /// parameters that sqlx knows. Does not connect yet.
     ///
     /// TLS needs one of sqlx's `tls-*` features in the program.
     ///
@@ -44,20 +44,20 @@ impl Pool {
         }
     }
 
-    /// Connections with these options, as [`open`](Self::open) otherwise. Statements are not logged.
+    /// A pool of connections with these options; otherwise as [`open`](Self::open). Statements are not logged.
     pub fn with(options: MySqlConnectOptions) -> Self {
         Self(sql::Pool::new(options))
     }
 
-    /// How many connections there may be. Default 32, at least one. A
+    /// How many connections there may be. Default 32, at least one. Raise it with the number of leases held
+    /// at a time. A
     /// [`MysqlSessionLock`](crate::mysql::MysqlSessionLock) needs one for every lease it holds and for every name
     /// it waits for.
     pub fn max(self, max: usize) -> Self {
         Self(self.0.max(max))
     }
 
-    /// How long connecting may take, and each statement apart from what it waits for a lock. Default
-    /// 1 s; shorten it where leases are renewed more often than that. A statement that took longer may
+    /// How long connecting may take, and each statement, not counting its wait for a lock. Default 1 s; shorten it where leases are renewed more often than that. A statement that took longer may
     /// have been carried out.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self(self.0.within(timeout))

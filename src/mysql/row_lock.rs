@@ -1,4 +1,7 @@
-use std::{fmt::Write, time::Duration};
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
 
 use sqlx::{MySql, Row};
 use tokio::time::Instant;
@@ -6,10 +9,11 @@ use tokio::time::Instant;
 use super::pool::Pool;
 use crate::{
     Fault,
+    backoff::Backoff,
     lock::{Attempt, Lease, Lock},
     sql::{
-        Failure, Link,
-        row::{LOST_RACE, Polling, RowLocks, Rows, Taken, Wait},
+        Failure, Pooled,
+        row::{LOST_RACE, POLLING, RowLocks, Rows, Taken, Wait},
     },
     token::Token,
 };
@@ -17,19 +21,19 @@ use crate::{
 /// A lock on MariaDB or MySQL that is a row in a table: who holds the name until when, by the server's
 /// clock.
 ///
-/// - *Order*: none. Waiters of different processes look every 3 to 50 ms, and the first who finds the name
-///   free has it; those of one process are served in turn.
+/// - *Order*: none. Waiters of different processes try again every 3 to 50 ms, and the first that finds the name
+///   free is granted it; those of one process are served in turn.
 /// - *Crash*: the name is free after the ttl of a holder that is killed, frozen or cut off.
 /// - *Loss*: a lease outlives its connection, and the server's restart.
 /// - *Connections*: none for a lease, one for each call while it lasts.
 /// - *Proxies*: any that sends reads and writes to the same server.
 /// - *Durability*: two commits a cycle. With `innodb_flush_log_at_trx_commit = 2`, a crash of the server's
-///   machine frees leases that are still believed, as may a promoted replica.
+///   machine frees leases that are still valid, as may a promoted replica.
 /// - *Names* are kept as they are, up to 512 bytes.
 /// - *Fencing tokens* are the server's `UUID_SHORT()`, or one more than the row's where that is greater.
 ///   They grow over restarts of the server and for a row that is there.
 ///
-/// The table is made by [`create_table`](Self::create_table), or by hand:
+/// The table is created by [`create_table`](Self::create_table), or by hand:
 ///
 /// ```sql
 /// CREATE TABLE cattleguard_lock (
@@ -41,15 +45,15 @@ use crate::{
 /// -- for the service: SELECT, INSERT, UPDATE, DELETE on the table
 /// ```
 ///
-/// A row that nobody has asked for since a day is deleted, by any process, some at a time.
+/// A row is deleted a day after its last use, by any process, some at a time.
 ///
 /// ```no_run
 /// # async fn report() -> Result<(), cattleguard::Fault> {
-/// use std::time::Duration;
-/// use cattleguard::{lock::{Lock, MysqlRowLock}, mysql::Pool};
+/// use std::{fmt, time::Duration};
+/// use cattleguard::{lock::Lock, mysql::{Pool, MysqlRowLock}};
 /// use tokio::time::Instant;
 ///
-/// let lock = MysqlRowLock::new(Connections::open("mysql://127.0.0.1/database")?);
+/// let lock = MysqlRowLock::new(Pool::open("mysql://127.0.0.1/database")?);
 /// lock.create_table().await?;
 /// let deadline = Instant::now() + Duration::from_secs(10);
 /// let lease = lock.acquire("report", Duration::from_secs(30), deadline).await?;
@@ -60,19 +64,19 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// A dropped call goes on in the background for as long as its statement takes, and frees what it was
+/// A dropped call continues in the background for as long as its statement takes, and frees what it was
 /// granted.
 ///
 /// # Errors
 ///
-/// [`FaultKind::Refused`](crate::FaultKind::Refused) also when the table is not there,
+/// [`FaultKind::Refused`](crate::FaultKind::Refused) also when the table does not exist,
 /// [`Config`](crate::FaultKind::Config) for a name over 512 bytes;
 /// [`Timeout`](crate::FaultKind::Timeout) also when no connection is free.
 #[derive(Clone)]
 pub struct MysqlRowLock(RowLocks<Table>);
 
 impl MysqlRowLock {
-    /// A lock over these connections, in the table `cattleguard_lock`.
+    /// A lock over this pool, in the table `cattleguard_lock`.
     pub fn new(pool: Pool) -> Self {
         Self::in_table(pool, "cattleguard_lock")
     }
@@ -82,7 +86,7 @@ impl MysqlRowLock {
         Self(RowLocks::new(Table::new(table), pool.0))
     }
 
-    /// Makes the table if it is not there.
+    /// Creates the table if it does not exist.
     ///
     /// # Cancel safety
     ///
@@ -90,13 +94,19 @@ impl MysqlRowLock {
     ///
     /// # Errors
     ///
-    /// [`FaultKind::Refused`](crate::FaultKind::Refused) when it may not, or when the server cannot
-    /// be asked.
+    /// [`FaultKind::Refused`](crate::FaultKind::Refused) without the permission to create, or the reason why the
+    /// server cannot be asked.
     pub async fn create_table(&self) -> Result<(), Fault> {
-        let connections = self.0.connections();
-        let mut link = connections.link(Instant::now() + connections.timeout()).await?;
-        link.execute(sqlx::query(&self.0.rows().create)).await?;
+        let pool = self.0.pool();
+        let mut connection = pool.get(Instant::now() + pool.timeout()).await?;
+        connection.execute(sqlx::query(&self.0.rows().create)).await?;
         Ok(())
+    }
+}
+
+impl fmt::Debug for MysqlRowLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MysqlRowLock").field("pool", self.0.pool()).finish_non_exhaustive()
     }
 }
 
@@ -129,8 +139,8 @@ impl Table {
                  token BINARY(16) NOT NULL, fence BIGINT UNSIGNED NOT NULL, \
                  expires_at DATETIME(6) NOT NULL) ENGINE = InnoDB"
             ),
-            // Assignments are carried out in turn, each upon the last: who has the row is decided by
-            // the token's, before the expiry's.
+            // Assignments are carried out in turn, each on the result of the last: the token's decides who
+            // has the row, before the expiry's.
             // The fencing token comes with the answer as the last insert id, which saves asking for it:
             // MySQL has no RETURNING. It is 0 for a row that is another's, which stays as it is.
             take: format!(
@@ -169,16 +179,16 @@ impl Table {
     }
 }
 
-/// What the column takes. A server that is not strict would cut a longer name, and mix it up.
+/// The column's length. A server that is not strict would truncate a longer name to that of another lock.
 const MAX_NAME: usize = 512;
 
 impl Rows for Table {
     type Db = MySql;
-    type Wait = Poller;
+    type Wait = Backoff;
 
     async fn take(
         &self,
-        link: &mut Link<MySql>,
+        connection: &mut Pooled<MySql>,
         name: &str,
         token: &Token,
         ttl: Duration,
@@ -187,7 +197,7 @@ impl Rows for Table {
             return Err(Failure::config("the name is too long"));
         }
         let take = sqlx::query(&self.take).bind(name.as_bytes()).bind(&token.as_bytes()[..]);
-        match link.execute(take.bind(micros(ttl)?)).await {
+        match connection.execute(take.bind(micros(ttl)?)).await {
             Ok(done) if done.last_insert_id() > 0 => {
                 return Ok(Taken::Granted(done.last_insert_id()));
             }
@@ -196,55 +206,45 @@ impl Rows for Table {
             Err(failure) if failure.is(&["1213", "1020"]) => {}
             Err(failure) => return Err(failure),
         }
-        let row = link.row(sqlx::query(&self.rest).bind(name.as_bytes())).await?;
+        let row = connection.row(sqlx::query(&self.rest).bind(name.as_bytes())).await?;
         let rest: Option<i64> = match row {
             Some(row) => row.try_get(0)?,
             None => None,
         };
         let rest = Duration::from_micros(rest.and_then(|rest| rest.try_into().ok()).unwrap_or(0));
-        Ok(Taken::Held { rest: rest.max(LOST_RACE) })
+        Ok(Taken::Held { remaining: rest.max(LOST_RACE) })
     }
 
     async fn renew(
         &self,
-        link: &mut Link<MySql>,
+        connection: &mut Pooled<MySql>,
         name: &str,
         token: &Token,
         ttl: Duration,
     ) -> Result<bool, Failure> {
         let renew = sqlx::query(&self.renew).bind(micros(ttl)?).bind(name.as_bytes());
         // The driver has the server count the rows that were found, changed or not.
-        Ok(link.execute(renew.bind(&token.as_bytes()[..])).await?.rows_affected() > 0)
+        Ok(connection.execute(renew.bind(&token.as_bytes()[..])).await?.rows_affected() > 0)
     }
 
     async fn release(
         &self,
-        link: &mut Link<MySql>,
+        connection: &mut Pooled<MySql>,
         name: &str,
         token: &Token,
     ) -> Result<(), Failure> {
         let release = sqlx::query(&self.release).bind(name.as_bytes());
-        link.execute(release.bind(&token.as_bytes()[..])).await.map(drop)
+        connection.execute(release.bind(&token.as_bytes()[..])).await.map(drop)
     }
 
-    async fn sweep(&self, link: &mut Link<MySql>) -> Result<(), Failure> {
-        link.execute(sqlx::raw_sql(&self.sweep)).await.map(drop)
+    async fn sweep(&self, connection: &mut Pooled<MySql>) -> Result<(), Failure> {
+        connection.execute(sqlx::raw_sql(&self.sweep)).await.map(drop)
     }
 
-    async fn wait(&self, _: &str, _: Instant) -> Poller {
-        let mut poller = Poller(Polling::new());
-        poller.pause(Duration::MAX).await;
-        poller
-    }
-}
-
-struct Poller(Polling);
-
-impl Wait for Poller {
-    fn mark(&mut self) {}
-
-    async fn pause(&mut self, rest: Duration) {
-        tokio::time::sleep(self.0.next().min(rest)).await;
+    async fn wait(&self, _: &str, _: Instant) -> Backoff {
+        let mut wait = POLLING;
+        wait.pause(Duration::MAX).await;
+        wait
     }
 }
 

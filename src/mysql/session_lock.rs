@@ -1,4 +1,7 @@
-use std::{fmt::Write, time::Duration};
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
 
 use sqlx::{MySql, Row};
 use tokio::time::Instant;
@@ -8,38 +11,38 @@ use crate::{
     Fault,
     lock::{Attempt, Lease, Lock},
     sql::{
-        Failure, LAST_WORD, Link,
+        ANSWER_SLACK, Failure, Pooled,
         session::{Locks, Sessions},
     },
 };
 
-/// A lock on MariaDB (10.5 or later) or MySQL (5.7 or later) that belongs to a session: `GET_LOCK`. The
-/// quickest, and fair.
+/// A lock on MariaDB (10.5 or later) or MySQL (5.7 or later) that belongs to a session: `GET_LOCK`. Fast, and
+/// fair.
 ///
 /// - *Order*: waiters are served in the order of asking, by the server's queue.
 /// - *Crash*: the name is free as soon as the server sees the connection closed, at once when a process
 ///   is killed. A holder that is frozen or cut off is ended by the server after its ttl, rounded up to
 ///   seconds (`wait_timeout`).
 /// - *Loss*: if the connection is cut (the server restarts, an administrator kills it), the server
-///   frees the name at once, and the holder learns it from its next renewal: with [`Lease::keep`] within
+///   frees the name at once, and the holder notices at its next renewal: with [`Lease::keep_alive`] within
 ///   a third of the ttl. The fencing token tells the two apart. A renewal that is not answered within
 ///   the timeout ends the lease, too.
 /// - *Connections*: one for each lease and one for each name that is waited for, of
-///   [`Connections::max`].
+///   [`Pool::max`].
 /// - *Proxies*: none that shares a server's session between clients (ProxySQL's multiplexing, MaxScale's
 ///   read/write split): the lock belongs to the session.
 /// - *Names*: the lock is on 160 bits of the name's SHA-256, on the whole server. Replicas and the
-///   other nodes of a Galera cluster know nothing of it: all must ask the same node.
+///   other nodes of a Galera cluster do not share it: all clients must ask the same node.
 /// - *Fencing tokens* are the server's `UUID_SHORT()`: they grow over its restarts, but another server
 ///   that takes its place counts from its own `server_id`.
 ///
 /// ```no_run
 /// # async fn report() -> Result<(), cattleguard::Fault> {
-/// use std::time::Duration;
-/// use cattleguard::{lock::{Lock, MysqlSessionLock}, mysql::Pool};
+/// use std::{fmt, time::Duration};
+/// use cattleguard::{lock::Lock, mysql::{Pool, MysqlSessionLock}};
 /// use tokio::time::Instant;
 ///
-/// let lock = MysqlSessionLock::new(Connections::open("mysql://127.0.0.1/database")?);
+/// let lock = MysqlSessionLock::new(Pool::open("mysql://127.0.0.1/database")?);
 /// let deadline = Instant::now() + Duration::from_secs(10);
 /// let lease = lock.acquire("report", Duration::from_secs(30), deadline).await?;
 /// lease.run(async { /* write the report */ }).await?;
@@ -60,9 +63,15 @@ use crate::{
 pub struct MysqlSessionLock(Sessions<MySql>);
 
 impl MysqlSessionLock {
-    /// A lock over these connections.
+    /// A lock over this pool.
     pub fn new(pool: Pool) -> Self {
         Self(Sessions::new(pool.0))
+    }
+}
+
+impl fmt::Debug for MysqlSessionLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MysqlSessionLock").field("pool", self.0.pool()).finish_non_exhaustive()
     }
 }
 
@@ -80,12 +89,12 @@ impl Lock for MysqlSessionLock {
 const YEAR: u64 = 31_536_000;
 
 impl Locks for MySql {
-    async fn begin(_: &mut Link<Self>) -> Result<(), Failure> {
+    async fn begin(_: &mut Pooled<Self>) -> Result<(), Failure> {
         Ok(())
     }
 
     async fn lock(
-        link: &mut Link<Self>,
+        connection: &mut Pooled<Self>,
         name: &str,
         ttl: Duration,
         wait: Option<Instant>,
@@ -95,7 +104,7 @@ impl Locks for MySql {
             None => (Duration::ZERO, None),
             Some(deadline) => {
                 let rest = deadline.saturating_duration_since(Instant::now());
-                (rest.min(Duration::from_secs(YEAR)), Some(deadline + LAST_WORD))
+                (rest.min(Duration::from_secs(YEAR)), Some(deadline + ANSWER_SLACK))
             }
         };
         // MySQL knows whole seconds only, and would round half a second down to no wait at all. There
@@ -114,8 +123,8 @@ impl Locks for MySql {
         );
         let statement = sqlx::raw_sql(&statement);
         let answer = match until {
-            None => link.row(statement).await,
-            Some(until) => link.row_until(statement, until).await,
+            None => connection.row(statement).await,
+            Some(until) => connection.row_until(statement, until).await,
         };
         match answer {
             Ok(Some(row)) => Ok(row.try_get(0)?),
@@ -126,13 +135,13 @@ impl Locks for MySql {
         }
     }
 
-    async fn renew(link: &mut Link<Self>, ttl: Duration) -> Result<(), Failure> {
+    async fn renew(connection: &mut Pooled<Self>, ttl: Duration) -> Result<(), Failure> {
         let statement = format!("SET SESSION wait_timeout = {}", whole_seconds(ttl)?);
-        link.execute(sqlx::raw_sql(&statement)).await.map(drop)
+        connection.execute(sqlx::raw_sql(&statement)).await.map(drop)
     }
 
-    async fn unlock(link: &mut Link<Self>, _: &str) -> Result<(), Failure> {
-        link.execute(sqlx::query(UNLOCK)).await.map(drop)
+    async fn unlock(connection: &mut Pooled<Self>, _: &str) -> Result<(), Failure> {
+        connection.execute(sqlx::query(UNLOCK)).await.map(drop)
     }
 }
 

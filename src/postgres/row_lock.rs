@@ -1,18 +1,23 @@
-use std::{fmt::Write, time::Duration};
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
 
 use sqlx::{Postgres, Row, postgres::PgRow};
 use tokio::time::Instant;
 
 use super::{
+    channel::{CHANNEL, message},
     pool::Pool,
     schema::{MISSING, already_there, create_sequence},
-    wakeups::{CHANNEL, Waiter, Wakeups, message},
+    waiting::Waiter,
+    wakeups::Wakeups,
 };
 use crate::{
     Fault,
     lock::{Attempt, Lease, Lock},
     sql::{
-        Failure, Link,
+        Failure, Pooled,
         row::{LOST_RACE, RowLocks, Rows, Taken},
     },
     token::Token,
@@ -20,7 +25,7 @@ use crate::{
 
 /// A lock on PostgreSQL that is a row in a table: who holds the name until when, by the server's clock.
 ///
-/// - *Order*: none. A release wakes one waiter of each process, and the quickest has the name.
+/// - *Order*: none. A release notifies one waiter of each process, and the first to ask is granted the name.
 /// - *Crash*: the name is free after the ttl of a holder that is killed, frozen or cut off.
 /// - *Loss*: a lease outlives its connection, and the server's restart.
 /// - *Connections*: none for a lease, one for each call while it lasts; and one for each `PostgresRowLock` that
@@ -29,12 +34,12 @@ use crate::{
 /// - *Proxies*: one that pools transactions needs prepared statements turned on (PgBouncer 1.21,
 ///   `max_prepared_statements`), and has waiters poll: it cannot listen.
 /// - *Durability*: two commits a cycle. Over connections with `synchronous_commit = off`, or on an
-///   `UNLOGGED` table, it is twice as quick, and a crash of the server frees leases that are still
-///   believed. The fencing tokens grow all the same on an `UNLOGGED` table; without synchronous commit
+///   `UNLOGGED` table, it is twice as fast, and a crash of the server frees leases that are still
+///   valid. The fencing tokens grow all the same on an `UNLOGGED` table; without synchronous commit
 ///   they may not. A promoted standby is like a crash unless it replicates synchronously.
 /// - *Names* are kept as they are, up to 2 kB.
 ///
-/// The table is made by [`create_table`](Self::create_table), or by hand:
+/// The table is created by [`create_table`](Self::create_table), or by hand:
 ///
 /// ```sql
 /// CREATE TABLE cattleguard_lock ( -- or CREATE UNLOGGED TABLE
@@ -47,15 +52,15 @@ use crate::{
 /// -- for the service: SELECT, INSERT, UPDATE, DELETE on the table, USAGE on the sequence
 /// ```
 ///
-/// A row that nobody has asked for since a day is deleted, by any process, some at a time.
+/// A row is deleted a day after its last use, by any process, some at a time.
 ///
 /// ```no_run
 /// # async fn report() -> Result<(), cattleguard::Fault> {
-/// use std::time::Duration;
-/// use cattleguard::{lock::{Lock, PostgresRowLock}, postgres::Pool};
+/// use std::{fmt, time::Duration};
+/// use cattleguard::{lock::Lock, postgres::{Pool, PostgresRowLock}};
 /// use tokio::time::Instant;
 ///
-/// let lock = PostgresRowLock::new(Connections::open("postgres://127.0.0.1/database")?);
+/// let lock = PostgresRowLock::new(Pool::open("postgres://127.0.0.1/database")?);
 /// lock.create_table().await?;
 /// let deadline = Instant::now() + Duration::from_secs(10);
 /// let lease = lock.acquire("report", Duration::from_secs(30), deadline).await?;
@@ -66,19 +71,19 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// A dropped call goes on in the background for as long as its statement takes, and frees what it was
+/// A dropped call continues in the background for as long as its statement takes, and frees what it was
 /// granted.
 ///
 /// # Errors
 ///
-/// [`Refused`](crate::FaultKind::Refused) also when the table is not there,
+/// [`Refused`](crate::FaultKind::Refused) also when the table does not exist,
 /// [`Config`](crate::FaultKind::Config) for a name with a zero byte or too long;
 /// [`Timeout`](crate::FaultKind::Timeout) also when no connection is free.
 #[derive(Clone)]
 pub struct PostgresRowLock(pub(super) RowLocks<Table>);
 
 impl PostgresRowLock {
-    /// A lock over these connections, in the table `cattleguard_lock`.
+    /// A lock over this pool, in the table `cattleguard_lock`.
     pub fn new(pool: Pool) -> Self {
         Self::in_table(pool, "cattleguard_lock")
     }
@@ -90,21 +95,28 @@ impl PostgresRowLock {
         Self(RowLocks::new(table, pool.0))
     }
 
-    /// Makes the table, and the sequence for the fencing tokens, if they are not there.
+    /// Creates the table, and the sequence for the fencing tokens, if they do not exist.
     ///
     /// # Cancel safety
     ///
-    /// What was made stays; call it again.
+    /// What was created stays; call it again.
     ///
     /// # Errors
     ///
-    /// [`Refused`](crate::FaultKind::Refused) when it may not, or when the server cannot be asked.
+    /// [`Refused`](crate::FaultKind::Refused) without the permission to create, or the reason why the server
+    /// cannot be asked.
     pub async fn create_table(&self) -> Result<(), Fault> {
-        let connections = self.0.connections();
-        let mut link = connections.link(Instant::now() + connections.timeout()).await?;
+        let pool = self.0.pool();
+        let mut connection = pool.get(Instant::now() + pool.timeout()).await?;
         let create = sqlx::query(&self.0.rows().statements.create);
-        already_there(link.execute(create).await.map(drop))?;
-        Ok(create_sequence(&mut link).await?)
+        already_there(connection.execute(create).await.map(drop))?;
+        Ok(create_sequence(&mut connection).await?)
+    }
+}
+
+impl fmt::Debug for PostgresRowLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresRowLock").field("pool", self.0.pool()).finish_non_exhaustive()
     }
 }
 
@@ -182,9 +194,10 @@ impl Statements {
     }
 }
 
-/// For a lease's attempt at a row that a transaction has locked: a new row's commit is quicker.
+/// How long an attempt waits for a row that is locked, in milliseconds: longer than the commit of a new row
+/// takes. A row that is locked for longer belongs to a transaction.
 const ROW_LOCKED: &str = "20";
-/// When to look again at such a row.
+/// When to try again for a row that belongs to a transaction.
 const IN_TRANSACTION: Duration = Duration::from_millis(100);
 
 impl Rows for Table {
@@ -193,7 +206,7 @@ impl Rows for Table {
 
     async fn take(
         &self,
-        link: &mut Link<Postgres>,
+        connection: &mut Pooled<Postgres>,
         name: &str,
         token: &Token,
         ttl: Duration,
@@ -202,37 +215,37 @@ impl Rows for Table {
             let take = sqlx::query(&self.statements.take).bind(name).bind(&token.as_bytes()[..]);
             take.bind(ttl.as_secs_f64()).bind(ROW_LOCKED)
         };
-        let mut answer = link.row(take()).await;
+        let mut answer = connection.row(take()).await;
         if answer.as_ref().is_err_and(|failure| failure.is(MISSING)) {
-            create_sequence(link).await?;
-            answer = link.row(take()).await;
+            create_sequence(connection).await?;
+            answer = connection.row(take()).await;
         }
         taken(answer)
     }
 
     async fn renew(
         &self,
-        link: &mut Link<Postgres>,
+        connection: &mut Pooled<Postgres>,
         name: &str,
         token: &Token,
         ttl: Duration,
     ) -> Result<bool, Failure> {
         let renew = sqlx::query(&self.statements.renew).bind(name).bind(&token.as_bytes()[..]);
-        Ok(link.execute(renew.bind(ttl.as_secs_f64())).await?.rows_affected() > 0)
+        Ok(connection.execute(renew.bind(ttl.as_secs_f64())).await?.rows_affected() > 0)
     }
 
     async fn release(
         &self,
-        link: &mut Link<Postgres>,
+        connection: &mut Pooled<Postgres>,
         name: &str,
         token: &Token,
     ) -> Result<(), Failure> {
         let release = sqlx::query(&self.statements.release).bind(name).bind(&token.as_bytes()[..]);
-        link.row(release.bind(message(name).to_string())).await.map(drop)
+        connection.row(release.bind(message(name).to_string())).await.map(drop)
     }
 
-    async fn sweep(&self, link: &mut Link<Postgres>) -> Result<(), Failure> {
-        link.execute(sqlx::query(&self.statements.sweep)).await.map(drop)
+    async fn sweep(&self, connection: &mut Pooled<Postgres>) -> Result<(), Failure> {
+        connection.execute(sqlx::query(&self.statements.sweep)).await.map(drop)
     }
 
     async fn wait(&self, name: &str, deadline: Instant) -> Waiter {
@@ -244,10 +257,12 @@ pub(super) fn taken(answer: Result<Option<PgRow>, Failure>) -> Result<Taken, Fai
     let row = match answer {
         Ok(row) => row,
         // A transaction has the row.
-        Err(failure) if failure.is(&["55P03"]) => return Ok(Taken::Held { rest: IN_TRANSACTION }),
+        Err(failure) if failure.is(&["55P03"]) => {
+            return Ok(Taken::Held { remaining: IN_TRANSACTION });
+        }
         // Of two at once the other was first, where the database's isolation is stricter than usual.
         Err(failure) if failure.is(&["40001", "40P01"]) => {
-            return Ok(Taken::Held { rest: LOST_RACE });
+            return Ok(Taken::Held { remaining: LOST_RACE });
         }
         Err(failure) => return Err(failure),
     };
@@ -260,7 +275,7 @@ pub(super) fn taken(answer: Result<Option<PgRow>, Failure>) -> Result<Taken, Fai
         Some(fence) => Taken::Granted(fence),
         None => {
             let rest = rest.and_then(|rest| Duration::try_from_secs_f64(rest).ok());
-            Taken::Held { rest: rest.unwrap_or_default().max(LOST_RACE) }
+            Taken::Held { remaining: rest.unwrap_or_default().max(LOST_RACE) }
         }
     })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::Postgres;
 
-use crate::sql::{Failure, Link};
+use crate::sql::{Failure, Pooled};
 
 /// Fencing tokens of all names: one sequence, so that they grow whatever becomes of a name's row.
 const CREATE_SEQUENCE: &str = "CREATE SEQUENCE IF NOT EXISTS cattleguard_fence";
@@ -13,8 +13,8 @@ const CREATE_SEQUENCE: &str = "CREATE SEQUENCE IF NOT EXISTS cattleguard_fence";
 pub(super) const MISSING: &[&str] = &["42P01"];
 
 /// Made on first use only: most users of a database may not create, and then it is there.
-pub(super) async fn create_sequence(link: &mut Link<Postgres>) -> Result<(), Failure> {
-    already_there(link.execute(sqlx::query(CREATE_SEQUENCE)).await.map(drop))
+pub(super) async fn create_sequence(connection: &mut Pooled<Postgres>) -> Result<(), Failure> {
+    already_there(connection.execute(sqlx::query(CREATE_SEQUENCE)).await.map(drop))
 }
 
 /// `IF NOT EXISTS` looks before it writes: two at once meet in the catalogue.

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use sqlx::{Postgres, Row};
 use tokio::time::Instant;
@@ -11,40 +11,39 @@ use crate::{
     Fault, FaultKind,
     lock::{Attempt, Lease, Lock},
     sql::{
-        Failure, LAST_WORD, Link,
+        ANSWER_SLACK, Failure, Pooled,
         session::{Locks, Sessions},
     },
 };
 
-/// A lock on PostgreSQL (14 or later) that belongs to a session: an advisory lock. The quickest, and
-/// fair.
+/// A lock on PostgreSQL (14 or later) that belongs to a session: an advisory lock. Fast, and fair.
 ///
 /// - *Order*: waiters are served in the order of asking, by the server's queue.
 /// - *Crash*: the name is free as soon as the server sees the connection closed, at once when a process
 ///   is killed. A holder that is frozen or cut off is ended by the server after its ttl
 ///   (`idle_session_timeout`).
-/// - *Loss*: if the connection is cut (the server restarts, an administrator ends the session), the
-///   server frees the name at once, and the holder learns it from its next renewal: with
-///   [`Lease::keep`] within a third of the ttl. The fencing token tells the two apart. A renewal that
+/// - *Loss*: if the connection is cut (the server restarts, an administrator ends the session), the server
+///   frees the name at once, and the holder notices at its next renewal: with
+///   [`Lease::keep_alive`] within a third of the ttl. The fencing token tells the two apart. A renewal that
 ///   is not answered within the timeout ends the lease, too.
 /// - *Connections*: one for each lease and one for each name that is waited for, of
-///   [`Connections::max`].
+///   [`Pool::max`].
 /// - *Proxies*: none that pools transactions or statements (PgBouncer's `transaction` mode): the lock
 ///   belongs to the server's session. `session` mode works.
 /// - *Names*: the lock is on 64 bits of a hash, in the whole database. Two names of the same hash
 ///   exclude each other.
 /// - *Fencing tokens* come from the sequence `cattleguard_fence`, made on first use if it is not there
-///   (`CREATE SEQUENCE cattleguard_fence`, and `GRANT USAGE` on it to the service). All who share names
+///   (`CREATE SEQUENCE cattleguard_fence`, and `GRANT USAGE` on it to the service). All that share names
 ///   need the same one: mind the `search_path`. A standby that is promoted may give smaller ones
 ///   than the primary did, unless it replicates synchronously.
 ///
 /// ```no_run
 /// # async fn report() -> Result<(), cattleguard::Fault> {
-/// use std::time::Duration;
-/// use cattleguard::{lock::{Lock, PostgresSessionLock}, postgres::Pool};
+/// use std::{fmt, time::Duration};
+/// use cattleguard::{lock::Lock, postgres::{Pool, PostgresSessionLock}};
 /// use tokio::time::Instant;
 ///
-/// let lock = PostgresSessionLock::new(Connections::open("postgres://127.0.0.1/database")?);
+/// let lock = PostgresSessionLock::new(Pool::open("postgres://127.0.0.1/database")?);
 /// let deadline = Instant::now() + Duration::from_secs(10);
 /// let lease = lock.acquire("report", Duration::from_secs(30), deadline).await?;
 /// lease.run(async { /* write the report */ }).await?;
@@ -65,9 +64,15 @@ use crate::{
 pub struct PostgresSessionLock(Sessions<Postgres>);
 
 impl PostgresSessionLock {
-    /// A lock over these connections.
+    /// A lock over this pool.
     pub fn new(pool: Pool) -> Self {
         Self(Sessions::new(pool.0))
+    }
+}
+
+impl fmt::Debug for PostgresSessionLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresSessionLock").field("pool", self.0.pool()).finish_non_exhaustive()
     }
 }
 
@@ -104,13 +109,13 @@ const SET_UP: &str = "SELECT set_config(name, '0', false) FROM pg_settings WHERE
 // By itself: a server whose system cannot tell refuses, and then notices when it would answer.
 const NOTICE_CLOSED: &str = "SELECT set_config('client_connection_check_interval', '500', false)";
 
-/// What `lock_timeout` can express. Nobody waits for so long.
+/// The longest `lock_timeout`.
 const MAX_WAIT: Duration = Duration::from_millis(i32::MAX as u64);
 
 impl Locks for Postgres {
-    async fn begin(link: &mut Link<Self>) -> Result<(), Failure> {
-        link.execute(sqlx::query(SET_UP)).await?;
-        match link.row(sqlx::query(NOTICE_CLOSED)).await {
+    async fn begin(connection: &mut Pooled<Self>) -> Result<(), Failure> {
+        connection.execute(sqlx::query(SET_UP)).await?;
+        match connection.row(sqlx::query(NOTICE_CLOSED)).await {
             Err(failure @ Failure::Server { .. }) if failure.kind() != FaultKind::Unreachable => {
                 Ok(())
             }
@@ -119,44 +124,44 @@ impl Locks for Postgres {
     }
 
     async fn lock(
-        link: &mut Link<Self>,
+        connection: &mut Pooled<Self>,
         name: &str,
         ttl: Duration,
         wait: Option<Instant>,
     ) -> Result<Option<u64>, Failure> {
-        match lock(link, name, ttl, wait).await {
+        match lock(connection, name, ttl, wait).await {
             Err(failure) if failure.is(MISSING) => {
-                create_sequence(link).await?;
-                lock(link, name, ttl, wait).await
+                create_sequence(connection).await?;
+                lock(connection, name, ttl, wait).await
             }
             answer => answer,
         }
     }
 
-    async fn renew(link: &mut Link<Self>, ttl: Duration) -> Result<(), Failure> {
-        link.row(sqlx::query(RENEW).bind(millis(ttl)?)).await.map(drop)
+    async fn renew(connection: &mut Pooled<Self>, ttl: Duration) -> Result<(), Failure> {
+        connection.row(sqlx::query(RENEW).bind(millis(ttl)?)).await.map(drop)
     }
 
-    async fn unlock(link: &mut Link<Self>, name: &str) -> Result<(), Failure> {
-        link.row(sqlx::query(UNLOCK).bind(name)).await?;
+    async fn unlock(connection: &mut Pooled<Self>, name: &str) -> Result<(), Failure> {
+        connection.row(sqlx::query(UNLOCK).bind(name)).await?;
         Ok(())
     }
 }
 
 async fn lock(
-    link: &mut Link<Postgres>,
+    connection: &mut Pooled<Postgres>,
     name: &str,
     ttl: Duration,
     wait: Option<Instant>,
 ) -> Result<Option<u64>, Failure> {
     let ttl = millis(ttl)?;
     let answer = match wait {
-        None => link.row(sqlx::query(TRY_LOCK).bind(name).bind(&ttl)).await,
+        None => connection.row(sqlx::query(TRY_LOCK).bind(name).bind(&ttl)).await,
         Some(deadline) => {
             let rest = deadline.saturating_duration_since(Instant::now());
             let rest = millis(rest.min(MAX_WAIT))?;
             let statement = sqlx::query(LOCK).bind(name).bind(&ttl).bind(&rest);
-            link.row_until(statement, deadline + LAST_WORD).await
+            connection.row_until(statement, deadline + ANSWER_SLACK).await
         }
     };
     match answer {

@@ -1,5 +1,5 @@
-//! The row lock for a transaction of the caller's: the same statement as a lease's, inside of a savepoint,
-//! so that an attempt that fails leaves the transaction, and the row, as they were.
+//! The row lock for a transaction of the caller: the same statement as a lease's, inside a savepoint, so that
+//! an attempt that fails leaves the transaction, and the row, as they were.
 
 use std::time::Duration;
 
@@ -7,25 +7,26 @@ use sqlx::{Executor, PgConnection, Postgres, Row};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
+    channel::{CHANNEL, message},
     row_lock::{PostgresRowLock, Table, taken},
     schema::{MISSING, create_sequence, millis},
-    wakeups::{CHANNEL, Waiter, message},
+    waiting::Waiter,
 };
 use crate::{
     Fault, FaultKind,
     sql::{
-        Failure, LAST_WORD,
+        ANSWER_SLACK, Failure,
         row::{Taken, Wait},
     },
     token::Token,
 };
 
 impl PostgresRowLock {
-    /// The lock on `name` for a transaction of the caller's: waits until it is free, and holds it until the
-    /// transaction ends. Returns the fencing token.
+    /// Acquires the lock on `name` for a transaction of the caller: waits until it is free, and holds it until
+    /// the transaction ends. Returns the fencing token.
     ///
-    /// It is the same lock: it waits for leases, and leases for it. Nothing renews it and nothing ends it
-    /// but the transaction, which the server rolls back when its connection is lost. Needs the isolation
+    /// It is the same lock: it waits for leases, and leases wait for it. It needs no renewal: the transaction
+    /// ends it, which the server rolls back when its connection is lost. Needs the isolation
     /// level `READ COMMITTED` (the default), and the table in that transaction's database.
     ///
     /// ```no_run
@@ -45,8 +46,8 @@ impl PostgresRowLock {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the transaction may hold the lock, and has a savepoint
-    /// `cattleguard` more: roll it back.
+    /// When the future is dropped, the transaction may hold the lock, and may have an open savepoint
+    /// `cattleguard`: roll it back.
     ///
     /// # Errors
     ///
@@ -65,20 +66,20 @@ impl PostgresRowLock {
             if let Some(wait) = &mut wait {
                 wait.mark();
             }
-            let rest = match table.take_in(transaction, name, deadline).await {
+            let remaining = match table.take_in(transaction, name, deadline).await {
                 Ok(Taken::Granted(fence)) => return Ok(fence),
-                Ok(Taken::Held { rest }) => rest,
+                Ok(Taken::Held { remaining }) => remaining,
                 Err(failure) if failure.is(MISSING) && wait.is_none() => {
                     // Not in the caller's transaction, which may be long.
-                    let mut link = self.0.connections().link(deadline).await?;
-                    create_sequence(&mut link).await?;
+                    let mut connection = self.0.pool().get(deadline).await?;
+                    create_sequence(&mut connection).await?;
                     Duration::ZERO
                 }
                 Err(failure) => return Err(failure.into()),
             };
             let pause = async {
                 match &mut wait {
-                    Some(wait) => wait.pause(rest).await,
+                    Some(wait) => wait.pause(remaining).await,
                     none => none.insert(table.wakeups.wait(name, deadline).await).mark(),
                 }
             };
@@ -100,7 +101,7 @@ impl Table {
         name: &str,
         deadline: Instant,
     ) -> Result<Taken, Failure> {
-        let until = deadline + LAST_WORD;
+        let until = deadline + ANSWER_SLACK;
         let rest =
             deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(3600));
         let (token, rest) = (Token::random(), millis(rest)?);

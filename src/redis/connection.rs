@@ -13,7 +13,7 @@ use ::redis::{
 };
 
 use super::{
-    fault::{typed, within},
+    fault::{to_fault, within},
     sentinel::Sentinels,
 };
 use crate::{Fault, FaultKind};
@@ -33,14 +33,14 @@ use crate::{Fault, FaultKind};
 /// ```
 #[derive(Clone)]
 pub struct Connection {
-    link: Link,
+    topology: Topology,
     /// Where to subscribe: one server, or any node of a cluster. Empty: no messages, polling only.
     subscribe_at: Vec<Client>,
     timeout: Duration,
 }
 
 #[derive(Clone)]
-enum Link {
+enum Topology {
     Single(ConnectionManager, Client),
     Cluster(ClusterConnection),
     Sentinel(Arc<Sentinels>),
@@ -54,6 +54,10 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 impl Connection {
     /// Connects to a single server by its URL, `redis://[user:password@]host[:port][/db]`.
     ///
+    /// # Cancel safety
+    ///
+    /// A dropped call leaves nothing behind.
+    ///
     /// # Errors
     ///
     /// [`FaultKind::Config`] for a URL that cannot be used, [`FaultKind::Unreachable`] when the server
@@ -62,11 +66,11 @@ impl Connection {
         let (client, config) = (client(url)?, manager_config());
         let connecting = ConnectionManager::new_with_config(client.clone(), config);
         let manager = within(CONNECT_TIMEOUT * 2, connecting).await?;
-        Ok(Self::new(Link::Single(manager, client.clone()), vec![client]))
+        Ok(Self::new(Topology::Single(manager, client.clone()), vec![client]))
     }
 
-    /// Like [`open`](Self::open), but connects with the first command: for services that must start
-    /// while Redis is down.
+    /// As [`open`](Self::open), but connects with the first command: for services that must start while
+    /// Redis is down.
     ///
     /// # Errors
     ///
@@ -78,15 +82,15 @@ impl Connection {
     pub fn open_lazy(url: &str) -> Result<Self, Fault> {
         let client = client(url)?;
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), manager_config())
-            .map_err(typed)?;
-        Ok(Self::new(Link::Single(manager, client.clone()), vec![client]))
+            .map_err(to_fault)?;
+        Ok(Self::new(Topology::Single(manager, client.clone()), vec![client]))
     }
 
     /// Connects to a Redis Cluster through any of its nodes.
     ///
-    /// # Errors
+    /// # Cancel safety, errors
     ///
-    /// As for [`open`](Self::open).
+    /// As [`open`](Self::open).
     pub async fn open_cluster<U: AsRef<str>>(
         urls: impl IntoIterator<Item = U>,
     ) -> Result<Self, Fault> {
@@ -98,17 +102,17 @@ impl Connection {
             .response_timeout(CONNECT_TIMEOUT)
             .retries(2)
             .build()
-            .map_err(typed)?;
+            .map_err(to_fault)?;
         let connection = within(CONNECT_TIMEOUT * 2, cluster.get_async_connection()).await?;
-        Ok(Self::new(Link::Cluster(connection), clients))
+        Ok(Self::new(Topology::Cluster(connection), clients))
     }
 
     /// Connects to the primary of the group `master` that these Sentinels name, and to the next one after
     /// a failover.
     ///
-    /// # Errors
+    /// # Cancel safety, errors
     ///
-    /// As for [`open`](Self::open).
+    /// As [`open`](Self::open).
     pub async fn open_sentinel<U: AsRef<str>>(
         urls: impl IntoIterator<Item = U>,
         master: &str,
@@ -119,24 +123,24 @@ impl Connection {
         let node = SentinelNodeConnectionInfo::default().set_tcp_settings(tcp_settings());
         let kind = SentinelServerType::Master;
         let client = SentinelClient::build(infos, master.to_owned(), Some(node), kind);
-        let sentinels = Arc::new(Sentinels::new(client.map_err(typed)?, CONNECT_TIMEOUT));
+        let sentinels = Arc::new(Sentinels::new(client.map_err(to_fault)?, CONNECT_TIMEOUT));
         within(CONNECT_TIMEOUT * 2, sentinels.primary()).await?;
-        Ok(Self::new(Link::Sentinel(sentinels), Vec::new()))
+        Ok(Self::new(Topology::Sentinel(sentinels), Vec::new()))
     }
 
     /// Uses a pool that the service already has. A pool cannot subscribe: give the server's URL for
-    /// messages with [`subscribe_at`](Self::subscribe_at), or waiters poll and near entries live
-    /// shortly.
+    /// messages with [`subscribe_at`](Self::subscribe_at). Without messages waiters poll, and near entries
+    /// are kept for a short time only.
     ///
-    /// A command takes a connection of its own, checked by the pool: four to five times fewer hits a
+    /// Each command takes a connection of its own, checked by the pool: four to five times fewer hits a
     /// second than over [`open`](Self::open).
     #[cfg(feature = "deadpool")]
     pub fn from_pool(pool: deadpool_redis::Pool) -> Self {
-        Self::new(Link::Pool(pool), Vec::new())
+        Self::new(Topology::Pool(pool), Vec::new())
     }
 
-    /// The server whose messages to hear: the one that takes the commands, not a replica of it.
-    /// Default: the one of the URL; none for a pool.
+    /// The server to subscribe at: the one that takes the commands, not a replica of it. Default: the one
+    /// of the URL; none for a pool.
     ///
     /// # Errors
     ///
@@ -146,52 +150,52 @@ impl Connection {
         Ok(self)
     }
 
-    /// The far timeout: how long one command may take. Default 50 ms; lengthen it where the
-    /// network alone needs more. A command that took longer may have been carried out.
+    /// How long one command may take: the far timeout. Default 50 ms; lengthen it where the network alone
+    /// needs more. A command that took longer may have been carried out.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    fn new(link: Link, subscribe_at: Vec<Client>) -> Self {
-        Self { link, subscribe_at, timeout: TIMEOUT }
+    fn new(topology: Topology, subscribe_at: Vec<Client>) -> Self {
+        Self { topology, subscribe_at, timeout: TIMEOUT }
     }
 
     pub(crate) fn far_timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Whether a publisher cannot know how many heard it.
+    /// Whether this is a cluster, where a publisher does not learn how many subscribers there are.
     pub(crate) fn is_cluster(&self) -> bool {
-        matches!(self.link, Link::Cluster(_))
+        matches!(self.topology, Topology::Cluster(_))
     }
 
     pub(crate) fn can_subscribe(&self) -> bool {
-        !self.subscribe_at.is_empty() || matches!(self.link, Link::Sentinel(_))
+        !self.subscribe_at.is_empty() || matches!(self.topology, Topology::Sentinel(_))
     }
 
-    /// A subscriber's own connection. Any node of a cluster hears every message; another one is tried
-    /// with each attempt.
+    /// A connection for a subscription. Every node of a cluster delivers every message; each attempt tries
+    /// another one.
     pub(super) async fn subscription(&self, attempt: usize) -> Result<PubSub, Fault> {
-        let client = match (&self.link, &self.subscribe_at[..]) {
-            (Link::Sentinel(sentinels), []) => sentinels.client().await.map_err(typed)?,
+        let client = match (&self.topology, &self.subscribe_at[..]) {
+            (Topology::Sentinel(sentinels), []) => sentinels.client().await.map_err(to_fault)?,
             (_, []) => return Err(FaultKind::Config.into()),
             (_, clients) => clients[attempt % clients.len()].clone(),
         };
         within(CONNECT_TIMEOUT, client.get_async_pubsub()).await
     }
 
-    /// A connection to the server that takes the commands, shared with nobody.
+    /// A connection of its own to the server that takes the commands.
     pub(super) async fn own(&self) -> RedisResult<MultiplexedConnection> {
-        let client = match &self.link {
-            Link::Single(_, client) => client.clone(),
-            Link::Sentinel(sentinels) => sentinels.primary().await?.client.as_ref().clone(),
+        let client = match &self.topology {
+            Topology::Single(_, client) => client.clone(),
+            Topology::Sentinel(sentinels) => sentinels.primary().await?.client.as_ref().clone(),
             // Many servers, and none of them is the one.
-            Link::Cluster(_) => {
+            Topology::Cluster(_) => {
                 return Err((::redis::ErrorKind::InvalidClientConfig, "a cluster").into());
             }
             #[cfg(feature = "deadpool")]
-            Link::Pool(pool) => {
+            Topology::Pool(pool) => {
                 return Ok(deadpool_redis::Connection::take(checked_out(pool).await?));
             }
         };
@@ -214,10 +218,10 @@ impl Connection {
 
     async fn send<T: FromRedisValue + Send>(&self, sent: &impl Sent) -> Result<T, Fault> {
         let sending = async {
-            match &self.link {
-                Link::Single(link, _) => sent.over(&mut link.clone()).await,
-                Link::Cluster(link) => sent.over(&mut link.clone()).await,
-                Link::Sentinel(sentinels) => {
+            match &self.topology {
+                Topology::Single(manager, _) => sent.over(&mut manager.clone()).await,
+                Topology::Cluster(cluster) => sent.over(&mut cluster.clone()).await,
+                Topology::Sentinel(sentinels) => {
                     Box::pin(async {
                         let mut primary = sentinels.primary().await?;
                         let answer = sent.over(&mut primary.connection).await;
@@ -226,14 +230,14 @@ impl Connection {
                     .await
                 }
                 #[cfg(feature = "deadpool")]
-                Link::Pool(pool) => {
+                Topology::Pool(pool) => {
                     Box::pin(async { sent.over(&mut checked_out(pool).await?).await }).await
                 }
             }
         };
         let answer = within(self.timeout, sending).await;
-        if let (Err(error), Link::Sentinel(sentinels)) = (&answer, &self.link)
-            && error.kind() == FaultKind::Timeout
+        if let (Err(fault), Topology::Sentinel(sentinels)) = (&answer, &self.topology)
+            && fault.kind() == FaultKind::Timeout
         {
             sentinels.note_timeout();
         }
@@ -241,43 +245,46 @@ impl Connection {
     }
 }
 
-/// What can be sent over a link. A trait, so that the future of a plain command does not have the size of a
+/// What can be sent over a connection. A trait, so that the future of a plain command does not have the size of a
 /// script's.
 trait Sent: Sync {
     fn over<T: FromRedisValue + Send>(
         &self,
-        link: &mut (impl ConnectionLike + Send),
+        connection: &mut (impl ConnectionLike + Send),
     ) -> impl Future<Output = Result<T, RedisError>> + Send;
 }
 
 impl Sent for Cmd {
     async fn over<T: FromRedisValue + Send>(
         &self,
-        link: &mut (impl ConnectionLike + Send),
+        connection: &mut (impl ConnectionLike + Send),
     ) -> Result<T, RedisError> {
-        self.query_async(link).await
+        self.query_async(connection).await
     }
 }
 
 impl Sent for ScriptInvocation<'_> {
     async fn over<T: FromRedisValue + Send>(
         &self,
-        link: &mut (impl ConnectionLike + Send),
+        connection: &mut (impl ConnectionLike + Send),
     ) -> Result<T, RedisError> {
-        self.invoke_async(link).await
+        self.invoke_async(connection).await
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let link = match self.link {
-            Link::Single(..) => "single",
-            Link::Cluster(_) => "cluster",
-            Link::Sentinel(_) => "sentinel",
+        let topology = match self.topology {
+            Topology::Single(..) => "single",
+            Topology::Cluster(_) => "cluster",
+            Topology::Sentinel(_) => "sentinel",
             #[cfg(feature = "deadpool")]
-            Link::Pool(_) => "pool",
+            Topology::Pool(_) => "pool",
         };
-        f.debug_struct("Connection").field("link", &link).field("timeout", &self.timeout).finish()
+        f.debug_struct("Connection")
+            .field("topology", &topology)
+            .field("timeout", &self.timeout)
+            .finish()
     }
 }
 
@@ -290,7 +297,7 @@ fn client(url: &str) -> Result<Client, Fault> {
 
 fn tcp_settings() -> TcpSettings {
     let tcp = TcpSettings::default().set_nodelay(true);
-    // A host that vanished without a word would otherwise be believed in for a quarter of an hour.
+    // A connection to a host that vanished without closing it would otherwise stay for a quarter of an hour.
     #[cfg(target_os = "linux")]
     let tcp = tcp.set_user_timeout(CONNECT_TIMEOUT);
     tcp

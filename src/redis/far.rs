@@ -1,20 +1,5 @@
-//! The far tier on Redis 6.2 or later, single or Cluster.
-//!
-//! - A hit is one plain `GET`; everything else one atomic script. A miss costs the process that loads
-//!   three commands (`GET`, look up or lease, commit), and each other process three (`GET`, look up or
-//!   lease, look up again when woken).
-//! - An entry is one string with a 38-byte header, a lease another key in the same slot with its own
-//!   expiry (`records/lua/prelude.lua` states the layout). A failure pause is a lease of nobody.
-//! - All times are the server's. A client estimates the server's clock from the answers it gets; the
-//!   estimate moves only the moment at which it takes an entry for stale.
-//! - The fence comes from the server's clock and grows past each record's floor, so there is no
-//!   counter key that could be evicted or expire.
-//!
-//! A Redis that evicts may drop a live lease or a version: a second load is possible then, and a lagging
-//! read is no longer recognised, but a commit without its lease is still refused. After a failover that
-//! lost writes, promises P1–P3 can break until the next write or the hard expiry.
-
 use std::{
+    fmt,
     marker::PhantomData,
     sync::{Arc, Weak},
     time::Duration,
@@ -26,7 +11,7 @@ use super::{
     message::Message,
     messages::{Confirming, Messages, delivery},
     namespace::Namespace,
-    records::{BY_CLOCK, Opened, Records, malformed},
+    records::{BY_CLOCK, OpenReply, Records, malformed},
 };
 use crate::{
     Clock, Entry, Fault, Version,
@@ -35,7 +20,7 @@ use crate::{
     lock::Lock,
 };
 
-/// How long a waiter waits before it looks again while no messages arrive.
+/// When a waiter looks again while no messages arrive.
 const POLL: Duration = Duration::from_millis(25);
 
 /// A far tier on Redis, with values encoded by `C`.
@@ -46,11 +31,11 @@ const POLL: Duration = Duration::from_millis(25);
 /// ```no_run
 /// # #[cfg(feature = "json")]
 /// # async fn connect() -> Result<(), cattleguard::Fault> {
-/// use cattleguard::{Guard, codec::Json, far, redis::Connection};
+/// use cattleguard::{Guard, codec::Json, redis::{Connection, RedisFar}};
 ///
-/// let redis = Connection::open("redis://127.0.0.1/").await?;
+/// let connection = Connection::open("redis://127.0.0.1/").await?;
 /// let users: Guard<u64, String> =
-///     Guard::builder().far(redis::RedisFar::new(redis, Json).namespace("users")).build();
+///     Guard::builder().far(RedisFar::new(connection, Json).namespace("users")).build();
 /// # Ok(()) }
 /// ```
 pub struct RedisFar<V, C> {
@@ -70,14 +55,14 @@ impl<V, C: Codec<V>> RedisFar<V, C> {
         Self::with(connection, codec, "")
     }
 
-    /// Lets `lock` elect who loads, in place of Redis' own leases. Its fencing token is checked at the
-    /// record, and messages and confirmations go on as they are.
+    /// Lets `lock` elect who loads, in place of Redis' own leases. Its fencing token is checked at the record;
+    /// messages and confirmations stay as they are.
     pub fn elected_by<L: Lock>(self, lock: L) -> ElectedFar<V, C, L>
     where
         C: Clone,
     {
         let records = &self.inner.records;
-        let (connection, codec) = (records.connection.clone(), records.codec().clone());
+        let (connection, codec) = (records.connection().clone(), records.codec().clone());
         ElectedFar::new(connection, codec, &self.inner.namespace, lock)
     }
 
@@ -88,7 +73,7 @@ impl<V, C: Codec<V>> RedisFar<V, C> {
         C: Clone,
     {
         let records = &self.inner.records;
-        Self::with(records.connection.clone(), records.codec().clone(), namespace)
+        Self::with(records.connection().clone(), records.codec().clone(), namespace)
     }
 
     fn with(connection: Connection, codec: C, namespace: &str) -> Self {
@@ -109,6 +94,15 @@ impl<V, C> Clone for RedisFar<V, C> {
     }
 }
 
+impl<V, C> fmt::Debug for RedisFar<V, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisFar")
+            .field("connection", self.inner.records.connection())
+            .field("namespace", &self.inner.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for RedisFar<V, C> {
     fn clock(&self) -> &Clock {
         self.inner.records.clock()
@@ -126,17 +120,16 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for RedisFar<V, C> {
         ttl: Duration,
         fresh_for: Duration,
     ) -> Result<Attempt<V>, Fault> {
-        // Before the look-up, which thereby is also the re-check: a message that is sent after it
-        // will be heard.
+        // Before the look-up: a message that is sent after it will arrive.
         let connected = self.inner.messages.ready().await;
         match self.inner.records.open(name, token, ttl, fresh_for).await? {
-            Opened::Hit(entry) => Ok(Attempt::Hit(entry)),
-            Opened::Granted(grant) => Ok(Attempt::Granted(grant)),
-            Opened::Held { remaining } => Ok(Attempt::Held {
+            OpenReply::Hit(entry) => Ok(Attempt::Hit(entry)),
+            OpenReply::Granted(grant) => Ok(Attempt::Granted(grant)),
+            OpenReply::Held { remaining } => Ok(Attempt::Held {
                 remaining: if connected { remaining } else { remaining.min(POLL) },
             }),
-            Opened::BackOff { remaining } => Ok(Attempt::BackOff { remaining }),
-            Opened::Fenced => Err(malformed()),
+            OpenReply::BackOff { remaining } => Ok(Attempt::BackOff { remaining }),
+            OpenReply::Fenced => Err(malformed()),
         }
     }
 
@@ -157,8 +150,8 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for RedisFar<V, C> {
         self.inner.records.release(name, token).await
     }
 
-    async fn fail(&self, name: &str, token: Token, pause: Duration) -> Result<(), Fault> {
-        self.inner.records.fail(name, token, pause).await
+    async fn fail(&self, name: &str, token: Token, back_off: Duration) -> Result<(), Fault> {
+        self.inner.records.fail(name, token, back_off).await
     }
 
     async fn put(&self, name: &str, record: Record<V>) -> Result<Put<V>, Fault> {
@@ -180,7 +173,7 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for RedisFar<V, C> {
         let reply_to = confirming.as_ref().map(Confirming::reply_to);
         let message = Message::invalidated(name, version, reply_to);
         let receivers = records.invalidate(name, version, retention, message).await?;
-        Ok(delivery(confirming, receivers, records.connection.far_timeout()).await)
+        Ok(delivery(confirming, receivers, records.connection().far_timeout()).await)
     }
 
     /// One command for every 512 names. In a Cluster one for each name: they are in different slots.
@@ -189,13 +182,12 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for RedisFar<V, C> {
         self.inner.records.get_many(names).await
     }
 
-    /// Asks by Redis' `WAIT`, on a connection that is opened for each call: a connect, a small write and
-    /// the wait, so it is for the few writes that a failover must not undo. With fewer replicas than
-    /// asked for it takes the whole `timeout`, and never longer than that and the far timeout and a
-    /// second to connect.
+    /// Uses Redis' `WAIT`, over a connection that is opened for each call: a connect, a small write and the wait,
+    /// so it is for the few writes that a failover must not undo. With fewer replicas than asked for it takes
+    /// the whole `timeout`, and never longer than that, the far timeout and a second to connect.
     ///
-    /// It speaks of the server that takes the commands now: a failover between the write and this call is
-    /// not noticed.
+    /// It asks the server that takes the commands now: a failover between the write and this call goes
+    /// unnoticed.
     ///
     /// # Errors
     ///

@@ -6,7 +6,8 @@ use ::redis::RedisError;
 
 use crate::{Fault, FaultKind};
 
-pub(super) fn typed(error: RedisError) -> Fault {
+/// The fault that an error of the client means.
+pub(super) fn to_fault(error: RedisError) -> Fault {
     use ::redis::ErrorKind as Redis;
     let kind = match error.kind() {
         _ if error.is_timeout() => FaultKind::Timeout,
@@ -18,7 +19,7 @@ pub(super) fn typed(error: RedisError) -> Fault {
     Fault::new(kind, error)
 }
 
-/// What a server answers to every command, or every write, until its state is another one.
+/// What a server answers to every command, or every write, until its state changes.
 const CANNOT_SERVE_NOW: [&str; 5] =
     ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"];
 
@@ -30,12 +31,13 @@ pub(super) fn says(error: &RedisError, codes: &[&str]) -> bool {
         || words.any(|word| word.strip_prefix('-').is_some_and(|word| codes.contains(&word)))
 }
 
+/// Waits for `work` for as long as `timeout` at most.
 pub(super) async fn within<T>(
     timeout: Duration,
     work: impl Future<Output = Result<T, RedisError>>,
 ) -> Result<T, Fault> {
     match tokio::time::timeout(timeout, work).await {
-        Ok(done) => done.map_err(typed),
+        Ok(done) => done.map_err(to_fault),
         Err(_) => Err(FaultKind::Timeout.into()),
     }
 }
@@ -65,7 +67,7 @@ mod tests {
         ] {
             let parsed = ::redis::parse_redis_value(format!("-{answer}\r\n").as_bytes());
             let Ok(::redis::Value::ServerError(error)) = parsed else { panic!("{parsed:?}") };
-            assert_eq!(typed(error.into()).kind(), kind, "{answer}");
+            assert_eq!(to_fault(error.into()).kind(), kind, "{answer}");
         }
     }
 }

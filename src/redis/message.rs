@@ -5,7 +5,7 @@ use crate::{Version, far::Event};
 /// Names one process's subscription, for the confirmations of its invalidations.
 pub(crate) type SubscriberId = [u8; 16];
 
-/// Who wants to hear that a message was acted upon, and under what number.
+/// The subscriber that counts the confirmations of a message, and its number for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ReplyTo {
     pub(crate) subscriber: SubscriberId,

@@ -13,25 +13,28 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
+    channels::{Channels, LONGEST_PAUSE, MessageHandler},
     connection::Connection,
     message::{Message, ReplyTo, SubscriberId},
     namespace::Namespace,
-    subscriber::{Listener, State, Subscriber},
 };
 use crate::{
     Fault,
     far::{Event, Invalidated, Watcher, Watchers},
+    subscription::{State, Subscription},
     token::Token,
 };
 
 /// Messages over Redis' pub/sub, one channel per namespace: wake-ups, near coherence, and
 /// confirmations of invalidations. Clones share the subscription.
 ///
-/// A message costs the publisher one `PUBLISH`, and Redis one delivery to each subscribed process. An
-/// invalidation is confirmed by each of them after its near tier has dropped the entry: no later
-/// caller there gets the older one. In a Cluster the number of subscribers is not known, and an
-/// invalidation is always [`Unconfirmed`](Invalidated::Unconfirmed); so it is for a second after the server has
-/// been away, because other processes may not be back yet.
+/// A message costs the publisher one `PUBLISH`, and Redis one delivery to each subscribed process. Each
+/// process confirms an invalidation after its near tier has dropped the entry: no later caller there gets
+/// the older one.
+///
+/// An invalidation is [`Unconfirmed`](Invalidated::Unconfirmed) wherever the subscribers cannot be counted:
+/// always in a Cluster, and for a second after the server was away, because other processes may not have
+/// subscribed again.
 #[derive(Clone)]
 pub(super) struct Messages {
     inner: Arc<Inner>,
@@ -39,12 +42,12 @@ pub(super) struct Messages {
 
 struct Inner {
     connection: Connection,
-    ear: Arc<Ear>,
-    subscriber: Subscriber<Ear>,
+    handler: Arc<EventHandler>,
+    subscription: Subscription<Channels<EventHandler>>,
 }
 
-/// Hears the messages of the namespace, and the confirmations for this process.
-struct Ear {
+/// Tells the watchers what arrives, confirms invalidations, and counts the confirmations of our own.
+struct EventHandler {
     connection: Connection,
     channel: String,
     id: SubscriberId,
@@ -53,27 +56,28 @@ struct Ear {
     unconfirmed: Mutex<HashMap<u64, Confirmations>>,
     next_number: AtomicU64,
     connected_before: AtomicBool,
-    /// Who is connected earlier than the others does not hear of them.
+    /// Until when other processes may not have subscribed again. A process that comes back earlier than
+    /// they do would count too few.
     others_back: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
 struct Confirmations {
     count: usize,
-    bell: Arc<Notify>,
+    notify: Arc<Notify>,
 }
 
 /// An invalidation whose confirmations are counted until it is dropped.
 pub(super) struct Confirming<'a> {
     inner: &'a Inner,
     number: u64,
-    bell: Arc<Notify>,
+    notify: Arc<Notify>,
 }
 
 impl Messages {
     pub(super) fn new(connection: Connection, namespace: &Namespace) -> Self {
         let id: SubscriberId = *Token::random().as_bytes();
-        let ear = Arc::new(Ear {
+        let handler = Arc::new(EventHandler {
             connection: connection.clone(),
             channel: namespace.channel(),
             id,
@@ -84,37 +88,38 @@ impl Messages {
             connected_before: AtomicBool::new(false),
             others_back: Mutex::default(),
         });
-        let subscriber = Subscriber::new(connection.clone(), ear.clone());
-        Self { inner: Arc::new(Inner { connection, ear, subscriber }) }
+        let feed = Channels { connection: connection.clone(), handler: handler.clone() };
+        let subscription = Subscription::new(feed);
+        Self { inner: Arc::new(Inner { connection, handler, subscription }) }
     }
 
     pub(super) fn channel(&self) -> &str {
-        &self.inner.ear.channel
+        &self.inner.handler.channel
     }
 
     /// Begins to count confirmations, where they can be counted. Call it before the message is sent.
     pub(super) fn confirming(&self) -> Option<Confirming<'_>> {
-        // A subscriber counts itself, and in a Cluster a publisher does not hear how many others
-        // there are: without that there is nothing to wait for.
-        let counted = *self.inner.subscriber.state() == State::Connected;
-        if !counted || self.inner.connection.is_cluster() || self.inner.ear.others_are_away() {
+        // The number of receivers includes this process, if it is subscribed. A Cluster does not tell it.
+        let counted = *self.inner.subscription.state() == State::Connected;
+        if !counted || self.inner.connection.is_cluster() || self.inner.handler.others_are_away() {
             return None;
         }
-        let number = self.inner.ear.next_number.fetch_add(1, Ordering::Relaxed);
+        let number = self.inner.handler.next_number.fetch_add(1, Ordering::Relaxed);
         let confirmations = Confirmations::default();
-        let bell = confirmations.bell.clone();
-        self.inner.ear.unconfirmed.lock().insert(number, confirmations);
-        Some(Confirming { inner: &self.inner, number, bell })
+        let notify = confirmations.notify.clone();
+        self.inner.handler.unconfirmed.lock().insert(number, confirmations);
+        Some(Confirming { inner: &self.inner, number, notify })
     }
 
     fn far_timeout(&self) -> Duration {
         self.inner.connection.far_timeout()
     }
+
     pub(super) fn watch(&self, watcher: Weak<dyn Watcher>) {
-        self.inner.ear.watchers.add(watcher.clone());
-        // Added first, so no event falls between; a second `Connected` does no harm. The state is
-        // borrowed over the call, so that a `Disconnected` comes after it.
-        let state = self.inner.subscriber.state();
+        self.inner.handler.watchers.add(watcher.clone());
+        // Added first, so that no event is missed; a second `Connected` does no harm. The state stays
+        // borrowed over the call, so that a `Disconnected` follows it.
+        let state = self.inner.subscription.state();
         if *state == State::Connected
             && let Some(watcher) = watcher.upgrade()
         {
@@ -123,11 +128,11 @@ impl Messages {
     }
 
     pub(super) fn start(&self) {
-        self.inner.subscriber.start();
+        self.inner.subscription.start();
     }
 
     pub(super) async fn ready(&self) -> bool {
-        self.inner.subscriber.ready(self.far_timeout() / 2).await == State::Connected
+        self.inner.subscription.ready(self.far_timeout() / 2).await == State::Connected
     }
 
     pub(super) async fn publish(&self, event: Event<'_>) -> Result<Invalidated, Fault> {
@@ -161,20 +166,20 @@ pub(super) async fn delivery(
 
 impl Confirming<'_> {
     pub(super) fn reply_to(&self) -> ReplyTo {
-        ReplyTo { subscriber: self.inner.ear.id, number: self.number }
+        ReplyTo { subscriber: self.inner.handler.id, number: self.number }
     }
 
-    /// Whether `receivers` have confirmed in time.
+    /// Whether `receivers` processes confirm in time.
     async fn by(&self, receivers: usize, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         loop {
-            let mut rung = pin!(self.bell.notified());
-            rung.as_mut().enable();
+            let mut notified = pin!(self.notify.notified());
+            notified.as_mut().enable();
             if self.count() >= receivers {
                 return true;
             }
-            if *self.inner.subscriber.state() != State::Connected
-                || tokio::time::timeout_at(deadline, rung).await.is_err()
+            if *self.inner.subscription.state() != State::Connected
+                || tokio::time::timeout_at(deadline, notified).await.is_err()
             {
                 return self.count() >= receivers;
             }
@@ -182,17 +187,17 @@ impl Confirming<'_> {
     }
 
     fn count(&self) -> usize {
-        self.inner.ear.unconfirmed.lock().get(&self.number).map_or(0, |found| found.count)
+        self.inner.handler.unconfirmed.lock().get(&self.number).map_or(0, |found| found.count)
     }
 }
 
 impl Drop for Confirming<'_> {
     fn drop(&mut self) {
-        self.inner.ear.unconfirmed.lock().remove(&self.number);
+        self.inner.handler.unconfirmed.lock().remove(&self.number);
     }
 }
 
-impl Listener for Ear {
+impl MessageHandler for EventHandler {
     fn channels(&self) -> Vec<String> {
         vec![self.channel.clone(), self.replies.clone()]
     }
@@ -221,7 +226,7 @@ impl Listener for Ear {
     }
 }
 
-impl Ear {
+impl EventHandler {
     fn others_are_away(&self) -> bool {
         let mut back = self.others_back.lock();
         *back = back.filter(|back| Instant::now() < *back);
@@ -232,7 +237,7 @@ impl Ear {
         let Ok(number) = number.try_into().map(u64::from_be_bytes) else { return };
         if let Some(found) = self.unconfirmed.lock().get_mut(&number) {
             found.count += 1;
-            found.bell.notify_waiters();
+            found.notify.notify_waiters();
         }
     }
 
@@ -246,18 +251,18 @@ impl Ear {
             let mut publish = Cmd::new();
             publish.arg("PUBLISH").arg(reply_channel(reply_to.subscriber));
             publish.arg(&reply_to.number.to_be_bytes());
-            if let Err(error) = connection.query::<()>(&publish).await {
-                tracing::debug!(%error, "confirmation not sent");
+            if let Err(fault) = connection.query::<()>(&publish).await {
+                tracing::debug!(%fault, "confirmation not sent");
             }
         });
     }
 }
 
-/// How much later than this one another process may hear that the server is back: the longest pause of a
-/// subscriber, and time to connect.
-const ALL_BACK: Duration = Duration::from_secs(1);
+/// How much later than this process another one may subscribe again once the server is back: the longest
+/// pause, and time to connect.
+const ALL_BACK: Duration = LONGEST_PAUSE.saturating_add(Duration::from_millis(500));
 
-/// The channel on which a subscriber hears confirmations.
+/// The channel of the confirmations for a subscriber.
 fn reply_channel(subscriber: SubscriberId) -> String {
     format!("cg:replies:{:032x}", u128::from_be_bytes(subscriber))
 }

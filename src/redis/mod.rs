@@ -1,5 +1,67 @@
-//! Redis: how to reach it, the far tier on it, and locks.
+//! Redis 6.2 or later, as one server, a Sentinel group or a Cluster: the far tier, and locks.
+//!
+//! - [`Connection`] reaches it; any number of far tiers and locks share one.
+//! - [`RedisFar`] is the far tier: entries, leases and messages.
+//! - [`ElectedFar`] is the same, with a lock of another system to elect who loads:
+//!   [`RedisFar::elected_by`].
+//! - [`RedisLock`] is a lock on one Redis, [`RedisQuorumLock`] one that most of several must grant.
+//!
+//! ```no_run
+//! # #[cfg(feature = "json")]
+//! # async fn example() -> Result<(), cattleguard::Fault> {
+//! use cattleguard::{Guard, codec::Json, redis::{Connection, RedisFar, RedisLock}};
+//!
+//! let connection = Connection::open("redis://127.0.0.1/").await?;
+//! let lock = RedisLock::new(connection.clone());
+//! let users: Guard<u64, String> =
+//!     Guard::builder().far(RedisFar::new(connection, Json).namespace("users")).build();
+//! # Ok(()) }
+//! ```
+//!
+//! # The far tier
+//!
+//! - A hit is one plain `GET`; everything else is one atomic script. A miss costs the process that loads three
+//!   commands (`GET`, look up or lease, commit), and each other process three (`GET`, look up or lease, look up
+//!   again when notified).
+//! - All times are the server's. A client estimates the server's clock from its answers; the estimate moves only
+//!   the moment at which the client takes an entry for stale.
+//! - Fencing tokens come from the server's clock and grow past each record's floor, so there is no counter key
+//!   that could be evicted or expire.
+//! - Each process has one more connection, which subscribes to the messages of its namespaces. While it is
+//!   down, waiters poll and near entries are kept for a short time only.
+//!
+//! # Keys
+//!
+//! The braces put all keys of a name into one slot of a Cluster; `{`, `}` and `%` in a name are
+//! percent-encoded.
+//!
+//! | key or channel | holds | until |
+//! |---|---|---|
+//! | `cg:{namespace:name}` | the entry or tombstone: a header of 38 bytes and the value | its retention |
+//! | `cg:{namespace:name}:l` | the lease, or the back-off after a failed load | its ttl |
+//! | `cg:{namespace:name}:w` | nothing: a write that `WAIT` confirms | 1 ms |
+//! | `cg:{namespace:}:events` | the channel of messages | – |
+//! | `cg:replies:<process>` | the channel of confirmations for a process | – |
+//! | `cgs:{…}` | the same four, of an [`ElectedFar`] | |
+//! | `cgk:{namespace:name}` | the lease of a lock | its ttl |
+//! | `cgk:{namespace:name}:f` | the last fencing token | a minute after the lease |
+//! | `cgk:{namespace:name}:q`, `:w` | the queue of waiters | 2 s after the last attempt |
+//! | `cg:lock:<process>` | the channel on which a waiter is notified | – |
+//!
+//! # What it promises, and what breaks it
+//!
+//! The whole contract of [`Far`](crate::far::Far) and [`Lock`](crate::lock::Lock), as long as the server keeps what it has
+//! acknowledged:
+//!
+//! - *Eviction* may drop a live lease or a version. A second load is possible then, and an outdated read is no
+//!   longer recognised; a commit without its lease is still refused.
+//! - *A failover that loses writes* may let an older entry return until the next write, and a lock have two
+//!   holders for a ttl. Replication is asynchronous: [`Invalidated::Unreplicated`](crate::far::Invalidated::Unreplicated)
+//!   tells which invalidations are at risk, if confirmation by replicas is asked for.
+//! - *In a Cluster* the number of subscribers is not known: an invalidation is always
+//!   [`Unconfirmed`](crate::far::Invalidated::Unconfirmed).
 
+mod channels;
 mod connection;
 mod elected;
 mod far;
@@ -10,8 +72,8 @@ mod messages;
 mod namespace;
 mod records;
 mod replicas;
+mod script;
 mod sentinel;
-mod subscriber;
 
 pub use self::{
     connection::Connection,

@@ -38,8 +38,8 @@ impl Namespace {
     }
 }
 
-/// A duration as an argument. Rounded up, so that Redis keeps nothing for shorter than we believe. At least
-/// one: Redis refuses an expiry of zero.
+/// A duration as an argument, in milliseconds. Rounded up, so that Redis keeps nothing for a shorter time. At
+/// least one: Redis refuses an expiry of zero.
 pub(super) fn millis(duration: Duration) -> u64 {
     // Far below 2^53, so that sums stay exact in Lua; three centuries are enough for any cache.
     u64::try_from(duration.as_nanos().div_ceil(1_000_000))

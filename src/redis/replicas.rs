@@ -1,8 +1,8 @@
 //! Whether replicas have what was written: Redis' `WAIT`.
 //!
-//! A `WAIT` holds up the commands behind it, and speaks of the writes of its own connection. So it goes
-//! over one of its own, after a small write there: replicas that have that one have all that the server
-//! took before it.
+//! A `WAIT` holds up the commands behind it, and is about the writes of its own connection. So it has a
+//! connection of its own, after a small write there: replicas that have that write have all that the server
+//! accepted before it.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -15,14 +15,14 @@ use super::{
 };
 use crate::{Fault, FaultKind};
 
-/// A DEL first: a server whose memory is full lets a script finish that began with one.
+/// A DEL first: a server whose memory is full finishes a script that began with one.
 static MARK: LazyLock<Script> = LazyLock::new(|| {
     Script::new("redis.call('DEL', KEYS[1]) return redis.call('SET', KEYS[1], '', 'PX', 1)")
 });
 
 impl Connection {
-    /// Writes `mark`, a key without a meaning, and says how many replicas have it: as soon as
-    /// `replicas` of them do, or after `timeout`.
+    /// Writes `mark`, a key without a meaning, and returns how many replicas have it: as soon as `replicas` of
+    /// them do, or after `timeout`.
     pub(crate) async fn replicated(
         &self,
         mark: &str,

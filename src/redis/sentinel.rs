@@ -8,14 +8,14 @@ use tokio::{sync::watch, time::Instant};
 
 use super::fault::says;
 
-/// The primary that Sentinels name, asked anew when it fails.
+/// The primary that the Sentinels name. They are asked again when it fails.
 pub(super) struct Sentinels {
     client: tokio::sync::Mutex<SentinelClient>,
     state: watch::Sender<State>,
     connect_timeout: Duration,
 }
 
-/// One attempt after the other, each shared by all commands that need it.
+/// At most one attempt to connect at a time, shared by all commands that need it.
 #[derive(Default)]
 struct State {
     primary: Option<Primary>,
@@ -32,8 +32,8 @@ pub(super) struct Primary {
     since: Instant,
 }
 
-/// A server that does not answer may be slow, frozen or replaced. It is doubted no more often than this,
-/// or a slow one would be connected to with every command.
+/// A server that does not answer may be slow, frozen or replaced. The Sentinels are asked no more often than
+/// this: otherwise each command would connect again to a slow server.
 const DOUBT_AFTER: Duration = Duration::from_secs(1);
 
 impl Sentinels {
@@ -82,7 +82,7 @@ impl Sentinels {
             .send_if_modified(|state| state.primary.take_if(|primary| failed(primary)).is_some());
     }
 
-    /// On a task: it may take longer than a command's timeout, and the next one needs the answer, too.
+    /// On a task: it may take longer than a command's timeout, and the next command needs the result, too.
     fn connect(self: &Arc<Self>) {
         let first =
             self.state.send_if_modified(|state| !std::mem::replace(&mut state.connecting, true));

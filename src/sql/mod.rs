@@ -1,5 +1,6 @@
 //! What locks on PostgreSQL and on MariaDB or MySQL share: connections, lease rows, session locks.
 
+mod background;
 mod failure;
 mod pool;
 pub(crate) mod row;
@@ -8,6 +9,6 @@ pub(crate) mod session;
 
 pub(crate) use self::{
     failure::Failure,
-    pool::{LAST_WORD, Link, Pool},
+    pool::{ANSWER_SLACK, Pool, Pooled},
     server::Server,
 };

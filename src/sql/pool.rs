@@ -1,10 +1,9 @@
 //! Database connections for locks, over both drivers.
 //!
-//! Not sqlx's own pool: it asks the server whether a connection lives when it is taken and when it is
-//! given back, and a lock is two statements. Here nothing is asked. A connection goes back only after
-//! an answer to its last statement, and is closed otherwise, so no statement of a caller who went away
-//! is ever still running on it. One that died in the pool is noticed by the next statement, which is
-//! then repeated on a new one.
+//! Not sqlx's own pool: that one pings the server when a connection is taken and when it is given back,
+//! and a lock is two statements. This one does not ping. A connection goes back only after an answer to
+//! its last statement, and is closed otherwise, so no cancelled statement is still running on it. One
+//! that died in the pool is noticed by the next statement, which [`Pool::run`] repeats on a new one.
 
 use std::{fmt, time::Duration};
 
@@ -33,9 +32,9 @@ pub(crate) struct Pool<DB: Server> {
 const MAX: usize = 32;
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long past the deadline to expect the server's word that it has passed, before the connection is
-/// given up. A new one costs more.
-pub(crate) const LAST_WORD: Duration = Duration::from_millis(50);
+/// How long past its deadline the server's answer is waited for, before the connection is closed: a new
+/// connection costs more.
+pub(crate) const ANSWER_SLACK: Duration = Duration::from_millis(50);
 
 impl<DB: Server> Pool<DB> {
     pub(crate) fn new(options: Options<DB>) -> Self {
@@ -65,7 +64,7 @@ impl<DB: Server> Pool<DB> {
     }
 
     /// A connection, as soon as one is free.
-    pub(crate) async fn link(&self, until: Instant) -> Result<Link<DB>, Failure> {
+    pub(crate) async fn get(&self, until: Instant) -> Result<Pooled<DB>, Failure> {
         let timeouts = Timeouts { wait: None, create: Some(self.timeout), recycle: None };
         let object = match timeout_at(until, self.connections.timeout_get(&timeouts)).await {
             Ok(Ok(object)) => object,
@@ -73,14 +72,42 @@ impl<DB: Server> Pool<DB> {
             Ok(Err(_)) | Err(_) => return Err(Failure::Timeout),
         };
         let reused = Object::metrics(&object).recycle_count > 0;
-        Ok(Link { object: Some(object), timeout: self.timeout, idle: true, reused })
+        Ok(Pooled { object: Some(object), timeout: self.timeout, idle: true, reused })
     }
 
-    /// Instead of a connection that had died in the pool: the others there are as old.
-    pub(crate) async fn new_link(&self, until: Instant) -> Result<Link<DB>, Failure> {
+    /// Runs `statement` on a connection, and once more on a new one if the first had died in the pool.
+    /// Waits for a connection until `until`. The statement gives the connection back with its answer.
+    ///
+    /// The statement may be carried out twice: the server may have received it before the connection broke.
+    pub(crate) async fn run<T, S>(
+        &self,
+        until: Instant,
+        statement: impl Fn(Pooled<DB>) -> S,
+    ) -> Result<Answered<DB, T>, Failure>
+    where
+        S: Future<Output = (Pooled<DB>, Result<T, Failure>)>,
+    {
+        let (connection, asked) = (self.get(until).await?, Instant::now());
+        let (connection, answer) = statement(connection).await;
+        if !connection.had_died(&answer) {
+            return Ok(Answered { answer: answer?, asked, connection });
+        }
+        // It makes room for the new one. The others in the pool are as old.
+        drop(connection);
         drop(self.connections.retain(|_, _| false));
-        self.link(until).await
+        let (connection, asked) = (self.get(until).await?, Instant::now());
+        let (connection, answer) = statement(connection).await;
+        Ok(Answered { answer: answer?, asked, connection })
     }
+}
+
+/// A statement's answer.
+pub(crate) struct Answered<DB: Server, T> {
+    pub(crate) answer: T,
+    /// The moment before the server was asked.
+    pub(crate) asked: Instant,
+    /// The connection that it came over.
+    pub(crate) connection: Pooled<DB>,
 }
 
 impl<DB: Server> Clone for Pool<DB> {
@@ -106,8 +133,9 @@ fn pool<DB: Server>(options: Options<DB>, max: usize) -> managed::Pool<Manager<D
     pool.build().expect("a pool with a runtime can be built")
 }
 
-/// A connection that is in use. Goes back when it is dropped, if it is fit for the next caller.
-pub(crate) struct Link<DB: Server> {
+/// A connection that is in use. Goes back to the pool when it is dropped, if it is fit for the next
+/// caller.
+pub(crate) struct Pooled<DB: Server> {
     /// `None` once closed.
     object: Option<Object<Manager<DB>>>,
     timeout: Duration,
@@ -123,7 +151,7 @@ pub(crate) struct Session<DB: Database> {
     set_up: bool,
 }
 
-impl<DB: Server> Link<DB> {
+impl<DB: Server> Pooled<DB> {
     /// The row that a statement answers with, within the statement timeout.
     pub(crate) async fn row<'q>(
         &mut self,
@@ -143,7 +171,7 @@ impl<DB: Server> Link<DB> {
         self.end(answer)
     }
 
-    /// Runs a statement that answers with a count.
+    /// Runs a statement that answers with a count, within the statement timeout.
     pub(crate) async fn execute<'q>(
         &mut self,
         statement: impl Execute<'q, DB> + 'q,
@@ -154,14 +182,13 @@ impl<DB: Server> Link<DB> {
         self.end(answer)
     }
 
-    /// Whether nobody has asked yet, of this connection.
+    /// Whether this is the first call of this method on this connection.
     pub(crate) fn is_new(&mut self) -> bool {
         self.object.as_mut().is_some_and(|session| !std::mem::replace(&mut session.set_up, true))
     }
 
-    /// Whether an answer says no more than that the connection had died in the pool. Then the statement
-    /// is for a [new one](Pool::new_link).
-    pub(crate) fn had_died<T>(&self, answer: &Result<T, Failure>) -> bool {
+    /// Whether an answer says no more than that the connection had died in the pool.
+    fn had_died<T>(&self, answer: &Result<T, Failure>) -> bool {
         let unreachable = |failure: &Failure| failure.kind() == FaultKind::Unreachable;
         self.reused && answer.as_ref().is_err_and(unreachable)
     }
@@ -198,7 +225,7 @@ impl<DB: Server> Link<DB> {
     }
 }
 
-impl<DB: Server> Drop for Link<DB> {
+impl<DB: Server> Drop for Pooled<DB> {
     fn drop(&mut self) {
         if !self.idle {
             self.close();

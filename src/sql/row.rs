@@ -1,33 +1,27 @@
 //! Lease rows in a database table, over both servers: a row says who holds a name until when, by the
-//! server's clock. No connection is tied up by a lease.
+//! server's clock. A lease ties up no connection.
 //!
 //! - Granting, renewing and releasing are one statement each, and each names the grant's token: repeated
 //!   after a lost answer it does the same, repeated too late it does nothing.
 //! - A released row stays, so that the statement that grants finds the row to lock, and draws the fencing
-//!   token under that lock. It is deleted once nobody has asked for a day, when no statement that began
-//!   before can still be running.
+//!   token under that lock. It is deleted a day after its last use, when no statement that began before
+//!   can still be running.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures::{FutureExt, future::BoxFuture};
+use futures::FutureExt;
 use parking_lot::Mutex;
-use tokio::{
-    runtime::Handle,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
+    background::FinishInBackground,
     failure::Failure,
-    pool::{LAST_WORD, Link, Pool},
+    pool::{ANSWER_SLACK, Answered, Pool, Pooled},
     server::Server,
 };
 use crate::{
     Fault, FaultKind,
+    backoff::Backoff,
     lock::{Attempt, Lease, LeaseBackend, Queue, Renewal, Validity},
     token::Token,
 };
@@ -39,7 +33,7 @@ pub(crate) trait Rows: Send + Sync + 'static {
 
     fn take(
         &self,
-        link: &mut Link<Self::Db>,
+        connection: &mut Pooled<Self::Db>,
         name: &str,
         token: &Token,
         ttl: Duration,
@@ -48,7 +42,7 @@ pub(crate) trait Rows: Send + Sync + 'static {
     /// Whether the row was still this token's.
     fn renew(
         &self,
-        link: &mut Link<Self::Db>,
+        connection: &mut Pooled<Self::Db>,
         name: &str,
         token: &Token,
         ttl: Duration,
@@ -56,33 +50,50 @@ pub(crate) trait Rows: Send + Sync + 'static {
 
     fn release(
         &self,
-        link: &mut Link<Self::Db>,
+        connection: &mut Pooled<Self::Db>,
         name: &str,
         token: &Token,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Deletes some rows that nobody has asked for since yesterday.
-    fn sweep(&self, link: &mut Link<Self::Db>) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Deletes some rows that were not used for a day.
+    fn sweep(
+        &self,
+        connection: &mut Pooled<Self::Db>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// For a caller who has found the name held.
+    /// A wait for a name that was found held.
     fn wait(&self, name: &str, deadline: Instant) -> impl Future<Output = Self::Wait> + Send;
 }
 
-/// How a waiter learns that it should look again.
+/// How a waiter learns that it should try again.
 pub(crate) trait Wait: Send {
-    /// Messages from now on count.
+    /// Forgets the messages until now.
     fn mark(&mut self);
 
-    /// Ends with the next message, or when it is time to look without one. `rest` is that of the lease.
-    fn pause(&mut self, rest: Duration) -> impl Future<Output = ()> + Send;
+    /// Resolves with the next message, or when it is time to try without one. `remaining` is the rest of
+    /// the lease.
+    fn pause(&mut self, remaining: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// Pauses of a waiter that hears no messages.
+pub(crate) const POLLING: Backoff =
+    Backoff::new(Duration::from_millis(3), Duration::from_millis(50));
+
+/// A wait without messages.
+impl Wait for Backoff {
+    fn mark(&mut self) {}
+
+    async fn pause(&mut self, remaining: Duration) {
+        tokio::time::sleep(self.next().min(remaining)).await;
+    }
 }
 
 pub(crate) enum Taken {
     Granted(u64),
-    Held { rest: Duration },
+    Held { remaining: Duration },
 }
 
-/// For a name that another took between two looks.
+/// When to try again for a name that another took between two statements.
 pub(crate) const LOST_RACE: Duration = Duration::from_millis(2);
 
 pub(crate) struct RowLocks<R: Rows> {
@@ -91,7 +102,7 @@ pub(crate) struct RowLocks<R: Rows> {
 
 struct Inner<R: Rows> {
     rows: R,
-    connections: Pool<R::Db>,
+    pool: Pool<R::Db>,
     queue: Queue,
     next_sweep: Mutex<Instant>,
 }
@@ -100,18 +111,18 @@ struct Inner<R: Rows> {
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 impl<R: Rows> RowLocks<R> {
-    pub(crate) fn new(rows: R, connections: Pool<R::Db>) -> Self {
-        // Not for all processes at once, and now and then in those that live shortly.
+    pub(crate) fn new(rows: R, pool: Pool<R::Db>) -> Self {
+        // At random: not all processes at once, and processes that live shortly sweep now and then, too.
         let next_sweep = Mutex::new(Instant::now() + SWEEP_EVERY.mul_f64(fastrand::f64()));
-        Self { inner: Arc::new(Inner { rows, connections, queue: Queue::default(), next_sweep }) }
+        Self { inner: Arc::new(Inner { rows, pool, queue: Queue::default(), next_sweep }) }
     }
 
     pub(crate) fn rows(&self) -> &R {
         &self.inner.rows
     }
 
-    pub(crate) fn connections(&self) -> &Pool<R::Db> {
-        &self.inner.connections
+    pub(crate) fn pool(&self) -> &Pool<R::Db> {
+        &self.inner.pool
     }
 
     #[cfg(feature = "postgres")] // Transactions wait in it, too.
@@ -130,7 +141,7 @@ impl<R: Rows> RowLocks<R> {
         deadline: Instant,
     ) -> Result<Lease, Fault> {
         let _turn = self.inner.queue.turn(name, deadline).await?;
-        // One that has passed leaves time to be told so.
+        // One that has passed still leaves time for the server's answer.
         let deadline = deadline.max(Instant::now());
         let token = Token::random();
         let mut wait: Option<R::Wait> = None;
@@ -139,10 +150,10 @@ impl<R: Rows> RowLocks<R> {
                 wait.mark();
             }
             let attempt = self.inner.attempt(name, token, ttl, deadline);
-            let remaining = match timeout_at(deadline + LAST_WORD, attempt).await {
+            let remaining = match timeout_at(deadline + ANSWER_SLACK, attempt).await {
                 Ok(Ok(Attempt::Granted(lease))) => return Ok(lease),
                 Ok(Ok(Attempt::Held { remaining })) => remaining,
-                Ok(Err(error)) => return Err(error),
+                Ok(Err(fault)) => return Err(fault),
                 Err(_) if wait.is_none() => return Err(FaultKind::Timeout.into()),
                 Err(_) => return Err(FaultKind::Held.into()),
             };
@@ -172,15 +183,15 @@ impl<R: Rows> Inner<R> {
         token: Token,
         ttl: Duration,
         until: Instant,
-    ) -> Finish<Result<Attempt, Fault>> {
-        let grip = Grip { inner: self.clone(), name: name.into(), token };
-        Finish::new(grip.take(ttl, until).boxed())
+    ) -> FinishInBackground<Result<Attempt, Fault>> {
+        let lease = RowLease { inner: self.clone(), name: name.into(), token };
+        FinishInBackground::new(lease.take(ttl, until).boxed())
     }
 
     async fn sweep(self: Arc<Self>) {
         let swept = async {
-            let mut link = self.connections.link(self.until()).await?;
-            self.rows.sweep(&mut link).await
+            let mut connection = self.pool.get(self.until()).await?;
+            self.rows.sweep(&mut connection).await
         };
         if let Err(failure) = swept.await {
             tracing::debug!(%failure, "old lease rows stay for now");
@@ -198,121 +209,55 @@ impl<R: Rows> Inner<R> {
 
     /// Until when a call waits for a free connection.
     fn until(&self) -> Instant {
-        Instant::now() + self.connections.timeout()
+        Instant::now() + self.pool.timeout()
     }
 }
 
-/// One attempt's part of a row.
-struct Grip<R: Rows> {
+/// A lease that is a row, or an attempt at it.
+struct RowLease<R: Rows> {
     inner: Arc<Inner<R>>,
     name: Arc<str>,
     token: Token,
 }
 
-impl<R: Rows> Grip<R> {
+impl<R: Rows> RowLease<R> {
     async fn take(self, ttl: Duration, until: Instant) -> Result<Attempt, Fault> {
-        let Inner { rows, connections, .. } = &*self.inner;
-        let mut link = connections.link(until).await?;
-        let mut asked = Instant::now();
-        let mut answer = rows.take(&mut link, &self.name, &self.token, ttl).await;
-        if link.had_died(&answer) {
-            link = connections.new_link(until).await?;
-            asked = Instant::now();
-            answer = rows.take(&mut link, &self.name, &self.token, ttl).await;
-        }
-        Ok(match answer? {
+        let Inner { rows, pool, .. } = &*self.inner;
+        let taking = pool.run(until, |mut connection| async {
+            let answer = rows.take(&mut connection, &self.name, &self.token, ttl).await;
+            (connection, answer)
+        });
+        let Answered { answer, asked, .. } = taking.await?;
+        Ok(match answer {
             Taken::Granted(fence) => {
-                let (name, belief) = (self.name.clone(), Validity::since(asked, ttl));
-                Attempt::Granted(Lease::new(&name, fence, ttl, belief, self))
+                let (name, validity) = (self.name.clone(), Validity::since(asked, ttl));
+                Attempt::Granted(Lease::new(&name, fence, ttl, validity, self))
             }
-            Taken::Held { rest } => Attempt::Held { remaining: rest },
+            Taken::Held { remaining } => Attempt::Held { remaining },
         })
     }
 }
 
-impl<R: Rows> LeaseBackend for Grip<R> {
+impl<R: Rows> LeaseBackend for RowLease<R> {
     async fn renew(&mut self, ttl: Duration) -> Result<Renewal, Fault> {
-        let Inner { rows, connections, .. } = &*self.inner;
-        let mut link = connections.link(self.inner.until()).await?;
-        let mut answer = rows.renew(&mut link, &self.name, &self.token, ttl).await;
-        if link.had_died(&answer) {
-            link = connections.new_link(self.inner.until()).await?;
-            answer = rows.renew(&mut link, &self.name, &self.token, ttl).await;
-        }
-        Ok(if answer? { Renewal::Renewed } else { Renewal::Lost })
+        let Inner { rows, pool, .. } = &*self.inner;
+        let renewing = pool.run(self.inner.until(), |mut connection| async {
+            let answer = rows.renew(&mut connection, &self.name, &self.token, ttl).await;
+            (connection, answer)
+        });
+        Ok(if renewing.await?.answer { Renewal::Renewed } else { Renewal::Lost })
     }
 
     async fn release(self) -> Result<(), Fault> {
-        let Inner { rows, connections, .. } = &*self.inner;
-        let mut link = connections.link(self.inner.until()).await?;
-        let mut answer = rows.release(&mut link, &self.name, &self.token).await;
-        if link.had_died(&answer) {
-            link = connections.new_link(self.inner.until()).await?;
-            answer = rows.release(&mut link, &self.name, &self.token).await;
-        }
+        let Inner { rows, pool, .. } = &*self.inner;
+        let releasing = pool.run(self.inner.until(), |mut connection| async {
+            let answer = rows.release(&mut connection, &self.name, &self.token).await;
+            (connection, answer)
+        });
+        releasing.await?;
         if self.inner.sweep_is_due() {
-            tokio::spawn(self.inner.sweep());
+            tokio::spawn(self.inner.clone().sweep());
         }
-        Ok(answer?)
+        Ok(())
     }
-}
-
-/// Work that goes on in the background when its caller goes away: what it was granted is then freed,
-/// instead of being held for its ttl by nobody.
-struct Finish<T: Send + 'static> {
-    work: Option<BoxFuture<'static, T>>,
-    runtime: Handle,
-}
-
-impl<T: Send + 'static> Finish<T> {
-    fn new(work: BoxFuture<'static, T>) -> Self {
-        Self { work: Some(work), runtime: Handle::current() }
-    }
-}
-
-impl<T: Send + 'static> Future for Finish<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        let Some(work) = &mut self.work else { return Poll::Pending };
-        let done = work.poll_unpin(cx);
-        if done.is_ready() {
-            self.work = None;
-        }
-        done
-    }
-}
-
-impl<T: Send + 'static> Drop for Finish<T> {
-    fn drop(&mut self) {
-        if let Some(work) = self.work.take() {
-            self.runtime.spawn(work.map(drop));
-        }
-    }
-}
-
-/// Pauses that grow from one look to the next.
-pub(crate) struct Polling {
-    pause: Duration,
-}
-
-const FIRST_PAUSE: Duration = Duration::from_millis(3);
-const LAST_PAUSE: Duration = Duration::from_millis(50);
-
-impl Polling {
-    pub(crate) fn new() -> Self {
-        Self { pause: FIRST_PAUSE }
-    }
-
-    /// With jitter, so that waiters do not come together.
-    pub(crate) fn next(&mut self) -> Duration {
-        let pause = self.pause;
-        self.pause = (pause * 2).min(LAST_PAUSE);
-        jittered(pause)
-    }
-}
-
-/// Between half and one and a half.
-pub(crate) fn jittered(duration: Duration) -> Duration {
-    duration.mul_f64(0.5 + fastrand::f64())
 }

@@ -1,8 +1,8 @@
 //! Locks that belong to a database session, over both servers: the lease holds one connection, and
 //! ends with it.
 //!
-//! The server ends a session that was idle for the ttl, so a frozen holder's lock is freed. Its clock
-//! begins at its answer, ours before we asked: a lease is never believed for longer than it lasts.
+//! The server ends a session that was idle for the ttl, so a frozen holder's lock is freed. It measures
+//! the ttl from its answer, we measure it from before we asked: a lease ends here before it ends there.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     failure::Failure,
-    pool::{LAST_WORD, Link, Pool},
+    pool::{ANSWER_SLACK, Answered, Pool, Pooled},
     server::Server,
 };
 use crate::{
@@ -21,12 +21,12 @@ use crate::{
 /// The statements.
 pub(crate) trait Locks: Server {
     /// Makes a connection's settings those of a session that is held for long.
-    fn begin(link: &mut Link<Self>) -> impl Future<Output = Result<(), Failure>> + Send;
+    fn begin(connection: &mut Pooled<Self>) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// The lock, waited for until then in the server's queue, or not at all. In the same round trip the
-    /// session's end after `ttl` and the fencing token; `None` if others hold the lock.
+    /// Asks for the lock and waits for it in the server's queue until `wait`, or not at all. The same round
+    /// trip lets the session end after `ttl` and draws the fencing token; `None` if another holds the lock.
     fn lock(
-        link: &mut Link<Self>,
+        connection: &mut Pooled<Self>,
         name: &str,
         ttl: Duration,
         wait: Option<Instant>,
@@ -34,28 +34,32 @@ pub(crate) trait Locks: Server {
 
     /// Makes the session younger, and its end that of a lease of this ttl.
     fn renew(
-        link: &mut Link<Self>,
+        connection: &mut Pooled<Self>,
         ttl: Duration,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// Frees the lock, and lets the session be idle in the pool.
     fn unlock(
-        link: &mut Link<Self>,
+        connection: &mut Pooled<Self>,
         name: &str,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
 pub(crate) struct Sessions<DB: Server> {
-    connections: Pool<DB>,
+    pool: Pool<DB>,
     queue: Arc<Queue>,
 }
 
-/// When nothing tells how long the holder will be.
+/// When a held lock is worth another attempt: the server does not say when its lease ends.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 impl<DB: Locks> Sessions<DB> {
-    pub(crate) fn new(connections: Pool<DB>) -> Self {
-        Self { connections, queue: Arc::default() }
+    pub(crate) fn new(pool: Pool<DB>) -> Self {
+        Self { pool, queue: Arc::default() }
+    }
+
+    pub(crate) fn pool(&self) -> &Pool<DB> {
+        &self.pool
     }
 
     pub(crate) async fn try_acquire(&self, name: &str, ttl: Duration) -> Result<Attempt, Fault> {
@@ -72,7 +76,7 @@ impl<DB: Locks> Sessions<DB> {
         deadline: Instant,
     ) -> Result<Lease, Fault> {
         let _turn = self.queue.turn(name, deadline).await?;
-        // One that has passed leaves time to be told so.
+        // One that has passed still leaves time for the server's answer.
         let deadline = deadline.max(Instant::now());
         self.lock(name, ttl, Some(deadline)).await?.ok_or_else(|| FaultKind::Held.into())
     }
@@ -84,70 +88,69 @@ impl<DB: Locks> Sessions<DB> {
         wait: Option<Instant>,
     ) -> Result<Option<Lease>, Fault> {
         let until = match wait {
-            None => Instant::now() + self.connections.timeout(),
-            Some(deadline) => deadline + LAST_WORD,
+            None => Instant::now() + self.pool.timeout(),
+            Some(deadline) => deadline + ANSWER_SLACK,
         };
-        let mut link = self.connections.link(until).await?;
-        let mut asked = Instant::now();
-        let mut answer = lock_on(&mut link, name, ttl, wait).await;
-        if link.had_died(&answer) {
-            link = self.connections.new_link(until).await?;
-            asked = Instant::now();
-            answer = lock_on(&mut link, name, ttl, wait).await;
-        }
-        // The lock may have been granted before what failed: no such session goes back to the pool.
-        let granted = answer.inspect_err(|_| link.close())?;
-        let Some(fence) = granted else { return Ok(None) };
-        // After a wait nobody here knows when the server's clock began: the answer may have lain in
-        // the socket while this process was stopped.
+        let asking = self.pool.run(until, |mut connection| async move {
+            let answer = lock_on(&mut connection, name, ttl, wait).await;
+            // The lock may have been granted before what failed: such a session must not go back.
+            let answer = answer.inspect_err(|_| connection.close());
+            (connection, answer)
+        });
+        let Answered { answer, mut asked, mut connection } = asking.await?;
+        let Some(fence) = answer else { return Ok(None) };
+        // After a wait we do not know when the server began to measure the ttl: its answer may have lain
+        // in the socket while this process was stopped.
         if asked.elapsed() > ttl / 16 {
             asked = Instant::now();
-            DB::renew(&mut link, ttl).await.inspect_err(|_| link.close())?;
+            DB::renew(&mut connection, ttl).await.inspect_err(|_| connection.close())?;
         }
-        let belief = Validity::since(asked, ttl);
-        Ok(Some(Lease::new(name, fence, ttl, belief, Held { link, name: name.into() })))
+        let validity = Validity::since(asked, ttl);
+        let backend = SessionLease { connection, name: name.into() };
+        Ok(Some(Lease::new(name, fence, ttl, validity, backend)))
     }
 }
 
 impl<DB: Server> Clone for Sessions<DB> {
     fn clone(&self) -> Self {
-        Self { connections: self.connections.clone(), queue: self.queue.clone() }
+        Self { pool: self.pool.clone(), queue: self.queue.clone() }
     }
 }
 
 async fn lock_on<DB: Locks>(
-    link: &mut Link<DB>,
+    connection: &mut Pooled<DB>,
     name: &str,
     ttl: Duration,
     wait: Option<Instant>,
 ) -> Result<Option<u64>, Failure> {
-    if link.is_new() {
-        DB::begin(link).await?;
+    if connection.is_new() {
+        DB::begin(connection).await?;
     }
-    DB::lock(link, name, ttl, wait).await
+    DB::lock(connection, name, ttl, wait).await
 }
 
-struct Held<DB: Server> {
-    link: Link<DB>,
+/// A lease that is a session.
+struct SessionLease<DB: Server> {
+    connection: Pooled<DB>,
     name: Box<str>,
 }
 
-impl<DB: Locks> LeaseBackend for Held<DB> {
+impl<DB: Locks> LeaseBackend for SessionLease<DB> {
     async fn renew(&mut self, ttl: Duration) -> Result<Renewal, Fault> {
-        Ok(match DB::renew(&mut self.link, ttl).await {
+        Ok(match DB::renew(&mut self.connection, ttl).await {
             Ok(()) => Renewal::Renewed,
-            // Also when there was no answer in time: the connection cannot be used any further, and
-            // the lock with it.
+            // Also without an answer in time: the connection cannot be used any more, and the lock goes
+            // with it.
             Err(failure) => {
                 tracing::debug!(%failure, "the session of a lease broke");
-                self.link.close();
+                self.connection.close();
                 Renewal::Lost
             }
         })
     }
 
     async fn release(mut self) -> Result<(), Fault> {
-        match DB::unlock(&mut self.link, &self.name).await {
+        match DB::unlock(&mut self.connection, &self.name).await {
             // The lock went with the connection.
             Err(failure) if failure.kind() == FaultKind::Unreachable => Ok(()),
             answer => Ok(answer?),

@@ -4,7 +4,7 @@ use zookeeper_client as zk;
 
 use super::{
     dir::{Dir, sequence},
-    fault::typed,
+    fault::to_fault,
     link::Link,
 };
 use crate::Fault;
@@ -20,18 +20,18 @@ pub(super) struct Claim {
 }
 
 enum Node {
-    /// The reply to its creation has not come, or was lost: perhaps it is there.
+    /// There is no reply to its creation: it may exist or not.
     Asked,
     There(String),
     Gone,
 }
 
-/// Where a claim stands.
-pub(super) enum Place {
+/// Where a claim stands in the queue.
+pub(super) enum Position {
     First,
     /// Behind the child of this name.
     Behind(String),
-    /// Nowhere: somebody deleted it.
+    /// Nowhere: its node was deleted.
     Gone,
 }
 
@@ -41,12 +41,12 @@ const OURS: zk::CreateOptions<'_> =
     zk::CreateMode::EphemeralSequential.with_acls(zk::Acls::anyone_all());
 
 impl Claim {
-    /// Queues up.
+    /// Enters the queue.
     ///
     /// # Cancel safety
     ///
-    /// The node is deleted in the background, if it came to be.
-    pub(super) async fn stake(link: &Arc<Link>, dir: &Dir) -> Result<Self, zk::Error> {
+    /// The node is deleted in the background, if it was created.
+    pub(super) async fn enter(link: &Arc<Link>, dir: &Dir) -> Result<Self, zk::Error> {
         let (link, dir, prefix) = (link.clone(), dir.clone(), format!("_c_{}-lock-", uuid()));
         let path = dir.child(&prefix);
         let mut claim = Self { link, dir, prefix, node: Node::Asked, fence: 0 };
@@ -70,7 +70,7 @@ impl Claim {
         }
     }
 
-    /// The zxid that created the node: greater than that of whatever the ensemble did before.
+    /// The zxid that created the node: greater than those of all earlier transactions.
     pub(super) fn fence(&self) -> u64 {
         self.fence
     }
@@ -86,24 +86,24 @@ impl Claim {
         }
     }
 
-    pub(super) async fn place(&self) -> Result<Place, zk::Error> {
-        let Node::There(ours) = &self.node else { return Ok(Place::Gone) };
+    pub(super) async fn position(&self) -> Result<Position, zk::Error> {
+        let Node::There(ours) = &self.node else { return Ok(Position::Gone) };
         let children = match self.link.children(self.dir.path()).await {
             Ok(children) => children,
-            Err(zk::Error::NoNode) => return Ok(Place::Gone),
+            Err(zk::Error::NoNode) => return Ok(Position::Gone),
             Err(error) => return Err(error),
         };
         if !children.contains(ours) {
-            return Ok(Place::Gone);
+            return Ok(Position::Gone);
         }
         let before = children.into_iter().filter(|child| sequence(child) < sequence(ours));
         let next = before.max_by(|a, b| sequence(a).cmp(sequence(b)));
-        Ok(next.map_or(Place::First, Place::Behind))
+        Ok(next.map_or(Position::First, Position::Behind))
     }
 
-    /// Waits until the other's node is gone, or until it is time for a second look.
+    /// Waits until the other's node is deleted, or until it is time to look again.
     pub(super) async fn watch(&self, other: &str) -> Result<(), zk::Error> {
-        // Not `check_and_watch_stat`, whose watch would stay where there is no node and never will be.
+        // Not `check_and_watch_stat`: its watch would stay on a node that never will exist.
         match self.link.client().get_and_watch_data(&self.dir.child(other)).await {
             Ok((.., watcher)) => {
                 let _ = tokio::time::timeout(self.link.timeout(), watcher.changed()).await;
@@ -114,9 +114,9 @@ impl Claim {
         }
     }
 
-    /// Deletes the node. What fails here is done in the background.
+    /// Deletes the node. If that fails, it is tried again in the background.
     pub(super) async fn withdraw(mut self) -> Result<(), Fault> {
-        let deleting = sweep(&self.link, &self.dir, &self.prefix, &self.node);
+        let deleting = delete(&self.link, &self.dir, &self.prefix, &self.node);
         match self.link.within(self.link.timeout(), deleting).await {
             Ok(()) => {
                 self.node = Node::Gone;
@@ -124,7 +124,7 @@ impl Claim {
             }
             // The node went with its session.
             Err(_) if self.link.is_over() => Ok(()),
-            Err(error) => Err(error),
+            Err(fault) => Err(fault),
         }
     }
 }
@@ -138,25 +138,25 @@ impl Drop for Claim {
         let (link, dir, prefix) =
             (self.link.clone(), self.dir.clone(), mem::take(&mut self.prefix));
         self.link.runtime().spawn(async move {
-            // For as long as the session lives: the node would hold the lock as long.
-            while let Err(error) = sweep(&link, &dir, &prefix, &node).await {
+            // For as long as the session lives, the node would hold the lock.
+            while let Err(error) = delete(&link, &dir, &prefix, &node).await {
                 if link.is_over() {
                     return;
                 }
-                tracing::debug!(error = %typed(error), "a node could not be deleted yet");
+                tracing::debug!(fault = %to_fault(error), "a node could not be deleted yet");
                 tokio::time::sleep(link.timeout() / 20).await;
             }
         });
     }
 }
 
-/// Deletes our node, wherever it is.
-async fn sweep(link: &Link, dir: &Dir, prefix: &str, node: &Node) -> Result<(), zk::Error> {
+/// Deletes our node, also when its number is not known.
+async fn delete(link: &Link, dir: &Dir, prefix: &str, node: &Node) -> Result<(), zk::Error> {
     match node {
         Node::Gone => Ok(()),
         Node::There(child) => link.delete(&dir.child(child)).await,
-        // After the creation in the order of this session's requests. A creation that was under way
-        // over a connection that broke has been carried out, or is refused from now on.
+        // This request follows the creation in the order of the session. If the connection broke during the
+        // creation, that has been carried out by now or never will be.
         Node::Asked => match link.children(dir.path()).await {
             Ok(children) => match children.iter().find(|child| child.starts_with(prefix)) {
                 Some(child) => link.delete(&dir.child(child)).await,
@@ -168,7 +168,7 @@ async fn sweep(link: &Link, dir: &Dir, prefix: &str, node: &Node) -> Result<(), 
     }
 }
 
-/// Version 4, in the spelling of Java.
+/// Version 4, as Java spells it.
 fn uuid() -> String {
     let mut bytes = [0; 16];
     if getrandom::fill(&mut bytes).is_err() {

@@ -8,7 +8,7 @@ pub(super) struct Dir {
     path: Arc<str>,
 }
 
-/// A server closes the connection at a request of 1 MiB, and with it all that others wait for.
+/// A server closes the connection at a request of 1 MiB, and every call under way over it fails.
 const LONGEST: usize = 64 * 1024;
 
 impl Dir {
@@ -17,7 +17,7 @@ impl Dir {
         path.push_str(base);
         path.push('/');
         match name {
-            // No other name is written like this.
+            // No other name has this path.
             "" => path.push('%'),
             "." => path.push_str("%2E"),
             ".." => path.push_str("%2E%2E"),
@@ -43,18 +43,18 @@ fn escape(char: char, path: &mut String) {
         return path.push(char);
     }
     for byte in char.encode_utf8(&mut [0; 4]).bytes() {
-        // Never an error: a string takes all.
+        // Writing to a string never fails.
         let _ = write!(path, "%{byte:02X}");
     }
 }
 
-/// Whether the server lets a path have this character. It sees UTF-16, so what is above `U+FFFF` is two
+/// Whether the server accepts this character in a path. It sees UTF-16: what is above `U+FFFF` is two
 /// surrogates to it, which it refuses.
 fn is_allowed(char: char) -> bool {
     !matches!(char, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..)
 }
 
-/// Whether this is an absolute path as the server would have it. `/` at the end is fine.
+/// Whether this is an absolute path that the server accepts. `/` at the end is fine.
 pub(super) fn is_path(path: &str) -> bool {
     let Some(below) = path.strip_prefix('/') else { return false };
     let nodes = below.strip_suffix('/').unwrap_or(below);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_node_cannot_be_called_is_escaped_and_no_two_names_meet() {
+    fn characters_that_a_path_must_not_have_are_escaped_and_no_two_names_share_a_path() {
         let names =
             ["", "%", "%25", ".", "%2E", "..", "a/b", "a%2Fb", "\0", "\u{7f}", "\u{e000}", "🐄"];
         let mut paths =

@@ -4,11 +4,12 @@ use zookeeper_client as zk;
 
 use crate::{Fault, FaultKind};
 
-pub(super) fn typed(error: zk::Error) -> Fault {
+/// The fault that an error of the client means.
+pub(super) fn to_fault(error: zk::Error) -> Fault {
     use zk::Error as Zk;
     let kind = match &error {
         Zk::BadArguments(_) => FaultKind::Config,
-        // What we ask for is created on the way: only the root of the addresses can be missing.
+        // Missing nodes are created: only the root in the addresses can be missing.
         Zk::NoNode => FaultKind::Config,
         Zk::NoHosts | Zk::ConnectionLoss | Zk::SessionExpired | Zk::SessionMoved => {
             FaultKind::Unreachable

@@ -1,18 +1,19 @@
-//! One session with the ensemble, from its beginning to its end, and whether it can be believed.
+//! One session with the ensemble, from its beginning to its end, and whether it is surely alive.
 //!
-//! The leader ends a session that it has not heard of for the session timeout T; whoever waits for one
-//! of its nodes is let in then. So we must doubt the session before, by our own clock:
+//! The leader ends a session from which it has heard nothing for the session timeout T, and grants its locks
+//! to others. So a session is in doubt here before that, by our own clock:
 //!
-//! - Every T/6 we ask for a `sync`. Unlike a ping or a read, which a server that is cut off from its
-//!   leader goes on answering, it is answered by way of the leader, and only for a session that lives.
-//!   The moment *before* we asked is when we were last heard.
-//! - The session is in doubt 2/3 T after that, connected or not. The last third is for what the leader
-//!   knows late: servers tell it of their clients every half `tickTime`, and T can be as short as two.
+//! - Every T/6 we ask for a `sync`. A server that is cut off from its leader still answers pings and reads;
+//!   a `sync` is answered by way of the leader, and only for a session that is alive. The moment *before*
+//!   we asked is when the leader last heard us.
+//! - The session is in doubt 2/3 T after that, connected or not. The last third is for the leader's late
+//!   knowledge: servers report their clients every half `tickTime`, and T can be as short as two of them.
 //!
-//! The client's own word, "disconnected", comes at 0.4 T after the last byte from the server, be it
-//! the answer to something old; it is of no use here. Its pings stay away while we ask more often.
+//! The client reports "disconnected" 0.4 T after the last byte from the server, even if that was the answer
+//! to an old request; that is of no use here. It sends no pings while we ask more often.
 //!
-//! A session in doubt can come back. The leases that were lost meanwhile stay lost; new ones may be had.
+//! A session in doubt can prove to be alive after all. The leases that were lost meanwhile stay lost; new
+//! ones can be granted.
 
 use std::{
     future::Future,
@@ -23,30 +24,30 @@ use std::{
 use tokio::{runtime::Handle, sync::watch, time::Instant};
 use zookeeper_client as zk;
 
-use super::fault::typed;
+use super::fault::to_fault;
 use crate::{Fault, FaultKind, lock::Validity};
 
 pub(super) struct Link {
     client: zk::Client,
-    pulse: watch::Sender<Pulse>,
-    /// Where the client lives: for what is to be done in a `drop`, perhaps outside of any runtime.
+    heartbeat: watch::Sender<Heartbeat>,
+    /// The client's: a `drop` outside of any runtime needs it, too.
     runtime: Handle,
 }
 
 #[derive(Clone, Copy)]
-enum Pulse {
+enum Heartbeat {
     /// The ensemble heard us then, or later.
     Heard(Instant),
-    /// Expired or closed: the session's nodes are gone, or will be.
+    /// The session has expired or was closed: its nodes are gone, or will be soon.
     Over,
 }
 
 impl Link {
     pub(super) fn new(client: zk::Client, asked: Instant) -> Arc<Self> {
         let states = client.state_watcher();
-        let (pulse, runtime) = (watch::Sender::new(Pulse::Heard(asked)), Handle::current());
-        let link = Arc::new(Self { client, pulse, runtime });
-        // Weakly, so that the session is closed with whoever uses it.
+        let (heartbeat, runtime) = (watch::Sender::new(Heartbeat::Heard(asked)), Handle::current());
+        let link = Arc::new(Self { client, heartbeat, runtime });
+        // Weakly, so that the session is closed with its last user.
         tokio::spawn(beat(Arc::downgrade(&link), states, link.timeout() / 6));
         link
     }
@@ -73,34 +74,34 @@ impl Link {
         self.client.state().is_terminated()
     }
 
-    /// Tells a lease for how long the session can be believed, again and again. Ends with the session.
-    pub(super) fn vouch(
+    /// Bounds a lease's validity by the session, with each heartbeat. Resolves with the end of the session.
+    pub(super) fn bound(
         &self,
-        belief: Validity,
+        validity: Validity,
     ) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let mut pulses = self.pulse.subscribe();
-        let patience = self.timeout() * 2 / 3;
-        // Once here: the first bound must be there before somebody believes the lease.
-        let mut pulse = *pulses.borrow_and_update();
-        if let Pulse::Heard(at) = pulse {
-            belief.bound(at + patience);
+        let mut heartbeats = self.heartbeat.subscribe();
+        let alive_for = self.timeout() * 2 / 3;
+        // Once here: the lease must be bounded before it is granted.
+        let mut heartbeat = *heartbeats.borrow_and_update();
+        if let Heartbeat::Heard(at) = heartbeat {
+            validity.bound(at + alive_for);
         }
         async move {
-            while let Pulse::Heard(at) = pulse {
-                belief.bound(at + patience);
-                if pulses.changed().await.is_err() {
+            while let Heartbeat::Heard(at) = heartbeat {
+                validity.bound(at + alive_for);
+                if heartbeats.changed().await.is_err() {
                     return;
                 }
-                pulse = *pulses.borrow_and_update();
+                heartbeat = *heartbeats.borrow_and_update();
             }
         }
     }
 
-    /// The children of a node, as they are now or later: without the `sync` a server may answer from
-    /// what it knew some time ago.
+    /// The children of a node, as they are now or later. Without the `sync` a server may answer with what
+    /// it knew some time ago.
     pub(super) async fn children(&self, path: &str) -> Result<Vec<String>, zk::Error> {
-        self.again(|| async {
-            // Requests are sent as they are made: both travel together.
+        self.retry(|| async {
+            // Both requests are sent at once.
             let (synced, children) = (self.sync(), self.client.list_children(path));
             synced.await?;
             children.await
@@ -110,7 +111,7 @@ impl Link {
 
     /// Whether a node is there, as for [`children`](Self::children).
     pub(super) async fn exists(&self, path: &str) -> Result<bool, zk::Error> {
-        self.again(|| async {
+        self.retry(|| async {
             let (synced, stat) = (self.sync(), self.client.check_stat(path));
             synced.await?;
             Ok(stat.await?.is_some())
@@ -120,21 +121,21 @@ impl Link {
 
     /// Deletes a node. That there is none is fine.
     pub(super) async fn delete(&self, path: &str) -> Result<(), zk::Error> {
-        match self.again(|| self.client.delete(path, None)).await {
+        match self.retry(|| self.client.delete(path, None)).await {
             Err(zk::Error::NoNode) => Ok(()),
             deleted => deleted,
         }
     }
 
-    /// Asks once more whenever the connection breaks, until the session is over: for what may be asked
-    /// twice.
-    async fn again<T, F: Future<Output = Result<T, zk::Error>>>(
+    /// Asks again whenever the connection breaks, until the session is over: for requests that may be
+    /// carried out twice.
+    async fn retry<T, F: Future<Output = Result<T, zk::Error>>>(
         &self,
         ask: impl Fn() -> F,
     ) -> Result<T, zk::Error> {
         loop {
             match ask().await {
-                // The next request waits for the next connection; the pause is for one that breaks at
+                // The next request waits for a new connection. The pause is for connections that break with
                 // each request.
                 Err(zk::Error::ConnectionLoss) => tokio::time::sleep(self.timeout() / 100).await,
                 answer => return answer,
@@ -149,7 +150,7 @@ impl Link {
         work: impl Future<Output = Result<T, zk::Error>>,
     ) -> Result<T, Fault> {
         match tokio::time::timeout(limit, work).await {
-            Ok(done) => done.map_err(typed),
+            Ok(done) => done.map_err(to_fault),
             Err(_) if self.is_connected() => Err(FaultKind::Timeout.into()),
             Err(_) => Err(FaultKind::Unreachable.into()),
         }
@@ -159,8 +160,8 @@ impl Link {
         let (asked, synced) = (Instant::now(), self.client.sync("/"));
         async move {
             synced.await?;
-            self.pulse.send_if_modified(|pulse| match pulse {
-                Pulse::Heard(at) if *at < asked => {
+            self.heartbeat.send_if_modified(|heartbeat| match heartbeat {
+                Heartbeat::Heard(at) if *at < asked => {
                     *at = asked;
                     true
                 }
@@ -171,12 +172,12 @@ impl Link {
     }
 }
 
-/// Asks the ensemble whether it hears us, until the session is over or nobody uses it.
+/// Proves the session alive, until it is over or has no user any more.
 async fn beat(link: Weak<Link>, mut states: zk::StateWatcher, pause: Duration) {
     loop {
         let Some(link) = link.upgrade() else { return };
         if link.is_over() {
-            link.pulse.send_replace(Pulse::Over);
+            link.heartbeat.send_replace(Heartbeat::Over);
             return;
         }
         tokio::select! {

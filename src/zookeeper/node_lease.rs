@@ -14,35 +14,35 @@ use crate::{
     lock::{LeaseBackend, Renewal, Validity},
 };
 
-/// The claim that is first, as long as it is believed.
-pub(super) struct Grasp {
+/// A lease that is a node: the claim that is first in the queue.
+pub(super) struct NodeLease {
     link: Arc<Link>,
     path: Arc<str>,
-    /// Taken by whoever deletes the node, and held until it is deleted: a release that finds its
-    /// guardian at it is over when the name is free, and the ensemble is asked once.
+    /// Taken to delete the node, and locked until that is done: a release that finds [`guard`] deleting the
+    /// node waits for it, and the ensemble is asked once.
     claim: Arc<Mutex<Option<Claim>>>,
 }
 
-impl Grasp {
-    pub(super) fn new(claim: Claim, belief: Validity) -> Self {
+impl NodeLease {
+    pub(super) fn new(claim: Claim, validity: Validity) -> Self {
         let (link, path) = (claim.link().clone(), Arc::from(claim.path()));
-        let grasp = Self { link, path, claim: Arc::new(Mutex::new(Some(claim))) };
-        let (link, path, claim) = (grasp.link.clone(), grasp.path.clone(), grasp.claim.clone());
-        let session = link.vouch(belief.clone());
-        let guarding = async move { guard(&link, &path, session, &belief, &claim).await };
-        grasp.link.runtime().spawn(guarding);
-        grasp
+        let lease = Self { link, path, claim: Arc::new(Mutex::new(Some(claim))) };
+        let (link, path, claim) = (lease.link.clone(), lease.path.clone(), lease.claim.clone());
+        let session = link.bound(validity.clone());
+        let guarding = async move { guard(&link, &path, session, &validity, &claim).await };
+        lease.link.runtime().spawn(guarding);
+        lease
     }
 }
 
-impl LeaseBackend for Grasp {
+impl LeaseBackend for NodeLease {
     async fn renew(&mut self, ttl: Duration) -> Result<Renewal, Fault> {
         let limit = ttl.min(self.link.timeout());
         match self.link.within(limit, self.link.exists(&self.path)).await {
             Ok(true) => Ok(Renewal::Renewed),
             Ok(false) => Ok(Renewal::Lost),
             Err(_) if self.link.is_over() => Ok(Renewal::Lost),
-            Err(error) => Err(error),
+            Err(fault) => Err(fault),
         }
     }
 
@@ -51,36 +51,36 @@ impl LeaseBackend for Grasp {
     }
 }
 
-/// Ends the belief when the node or the session is gone or in doubt; and deletes the node at the end of
-/// the belief, which a holder who does not renew it would otherwise keep.
+/// Ends the lease when its node is deleted, or its session ends or is in doubt. Deletes the node when the
+/// lease has ended: otherwise the node of a lease that is not renewed would hold the lock.
 async fn guard(
     link: &Link,
     path: &str,
     session: impl Future<Output = ()>,
-    belief: &Validity,
+    validity: &Validity,
     claim: &Mutex<Option<Claim>>,
 ) {
     // Dropped last: a watch that is dropped before it was triggered costs a request to remove it.
     let mut gone = pin!(gone(link, path));
     tokio::select! {
-        () = belief.over() => {}
+        () = validity.ended() => {}
         () = session => {}
         () = &mut gone => {}
     }
-    belief.end();
-    if let Err(error) = delete(claim).await {
-        tracing::debug!(%error, "the node of a lease that ended could not be deleted yet");
+    validity.end();
+    if let Err(fault) = delete(claim).await {
+        tracing::debug!(%fault, "the node of a lease that ended could not be deleted yet");
     }
 }
 
-/// Ends when somebody deleted the node.
+/// Resolves when the node was deleted.
 async fn gone(link: &Link, path: &str) {
     loop {
         match link.client().check_and_watch_stat(path).await {
             Ok((None, _)) => return,
             Ok((Some(_), watcher)) => drop(watcher.changed().await),
             Err(zk::Error::ConnectionLoss) => {}
-            // The session's end is told by its `vouch`.
+            // The end of the session is noticed by `Link::bound`.
             Err(_) => pending().await,
         }
     }

@@ -4,17 +4,16 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 use zookeeper_client as zk;
 
-use super::{fault::typed, link::Link};
+use super::{fault::to_fault, link::Link};
 use crate::{Fault, FaultKind};
 
 /// A way to reach ZooKeeper 3.5 or later. Clones share the session.
 ///
-/// Requests of all callers travel together over one connection to one server of the ensemble, and on
-/// to another server when it breaks. When the session has expired, the next request begins a new one.
-/// With the last clone, lease and lock that use it, the session is closed.
+/// All callers share one connection to one server of the ensemble; when it breaks, the client connects to
+/// another server. When the session has expired, the next request begins a new one. The session is closed
+/// with the last clone, lease and lock that uses it.
 ///
-/// At the level `debug` the client below, `zookeeper_client`, logs the paths of nodes, and with them
-/// names.
+/// At the level `debug` the client, `zookeeper_client`, logs the paths of nodes, and with them names.
 ///
 /// ```no_run
 /// # async fn connect() -> Result<(), cattleguard::Fault> {
@@ -22,7 +21,7 @@ use crate::{Fault, FaultKind};
 /// use cattleguard::zookeeper::Session;
 ///
 /// let session = Session::open("10.0.0.1:2181,10.0.0.2:2181,10.0.0.3:2181").await?;
-/// let nimble = Session::open_lazy("127.0.0.1:2181")?.session_timeout(Duration::from_secs(2));
+/// let short = Session::open_lazy("127.0.0.1:2181")?.session_timeout(Duration::from_secs(2));
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -34,8 +33,8 @@ struct Inner {
     addresses: String,
     connector: zk::Connector,
     timeout: Duration,
-    /// The attempt under way, or the last one: all who come meanwhile wait for it together, and it
-    /// goes on when they leave. Otherwise impatient callers would never see a slow connection through.
+    /// The attempt under way, or the last one. All callers wait for it together, and it continues when they
+    /// are cancelled: otherwise callers with short timeouts would never complete a slow connection.
     opening: Mutex<Option<Opening>>,
 }
 
@@ -47,6 +46,10 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
 impl Session {
     /// Connects to an ensemble by its addresses, `host:port,host:port`, with `/path` at the end for a
     /// root other than `/`.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call leaves nothing behind.
     ///
     /// # Errors
     ///
@@ -62,7 +65,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Like [`open`](Self::open), but connects with the first request: for services that must start
+    /// As [`open`](Self::open), but connects with the first request: for services that must start
     /// while ZooKeeper is down.
     ///
     /// # Errors
@@ -72,8 +75,8 @@ impl Session {
         Self::from_connector(addresses, zk::Client::connector())
     }
 
-    /// Like [`open_lazy`](Self::open_lazy), with a connector of one's own: for an ensemble that wants
-    /// credentials or TLS. The session timeout is set [here](Self::session_timeout), not there.
+    /// As [`open_lazy`](Self::open_lazy), with your own connector: for an ensemble that requires credentials or
+    /// TLS. The session timeout is set [here](Self::session_timeout), not there.
     ///
     /// # Errors
     ///
@@ -85,18 +88,17 @@ impl Session {
         Ok(Self::new(addresses.into(), connector, SESSION_TIMEOUT))
     }
 
-    /// How long the ensemble keeps the session, and all its locks, of a process that it does not hear;
-    /// and how long one call may take. Default 4 s. The servers bring it within 2 and 20 of their
-    /// `tickTime`. Shorten it, and the servers' `tickTime`, for locks that are free soon after a crash;
+    /// How long the ensemble keeps the session of a process that it does not hear, with all its locks; and how
+    /// long one call may take. Default 4 s. The servers limit it to 2 to 20 of their `tickTime`. Shorten it, and the servers' `tickTime`, for locks that are free soon after a crash;
     /// lengthen it where pauses of the process or of the network end leases too often.
     ///
-    /// Begins a session apart from that of earlier clones, with the first request.
+    /// The first request begins a session apart from that of earlier clones.
     pub fn session_timeout(self, timeout: Duration) -> Self {
         Self::new(self.inner.addresses.clone(), self.inner.connector.clone(), timeout)
     }
 
     fn new(addresses: String, connector: zk::Connector, timeout: Duration) -> Self {
-        // Eagerly: an ensemble of which no server listens is told at once, not after the timeout.
+        // Eagerly: if no server listens, the call fails at once and not after the timeout.
         let connector = connector.with_session_timeout(timeout).with_fail_eagerly();
         Self { inner: Arc::new(Inner { addresses, connector, timeout, opening: Mutex::default() }) }
     }
@@ -118,8 +120,8 @@ impl Session {
         let mut opening = self.opening();
         match opening.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(Ok(link))) => Ok(link.clone()),
-            Ok(Some(Err(error))) => Err(typed(error.clone())),
-            // The runtime of whoever asked first is gone; the next call tries again.
+            Ok(Some(Err(error))) => Err(to_fault(error.clone())),
+            // The runtime of the attempt has ended; the next call tries again.
             Ok(None) | Err(_) => Err(FaultKind::Unreachable.into()),
         }
     }

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use cattleguard::lock::{Attempt, BoxLock, ErrorKind, Lease, Lock, Reentrant, acquire_many};
+use cattleguard::{
+    FaultKind,
+    lock::{Attempt, BoxLock, Lease, Lock, Reentrant, acquire_many},
+};
 use futures::FutureExt;
 use tokio::{
     task::JoinSet,
@@ -23,7 +26,7 @@ pub const TTL: Duration = Duration::from_secs(30);
 pub const SHORT: Duration = Duration::from_millis(600);
 /// Within this a waiter is woken by a message or finds out by itself; far below `TTL`.
 const SOON: Duration = Duration::from_secs(3);
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const LONG: Duration = Duration::from_secs(20);
 
 /// A name that no other test uses: all share one server.
 pub fn fresh_name() -> String {
@@ -31,7 +34,7 @@ pub fn fresh_name() -> String {
 }
 
 pub fn soon() -> Instant {
-    Instant::now() + PATIENCE
+    Instant::now() + LONG
 }
 
 pub async fn granted(lock: &BoxLock, name: &str, ttl: Duration) -> Option<Lease> {
@@ -72,7 +75,7 @@ pub async fn one_holder_and_fences_grow(kind: Kind) {
             (name.clone(), inside.clone(), counter.clone(), fences.clone());
         contenders.spawn(async move {
             for _ in 0..ROUNDS {
-                let lease = lock.acquire(&name, TTL, soon() + PATIENCE).await.expect("the lock");
+                let lease = lock.acquire(&name, TTL, soon() + LONG).await.expect("the lock");
                 assert!(!inside.swap(true, Ordering::SeqCst), "two are inside");
                 let read = counter.load(Ordering::SeqCst);
                 fences.lock().push(lease.fence());
@@ -111,7 +114,7 @@ pub async fn a_lease_ends_unless_renewed(kind: Kind) {
     let end = lease.expires_at();
     timeout(SHORT + SOON, lost).await.expect("lost at its end");
     assert!(Instant::now() >= end && lease.is_lost());
-    assert_eq!(lease.renew().await.expect_err("too late").kind(), ErrorKind::Lost);
+    assert_eq!(lease.renew().await.expect_err("too late").kind(), FaultKind::Lost);
     let begin = Instant::now();
     let next = other.acquire(&name, TTL, soon()).await.expect("a free name");
     assert!(begin.elapsed() < adds(&kind) + SOON, "{:?}", begin.elapsed());
@@ -124,10 +127,10 @@ pub async fn a_lease_ends_unless_renewed(kind: Kind) {
 }
 
 /// Clause 4.
-pub async fn a_kept_lease_outlives_its_ttl(kind: Kind) {
+pub async fn a_lease_kept_alive_outlives_its_ttl(kind: Kind) {
     let (mine, other, name) = (open(&kind).await, open(&kind).await, fresh_name());
     let lease = granted(&mine, &name, SHORT).await.expect("a free name");
-    lease.keep();
+    lease.keep_alive();
     assert!(timeout(SHORT * 3 + adds(&kind), lease.lost()).await.is_err(), "lost while kept");
     assert!(granted(&other, &name, SHORT).await.is_none());
     lease.renew().await.expect("still ours");
@@ -197,11 +200,11 @@ pub async fn a_deadline_ends_the_wait(kind: Kind) {
     let begin = Instant::now();
     let deadline = begin + Duration::from_millis(400);
     let late = other.acquire(&name, TTL, deadline).await.expect_err("held by another");
-    assert_eq!(late.kind(), ErrorKind::Held, "{late:?}");
+    assert_eq!(late.kind(), FaultKind::Held, "{late:?}");
     assert!(Instant::now() >= deadline && begin.elapsed() < SOON, "{:?}", begin.elapsed());
     // One that has passed already, which leaves a slow server no time to tell why.
     let late = other.acquire(&name, TTL, begin).await.expect_err("held by another");
-    assert!(matches!(late.kind(), ErrorKind::Held | ErrorKind::Timeout), "{late:?}");
+    assert!(matches!(late.kind(), FaultKind::Held | FaultKind::Timeout), "{late:?}");
     assert!(begin.elapsed() < SOON * 2, "{:?}", begin.elapsed());
 }
 
@@ -255,10 +258,10 @@ pub async fn a_cancelled_acquire_leaves_nothing_behind(kind: Kind) {
         assert!(timeout(Duration::from_millis(30 * polls), &mut waiting).await.is_err());
         drop(waiting);
         lease.release().await.expect("a release");
-        // Nobody who went away stands in the way, nor takes the lock.
+        // A cancelled caller neither blocks the others nor takes the lock.
         let begin = Instant::now();
         let lease = third.acquire(&name, TTL, soon()).await.expect("the lock");
-        // A place that was left behind is believed in for a second there.
+        // A waiter that was left behind would count as alive for a second there.
         let queued = kind.name().starts_with("redis");
         let limit = if queued { Duration::from_millis(800) } else { SOON };
         assert!(begin.elapsed() < limit, "{polls} polls: {:?}", begin.elapsed());
@@ -323,7 +326,7 @@ pub async fn many_names_in_opposite_orders_do_not_deadlock(kind: Kind) {
     let _last = granted(&other, &sorted[3], TTL).await.expect("a free name");
     let deadline = Instant::now() + Duration::from_millis(300);
     let failed = acquire_many(&lock, &names, TTL, deadline).await.expect_err("one is held");
-    assert_eq!(failed.kind(), ErrorKind::Held);
+    assert_eq!(failed.kind(), FaultKind::Held);
     let _ = granted(&other, &sorted[0], TTL).await.expect("the first was given back");
 }
 

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use cattleguard::{
-    lock::{BoxLock, ErrorKind, Lease, Lock},
+    FaultKind,
+    lock::{BoxLock, Lease, Lock},
     redis::Connection,
 };
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    contract::{PATIENCE, TTL, fresh_name, granted, soon},
+    contract::{LONG, TTL, fresh_name, granted, soon},
     kind::Kind,
     servers::{MariaDb, Postgres, Proxy, Redis, RedisSentinel, Signal, Zookeeper},
     worker::Worker,
@@ -24,14 +25,14 @@ async fn open(kind: &str, address: &str) -> BoxLock {
 
 async fn kept(lock: &BoxLock) -> Lease {
     let lease = granted(lock, &fresh_name(), KEPT).await.expect("a free name");
-    lease.keep();
+    lease.keep_alive();
     assert!(timeout(KEPT * 2, lease.lost()).await.is_err(), "kept while all is well");
     lease
 }
 
 async fn lost_within(lease: &Lease, limit: Duration) {
     let begin = Instant::now();
-    timeout(PATIENCE, lease.lost()).await.expect("lost");
+    timeout(LONG, lease.lost()).await.expect("lost");
     assert!(begin.elapsed() < limit, "{:?}", begin.elapsed());
 }
 
@@ -68,7 +69,7 @@ pub async fn a_cut_connection_loses_the_lease() {
             let begin = Instant::now();
             let error =
                 lock.try_acquire(&fresh_name(), TTL).await.expect_err("no way to the server");
-            let kinds = [ErrorKind::Unreachable, ErrorKind::Timeout];
+            let kinds = [FaultKind::Unreachable, FaultKind::Timeout];
             assert!(kinds.contains(&error.kind()), "{kind}, {fault}: {error:?}");
             assert!(begin.elapsed() < Duration::from_secs(8), "{kind}, {fault}");
             // The way is free again, and the lock with it.
@@ -116,11 +117,11 @@ pub async fn an_ensemble_goes_on_without_one_node() {
     let next = loop {
         match other.try_acquire(&fresh_name(), TTL).await {
             Ok(_) => break begin.elapsed(),
-            Err(error) => assert!(begin.elapsed() < PATIENCE, "{error:?}"),
+            Err(error) => assert!(begin.elapsed() < LONG, "{error:?}"),
         }
     };
     assert!(next < Duration::from_secs(10), "{next:?}");
-    // Either way nobody else was let in meanwhile while it was believed.
+    // Either way no other was granted the name while the lease was valid.
     if lease.is_lost() {
         let next = other.acquire(&name, TTL, soon()).await.expect("the lock");
         assert!(next.fence() > lease.fence());
@@ -131,14 +132,14 @@ pub async fn an_ensemble_goes_on_without_one_node() {
     }
 }
 
-/// What Sentinel promises: the lock can be had again, at the new primary.
+/// What Sentinel promises: the lock can be acquired again, at the new primary.
 pub async fn a_failover_leads_to_the_new_primary() {
     let mut group = RedisSentinel::start().expect("a group");
     let lock = open("redis-sentinel", &group.sentinel_urls().join(",")).await;
     let lease = kept(&lock).await;
     group.primary.kill();
     let begin = Instant::now();
-    let deadline = begin + PATIENCE;
+    let deadline = begin + LONG;
     loop {
         match lock.acquire(&fresh_name(), TTL, deadline).await {
             Ok(_) => break,
@@ -150,7 +151,7 @@ pub async fn a_failover_leads_to_the_new_primary() {
     // Kept or lost, but not forgotten: a renewal at the new primary tells.
     match lease.renew().await {
         Ok(()) => assert!(!lease.is_lost()),
-        Err(error) => assert_eq!(error.kind(), ErrorKind::Lost, "{error:?}"),
+        Err(error) => assert_eq!(error.kind(), FaultKind::Lost, "{error:?}"),
     }
 }
 
@@ -166,7 +167,7 @@ pub async fn a_quorum_needs_most_of_its_servers() {
     servers[1].kill();
     lost_within(&lease, KEPT + Duration::from_secs(1)).await;
     let error = other.try_acquire(lease.name(), TTL).await.expect_err("a minority");
-    let kinds = [ErrorKind::Unreachable, ErrorKind::Timeout];
+    let kinds = [FaultKind::Unreachable, FaultKind::Timeout];
     assert!(kinds.contains(&error.kind()), "{error:?}");
 }
 
@@ -179,7 +180,7 @@ pub async fn a_frozen_server_ends_every_call_in_time() {
     redis.freeze();
     let begin = Instant::now();
     let late = lock.try_acquire(&fresh_name(), TTL).await.expect_err("no answer");
-    assert_eq!(late.kind(), ErrorKind::Timeout, "{late:?}");
+    assert_eq!(late.kind(), FaultKind::Timeout, "{late:?}");
     assert!(begin.elapsed() < Duration::from_secs(1), "the far timeout is 50 ms");
     lost_within(&lease, KEPT + Duration::from_millis(500)).await;
     redis.thaw();
@@ -200,7 +201,7 @@ pub async fn what_the_server_forgot_is_lost() {
         }
         let next = granted(&other, "n", TTL).await.expect("forgotten");
         let error = lease.renew().await.expect_err("another holds it");
-        assert_eq!(error.kind(), ErrorKind::Lost, "{kind}: {error:?}");
+        assert_eq!(error.kind(), FaultKind::Lost, "{kind}: {error:?}");
         assert!(lease.is_lost() && next.fence() > lease.fence(), "{kind}");
         drop(lease);
         sleep(Duration::from_millis(100)).await;
@@ -230,7 +231,7 @@ pub async fn a_frozen_waiter_keeps_its_place_for_a_second() {
     let waiter = Worker::start("hold", &kind, "n", &["1000"]);
     let begin = Instant::now();
     while raw::<u32>(&redis, redis::cmd("ZCARD").arg("cgk:{:n}:q")).await == 0 {
-        assert!(begin.elapsed() < PATIENCE);
+        assert!(begin.elapsed() < LONG);
         sleep(Duration::from_millis(5)).await;
     }
     waiter.signal(Signal::STOP);

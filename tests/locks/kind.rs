@@ -4,10 +4,13 @@
 use std::{any::Any, time::Duration};
 
 use cattleguard::{
-    lock::{self, BoxLock, Error},
-    mysql, postgres,
-    redis::Connection,
-    zookeeper,
+    Fault,
+    lock::BoxLock,
+    memory::MemoryLock,
+    mysql::{self, MysqlRowLock, MysqlSessionLock},
+    postgres::{self, PostgresRowLock, PostgresSessionLock},
+    redis::{Connection, RedisLock, RedisQuorumLock},
+    zookeeper::{Session, ZookeeperLock},
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection as _, Executor, PgConnection};
@@ -96,37 +99,37 @@ impl Kind {
 
     /// A lock as another process would open it: nothing is shared with other locks of this kind, except
     /// for the one in memory.
-    pub async fn open(&self) -> Result<BoxLock, Error> {
+    pub async fn open(&self) -> Result<BoxLock, Fault> {
         let redis = async |url: &str| {
             // Two cores, many servers: the default is for production machines.
-            Ok::<_, Error>(Connection::open(url).await?.timeout(Duration::from_secs(2)))
+            Ok::<_, Fault>(Connection::open(url).await?.timeout(Duration::from_secs(2)))
         };
         let address = self.address();
         // Of two cores, which the servers share.
         let patient = Duration::from_secs(5);
-        let postgres = |url| Ok::<_, Error>(postgres::Pool::open(url)?.timeout(patient));
-        let mysql = |url| Ok::<_, Error>(mysql::Pool::open(url)?.timeout(patient));
+        let postgres = |url| Ok::<_, Fault>(postgres::Pool::open(url)?.timeout(patient));
+        let mysql = |url| Ok::<_, Fault>(mysql::Pool::open(url)?.timeout(patient));
         Ok(match self.name() {
             "memory" => {
-                static ONE: std::sync::LazyLock<memory::MemoryLock> =
-                    std::sync::LazyLock::new(memory::MemoryLock::new);
+                static ONE: std::sync::LazyLock<MemoryLock> =
+                    std::sync::LazyLock::new(MemoryLock::new);
                 BoxLock::new(ONE.clone())
             }
-            "redis" => BoxLock::new(redis::RedisLock::new(redis(address).await?)),
+            "redis" => BoxLock::new(RedisLock::new(redis(address).await?)),
             "redis-cluster" => {
                 let connection = Connection::open_cluster(address.split(',')).await?;
-                BoxLock::new(redis::RedisLock::new(connection.timeout(Duration::from_secs(2))))
+                BoxLock::new(RedisLock::new(connection.timeout(Duration::from_secs(2))))
             }
             "redis-sentinel" => {
                 let connection = Connection::open_sentinel(address.split(','), "m1").await?;
-                BoxLock::new(redis::RedisLock::new(connection.timeout(Duration::from_secs(2))))
+                BoxLock::new(RedisLock::new(connection.timeout(Duration::from_secs(2))))
             }
             "redis-pool" => {
                 let config = deadpool_redis::Config::from_url(address);
                 let runtime = Some(deadpool_redis::Runtime::Tokio1);
                 let pool = config.create_pool(runtime).expect("a pool");
                 let connection = Connection::from_pool(pool).subscribe_at(address)?;
-                BoxLock::new(redis::RedisLock::new(connection.timeout(Duration::from_secs(2))))
+                BoxLock::new(RedisLock::new(connection.timeout(Duration::from_secs(2))))
             }
             "redis-quorum" => {
                 let mut servers = Vec::new();
@@ -134,33 +137,33 @@ impl Kind {
                     let connection = Connection::open_lazy(url)?;
                     servers.push(connection.timeout(Duration::from_millis(200)));
                 }
-                BoxLock::new(redis::RedisQuorumLock::new(servers)?)
+                BoxLock::new(RedisQuorumLock::new(servers)?)
             }
-            "postgres" => BoxLock::new(postgres::PostgresSessionLock::new(postgres(address)?)),
+            "postgres" => BoxLock::new(PostgresSessionLock::new(postgres(address)?)),
             "postgres-row" => {
-                let lock = postgres::PostgresRowLock::new(postgres(address)?);
+                let lock = PostgresRowLock::new(postgres(address)?);
                 lock.create_table().await?;
                 BoxLock::new(lock)
             }
             "postgres-row-unlogged" => {
-                let lock = postgres::PostgresRowLock::new(postgres(address)?);
+                let lock = PostgresRowLock::new(postgres(address)?);
                 lock.create_table().await?;
                 let mut admin = PgConnection::connect(address).await.expect("a connection");
                 let unlogged = "ALTER TABLE cattleguard_lock SET UNLOGGED";
                 admin.execute(unlogged).await.expect("an answer");
                 BoxLock::new(lock)
             }
-            "mysql" => BoxLock::new(mysql::MysqlSessionLock::new(mysql(address)?)),
+            "mysql" => BoxLock::new(MysqlSessionLock::new(mysql(address)?)),
             "mysql-row" => {
-                let lock = mysql::MysqlRowLock::new(mysql(address)?);
+                let lock = MysqlRowLock::new(mysql(address)?);
                 lock.create_table().await?;
                 BoxLock::new(lock)
             }
             "zookeeper" | "zookeeper-3" => {
                 // Short, so that tests of its end are; the default is 4 s.
-                let session = zookeeper::Session::open_lazy(address)?;
+                let session = Session::open_lazy(address)?;
                 let session = session.session_timeout(Duration::from_secs(2));
-                BoxLock::new(zookeeper::ZookeeperLock::new(session))
+                BoxLock::new(ZookeeperLock::new(session))
             }
             other => panic!("no such lock: {other}"),
         })

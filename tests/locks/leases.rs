@@ -1,4 +1,4 @@
-//! What a lease believes, over a system that answers when the test says so. Paused time.
+//! When a lease ends, over a system that answers when the test lets it. Paused time.
 
 use std::{
     sync::{
@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use cattleguard::lock::{Error, ErrorKind, Hold, Lease, Renewal, Validity};
+use cattleguard::{
+    Fault, FaultKind,
+    lock::{Lease, LeaseBackend, Renewal, Validity},
+};
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, timeout},
@@ -23,16 +26,16 @@ struct System {
     asked: Arc<AtomicU32>,
     answered: Arc<AtomicU32>,
     released: Arc<AtomicU32>,
-    says: fn() -> Result<Renewal, Error>,
+    says: fn() -> Result<Renewal, Fault>,
 }
 
 impl System {
-    fn lease(says: fn() -> Result<Renewal, Error>) -> (Self, Lease) {
+    fn lease(says: fn() -> Result<Renewal, Fault>) -> (Self, Lease) {
         let count = Arc::<AtomicU32>::default;
         let answers = Arc::new(Semaphore::new(0));
         let system = Self { answers, asked: count(), answered: count(), released: count(), says };
-        let belief = Validity::since(Instant::now(), TTL);
-        (system.clone(), Lease::new("name", 1, TTL, belief, system))
+        let validity = Validity::since(Instant::now(), TTL);
+        (system.clone(), Lease::new("name", 1, TTL, validity, system))
     }
 
     fn lets(&self, answers: usize) {
@@ -40,21 +43,21 @@ impl System {
     }
 }
 
-impl Hold for System {
-    async fn renew(&mut self, _: Duration) -> Result<Renewal, Error> {
+impl LeaseBackend for System {
+    async fn renew(&mut self, _: Duration) -> Result<Renewal, Fault> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.answers.acquire().await.expect("never closed").forget();
         self.answered.fetch_add(1, Ordering::SeqCst);
         (self.says)()
     }
 
-    async fn release(self) -> Result<(), Error> {
+    async fn release(self) -> Result<(), Fault> {
         self.released.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 }
 
-fn renewed() -> Result<Renewal, Error> {
+fn renewed() -> Result<Renewal, Fault> {
     Ok(Renewal::Renewed)
 }
 
@@ -62,7 +65,7 @@ pub async fn work_ends_with_its_lease_while_a_renewal_hangs() {
     let (system, lease) = System::lease(renewed);
     let begin = Instant::now();
     let ended = lease.run(sleep(TTL * 10)).await.expect_err("nobody renewed it");
-    assert_eq!(ended.kind(), ErrorKind::Lost);
+    assert_eq!(ended.kind(), FaultKind::Lost);
     assert_eq!(begin.elapsed().as_secs(), TTL.as_secs());
     assert_eq!(system.asked.load(Ordering::SeqCst), 1, "it hangs");
 }
@@ -78,51 +81,51 @@ pub async fn a_renewal_is_whole_when_the_work_ends() {
     assert!(!lease.is_lost());
 }
 
-pub async fn a_kept_lease_is_renewed_at_a_third_of_its_ttl() {
+pub async fn a_lease_kept_alive_is_renewed_at_a_third_of_its_ttl() {
     let (system, lease) = System::lease(renewed);
     system.lets(100);
-    lease.keep();
-    lease.keep();
+    lease.keep_alive();
+    lease.keep_alive();
     assert!(timeout(TTL * 2 + TTL / 6, lease.lost()).await.is_err());
     assert_eq!(system.asked.load(Ordering::SeqCst), 6);
     drop(lease);
     sleep(TTL).await;
-    assert_eq!(system.asked.load(Ordering::SeqCst), 6, "nobody keeps what was dropped");
+    assert_eq!(system.asked.load(Ordering::SeqCst), 6, "a dropped lease is renewed no more");
     assert_eq!(system.released.load(Ordering::SeqCst), 1);
 }
 
 pub async fn a_failed_renewal_is_repeated_until_the_end() {
-    let (system, lease) = System::lease(|| Err(ErrorKind::Unreachable.into()));
+    let (system, lease) = System::lease(|| Err(FaultKind::Unreachable.into()));
     system.lets(100);
     let begin = Instant::now();
-    lease.keep();
+    lease.keep_alive();
     lease.lost().await;
     assert_eq!(begin.elapsed().as_secs(), TTL.as_secs());
     assert!(system.asked.load(Ordering::SeqCst) > 3);
-    assert_eq!(lease.renew().await.expect_err("too late").kind(), ErrorKind::Lost);
+    assert_eq!(lease.renew().await.expect_err("too late").kind(), FaultKind::Lost);
 }
 
 pub async fn the_servers_no_ends_the_lease_at_once() {
     let (system, lease) = System::lease(|| Ok(Renewal::Lost));
     system.lets(1);
     let lost = lease.lost();
-    assert_eq!(lease.renew().await.expect_err("refused").kind(), ErrorKind::Lost);
+    assert_eq!(lease.renew().await.expect_err("refused").kind(), FaultKind::Lost);
     lost.await;
     assert!(lease.is_lost());
 }
 
-pub async fn an_answer_that_comes_too_late_is_not_believed() {
+pub async fn an_answer_after_the_end_does_not_revive_the_lease() {
     let (system, lease) = System::lease(renewed);
     let asking = tokio::spawn(async move { (lease.renew().await, lease) });
     sleep(TTL + Duration::from_secs(1)).await;
     system.lets(1);
     let (late, lease) = asking.await.expect("a task");
-    assert_eq!(late.expect_err("its end has passed").kind(), ErrorKind::Lost);
+    assert_eq!(late.expect_err("its end has passed").kind(), FaultKind::Lost);
     assert!(lease.is_lost());
 }
 
-pub async fn a_shorter_lease_is_believed_from_the_asking_on() {
-    let (system, lease) = System::lease(|| Err(ErrorKind::Timeout.into()));
+pub async fn a_shorter_end_counts_from_the_call_on() {
+    let (system, lease) = System::lease(|| Err(FaultKind::Timeout.into()));
     system.lets(1);
     let begin = Instant::now();
     lease.renew_for(TTL / 3).await.expect_err("its answer was lost");
@@ -132,22 +135,22 @@ pub async fn a_shorter_lease_is_believed_from_the_asking_on() {
 
 pub async fn a_bound_holds_whatever_the_ttl() {
     let begin = Instant::now();
-    let belief = Validity::since(begin, TTL);
-    belief.bound(begin + TTL / 3);
+    let validity = Validity::since(begin, TTL);
+    validity.bound(begin + TTL / 3);
     sleep(TTL / 6).await;
-    belief.bound(Instant::now() + TTL / 3);
-    belief.over().await;
+    validity.bound(Instant::now() + TTL / 3);
+    validity.ended().await;
     assert_eq!(begin.elapsed(), TTL / 6 + TTL / 3);
-    // What was over stays so.
-    belief.bound(Instant::now() + TTL);
-    assert!(belief.is_over());
+    // What has ended stays so.
+    validity.bound(Instant::now() + TTL);
+    assert!(validity.has_ended());
 }
 
 pub async fn the_longest_ttl_is_no_panic() {
-    let belief = Validity::since(Instant::now(), Duration::MAX);
+    let validity = Validity::since(Instant::now(), Duration::MAX);
     let (system, _) = System::lease(renewed);
     system.lets(1);
-    let lease = Lease::new("name", 1, Duration::MAX, belief, system);
+    let lease = Lease::new("name", 1, Duration::MAX, validity, system);
     lease.renew().await.expect("renewed");
     lease.release().await.expect("a release");
 }

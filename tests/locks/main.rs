@@ -107,7 +107,7 @@ fn main() -> ExitCode {
         one_holder_and_fences_grow,
         an_attempt_at_a_held_name_is_told_so_at_once,
         a_lease_ends_unless_renewed,
-        a_kept_lease_outlives_its_ttl,
+        a_lease_kept_alive_outlives_its_ttl,
         work_keeps_its_lease_and_ends_with_it,
         a_waiter_has_the_name_soon_after_its_release,
         a_deadline_ends_the_wait,
@@ -136,11 +136,11 @@ fn main() -> ExitCode {
     leases!(
         work_ends_with_its_lease_while_a_renewal_hangs,
         a_renewal_is_whole_when_the_work_ends,
-        a_kept_lease_is_renewed_at_a_third_of_its_ttl,
+        a_lease_kept_alive_is_renewed_at_a_third_of_its_ttl,
         a_failed_renewal_is_repeated_until_the_end,
         the_servers_no_ends_the_lease_at_once,
-        an_answer_that_comes_too_late_is_not_believed,
-        a_shorter_lease_is_believed_from_the_asking_on,
+        an_answer_after_the_end_does_not_revive_the_lease,
+        a_shorter_end_counts_from_the_call_on,
         a_bound_holds_whatever_the_ttl,
         the_longest_ttl_is_no_panic,
     );

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use cattleguard::{
-    lock::{BoxLock, ErrorKind, Lock, PostgresRowLock},
-    postgres::Pool,
+    FaultKind,
+    lock::{BoxLock, Lock},
+    postgres::{Pool, PostgresRowLock},
 };
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep};
@@ -16,7 +17,7 @@ use crate::{
 
 async fn begin(server: &Postgres) -> (PgConnection, PostgresRowLock) {
     let connection = PgConnection::connect(&server.url()).await.expect("a connection");
-    let lock = PostgresRowLock::new(Connections::open(&server.url()).expect("a URL"));
+    let lock = PostgresRowLock::new(Pool::open(&server.url()).expect("a URL"));
     lock.create_table().await.expect("a table");
     (connection, lock)
 }
@@ -48,7 +49,7 @@ pub async fn a_transaction_and_leases_exclude_each_other() {
         let mut transaction = connection.begin().await.expect("a transaction");
         let deadline = Instant::now() + Duration::from_millis(200);
         let held = lock.lock_in(&mut transaction, &name, deadline).await.expect_err("leased");
-        assert_eq!(held.kind(), ErrorKind::Held, "{held:?}");
+        assert_eq!(held.kind(), FaultKind::Held, "{held:?}");
         sqlx::query("SELECT 1").execute(&mut *transaction).await.expect("a usable transaction");
         lease.release().await.expect("a release");
         let next = lock.lock_in(&mut transaction, &name, soon()).await.expect("the lock");

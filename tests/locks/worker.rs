@@ -21,7 +21,7 @@ pub async fn run(mut args: impl Iterator<Item = String>) {
         "hold" => {
             let ttl = Duration::from_millis(next().parse().expect("milliseconds"));
             let lease = lock.acquire(&name, ttl, contract::soon()).await.expect("the lock");
-            lease.keep();
+            lease.keep_alive();
             say(&format!("held {}", lease.fence()));
             lease.lost().await;
             say("lost");
@@ -33,7 +33,7 @@ pub async fn run(mut args: impl Iterator<Item = String>) {
             say("ready");
             for _ in 0..rounds {
                 let lease =
-                    lock.acquire(&name, contract::TTL, contract::soon() + contract::PATIENCE * 2);
+                    lock.acquire(&name, contract::TTL, contract::soon() + contract::LONG * 2);
                 let lease = lease.await.expect("the lock");
                 // Two at once would find the other's mark, or lose a count.
                 let mark = OpenOptions::new().write(true).create_new(true).open(&inside);

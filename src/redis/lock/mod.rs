@@ -1,14 +1,14 @@
-//! Locks on Redis: one server's word, or that of most of several.
+//! Locks on Redis: granted by one server, or by most of several.
 //!
-//! A lease is a key with an expiry of its own, set by a script and deleted by another that compares
-//! the token. Waiters stand in a queue beside it:
+//! A lease is a key with an expiry of its own, set by a script and deleted by another that compares the
+//! token. Waiters stand in a queue beside it:
 //!
-//! - Who finds the lock held enters the queue and is believed in for a while; each further look
-//!   renews that.
-//! - A release wakes the first one alone, through its process' own channel. While somebody is
-//!   first, nobody else is granted the lock.
-//! - A lost message, or a holder that died, is found by the next look: at the end of the lease, and
-//!   at least every `LOOK_AGAIN`. A first waiter that died is forgotten after `BELIEVED`.
+//! - A process that finds the lock held enters the queue and counts as alive for `WAITER_TTL`; each further
+//!   attempt renews that.
+//! - A release notifies the first one alone, through its process' own channel. As long as it counts as alive,
+//!   no other is granted the lock.
+//! - A lost message, or a holder that died, is found by the next attempt: at the end of the lease, and at
+//!   least every `LOOK_AGAIN`.
 
 mod quorum;
 mod server;

@@ -12,32 +12,29 @@ use crate::{
     redis::{
         connection::Connection,
         namespace::{Namespace, millis},
+        script::script,
     },
     token::Token,
 };
 
-macro_rules! script {
-    ($file:literal) => {
-        LazyLock::new(|| {
-            Script::new(concat!(
-                include_str!("../integers.lua"),
-                include_str!("lua/prelude.lua"),
-                include_str!($file)
-            ))
-        })
-    };
-}
-static ACQUIRE: LazyLock<Script> = script!("lua/acquire.lua");
-static RENEW: LazyLock<Script> = script!("lua/renew.lua");
-static RELEASE: LazyLock<Script> = script!("lua/release.lua");
+const PRELUDE: &str = include_str!("lua/prelude.lua");
 
-/// How long a waiter that does not look again keeps its place.
-const BELIEVED: Duration = Duration::from_secs(1);
+static ACQUIRE: LazyLock<Script> =
+    LazyLock::new(|| script(&[PRELUDE, include_str!("lua/acquire.lua")]));
+static RENEW: LazyLock<Script> =
+    LazyLock::new(|| script(&[PRELUDE, include_str!("lua/renew.lua")]));
+static RELEASE: LazyLock<Script> =
+    LazyLock::new(|| script(&[PRELUDE, include_str!("lua/release.lua")]));
+
+/// How long a waiter that does not look again keeps its place in the queue.
+const WAITER_TTL: Duration = Duration::from_secs(1);
 
 pub(super) enum Answer {
     Granted(u64),
-    /// For how long still, where that is known: not of a free lock that another is the first to have.
-    Held(Option<Duration>),
+    /// With the rest of the lease. `None` for a free lock whose turn is another waiter's.
+    Held {
+        remaining: Option<Duration>,
+    },
 }
 
 /// One server's scripts.
@@ -56,6 +53,7 @@ impl Server {
         call
     }
 
+    /// One attempt. A `waiter` that is not empty stands in the queue afterwards if the lock is held.
     pub(super) async fn acquire(
         &self,
         name: &str,
@@ -64,11 +62,11 @@ impl Server {
         waiter: &[u8],
     ) -> Result<Answer, Fault> {
         let mut call = self.script(&ACQUIRE, name);
-        call.arg(token.as_bytes()).arg(millis(ttl)).arg(waiter).arg(millis(BELIEVED));
+        call.arg(token.as_bytes()).arg(millis(ttl)).arg(waiter).arg(millis(WAITER_TTL));
         let (granted, number): (i64, i64) = self.connection.run(&call).await?;
         Ok(match (granted, u64::try_from(number)) {
             (1, Ok(fence)) => Answer::Granted(fence),
-            (_, left) => Answer::Held(left.ok().map(Duration::from_millis)),
+            (_, remaining) => Answer::Held { remaining: remaining.ok().map(Duration::from_millis) },
         })
     }
 
@@ -87,6 +85,7 @@ impl Server {
         Ok(if renewed == 1 { Renewal::Renewed } else { Renewal::Lost })
     }
 
+    /// Ends the lease of the token, and the wait of `waiter`.
     pub(super) async fn release(
         &self,
         name: &str,
@@ -98,26 +97,28 @@ impl Server {
         Ok(self.connection.run(&call).await?)
     }
 
+    /// The lease that was granted. `asked` is the moment before the server was.
     pub(super) fn lease(
         &self,
         name: &str,
         token: Token,
         fence: u64,
         ttl: Duration,
-        begun: Instant,
+        asked: Instant,
     ) -> Lease {
-        let hold = Held { server: self.clone(), name: name.into(), token };
-        Lease::new(name, fence, ttl, Validity::since(begun, ttl), hold)
+        let backend = ServerLease { server: self.clone(), name: name.into(), token };
+        Lease::new(name, fence, ttl, Validity::since(asked, ttl), backend)
     }
 }
 
-struct Held {
+/// A lease at one server.
+struct ServerLease {
     server: Server,
     name: Arc<str>,
     token: Token,
 }
 
-impl LeaseBackend for Held {
+impl LeaseBackend for ServerLease {
     async fn renew(&mut self, ttl: Duration) -> Result<Renewal, Fault> {
         self.server.renew(&self.name, self.token, ttl, None).await
     }

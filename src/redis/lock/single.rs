@@ -1,4 +1,4 @@
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, time::Instant};
@@ -6,27 +6,30 @@ use tokio::{runtime::Handle, sync::Notify, time::Instant};
 use super::server::{Answer, Server};
 use crate::{
     Fault, FaultKind,
+    backoff::Backoff,
     lock::{Attempt, Lease, Lock, Queue},
     redis::{
+        channels::{Channels, MessageHandler},
         connection::Connection,
         namespace::Namespace,
-        subscriber::{Listener, State, Subscriber},
     },
+    subscription::{State, Subscription},
     token::Token,
 };
 
-/// How long a waiter waits for a message before it looks for itself.
+/// When a waiter looks again without a message.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// The same while no messages arrive.
+/// The same while no messages arrive, at first.
 const POLL: Duration = Duration::from_millis(25);
 
 /// A lock on one Redis 6.2 or later, a Sentinel group, or a Cluster.
 ///
-/// Promises exclusion as long as Redis keeps the lease: a holder that dies costs the others the ttl,
-/// and a growing fencing token from the server's clock. Processes are served in the order of asking; a
-/// release wakes one of them, by message. Does not promise exclusion over a failover that lost the
-/// lease (replication is asynchronous), nor on a Redis that evicts keys: where two holders would do
-/// harm, let the store check the fence.
+/// Promises exclusion as long as Redis keeps the lease, and a fencing token from the server's clock that
+/// grows with each grant. A holder that dies costs the others its ttl. Processes are served in the order of
+/// asking; a release notifies one of them, by message.
+///
+/// Does not promise exclusion over a failover that lost the lease (replication is asynchronous), nor on a
+/// Redis that evicts keys: where two holders would do harm, let the store check the fence.
 ///
 /// Any number of locks shares the connection. Acquiring and releasing are one round trip each. Clones
 /// share connection and subscription.
@@ -34,16 +37,20 @@ const POLL: Duration = Duration::from_millis(25);
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::time::Duration;
-/// use cattleguard::{lock::{self, Lock}, redis::Connection};
+/// use cattleguard::{lock::Lock, redis::{Connection, RedisLock}};
 /// use tokio::time::Instant;
 ///
-/// let lock = redis::RedisLock::new(Connection::open("redis://127.0.0.1/").await?);
+/// let lock = RedisLock::new(Connection::open("redis://127.0.0.1/").await?);
 /// let deadline = Instant::now() + Duration::from_secs(5);
 /// let lease = lock.acquire("nightly report", Duration::from_secs(2), deadline).await?;
 /// lease.run(async { /* … */ }).await?;
 /// lease.release().await?;
 /// # Ok(()) }
 /// ```
+///
+/// # Cancel safety
+///
+/// A dropped call frees what it was granted, and leaves the queue, in the background.
 #[derive(Clone)]
 pub struct RedisLock {
     inner: Arc<Inner>,
@@ -51,8 +58,8 @@ pub struct RedisLock {
 
 struct Inner {
     server: Server,
-    ear: Arc<Ear>,
-    subscriber: Subscriber<Ear>,
+    turns: Arc<Turns>,
+    subscription: Subscription<Channels<Turns>>,
     queue: Queue,
 }
 
@@ -68,61 +75,90 @@ impl RedisLock {
     }
 
     fn with(connection: Connection, namespace: &str) -> Self {
-        let ear = Arc::new(Ear { process: *Token::random().as_bytes(), waiting: Mutex::default() });
-        let subscriber = Subscriber::new(connection.clone(), ear.clone());
+        let process = *Token::random().as_bytes();
+        let turns = Arc::new(Turns { process, waiting: Mutex::default() });
+        let feed = Channels { connection: connection.clone(), handler: turns.clone() };
+        let subscription = Subscription::new(feed);
         let server = Server { connection, keys: Arc::new(Namespace::new("cgk", namespace)) };
         let queue = Queue::default();
-        Self { inner: Arc::new(Inner { server, ear, subscriber, queue }) }
+        Self { inner: Arc::new(Inner { server, turns, subscription, queue }) }
+    }
+}
+
+impl fmt::Debug for RedisLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let connection = &self.inner.server.connection;
+        f.debug_struct("RedisLock").field("connection", connection).finish_non_exhaustive()
     }
 }
 
 impl Lock for RedisLock {
     async fn try_acquire(&self, name: &str, ttl: Duration) -> Result<Attempt, Fault> {
-        let (server, token, begun) = (&self.inner.server, Token::random(), Instant::now());
+        let (server, token, asked) = (&self.inner.server, Token::random(), Instant::now());
         Ok(match server.acquire(name, token, ttl, &[]).await? {
             Answer::Granted(fence) => {
-                Attempt::Granted(server.lease(name, token, fence, ttl, begun))
+                Attempt::Granted(server.lease(name, token, fence, ttl, asked))
             }
-            Answer::Held(left) => Attempt::Held { remaining: left.unwrap_or(POLL) },
+            Answer::Held { remaining } => Attempt::Held { remaining: remaining.unwrap_or(POLL) },
         })
     }
 
     async fn acquire(&self, name: &str, ttl: Duration, deadline: Instant) -> Result<Lease, Fault> {
         let inner = &*self.inner;
-        // First the message, then the look: one that is sent after the look will be heard.
+        // Before the first attempt: a message that is sent after it will arrive.
         let rest = deadline.saturating_duration_since(Instant::now());
-        let patience = rest.min(inner.server.connection.far_timeout() / 2);
-        let connected = inner.subscriber.ready(patience).await;
+        let limit = rest.min(inner.server.connection.far_timeout() / 2);
+        let connected = inner.subscription.ready(limit).await == State::Connected;
         let _turn = inner.queue.turn(name, deadline).await?;
-        let mut waiting = Waiting::enter(inner, name);
-        let mut unheard = POLL;
+        let waiting = Waiting::enter(inner, name);
+        match tokio::time::timeout_at(deadline, waiting.granted(ttl, connected)).await {
+            Ok(done) => done,
+            Err(_) => Err(FaultKind::Held.into()),
+        }
+    }
+}
+
+/// A place in the queue at the server, and the notification that it is the first.
+struct Waiting<'a> {
+    inner: &'a Inner,
+    notify: Arc<Notify>,
+    undo: Undo,
+}
+
+impl<'a> Waiting<'a> {
+    fn enter(inner: &'a Inner, name: &str) -> Self {
+        let notify = Arc::new(Notify::new());
+        let mut undo = Undo::new(&inner.server, name, Vec::with_capacity(32));
+        undo.waiter.extend_from_slice(undo.token.as_bytes());
+        undo.waiter.extend_from_slice(&inner.turns.process);
+        inner.turns.waiting.lock().insert(*undo.token.as_bytes(), notify.clone());
+        Self { inner, notify, undo }
+    }
+
+    /// Asks until the lock is granted. `connected` says whether messages arrived before the first attempt.
+    async fn granted(mut self, ttl: Duration, connected: bool) -> Result<Lease, Fault> {
+        let (server, token) = (&self.inner.server, self.undo.token);
+        // A little spread above the pause: a look at a lease's end should come after it.
+        let spread = 1.0..1.1;
+        let mut polling = Backoff::new(POLL, LOOK_AGAIN / 2).spread(spread.clone());
+        let mut notified = Backoff::new(LOOK_AGAIN, LOOK_AGAIN).spread(spread);
         loop {
-            let begun = Instant::now();
-            let (token, waiter) = (waiting.undo.token, &waiting.undo.waiter);
-            let asking = inner.server.acquire(name, token, ttl, waiter);
-            let left = match tokio::time::timeout_at(deadline, asking).await {
-                Ok(Ok(Answer::Granted(fence))) => {
-                    waiting.undo.needed = false;
-                    return Ok(inner.server.lease(name, token, fence, ttl, begun));
-                }
-                Ok(Ok(Answer::Held(left))) => left,
-                Ok(Err(error)) => return Err(error),
-                Err(_) => return Err(FaultKind::Held.into()),
-            };
-            let pause = if connected == State::Connected && inner.is_connected() {
-                LOOK_AGAIN
-            } else {
-                unheard = (unheard * 2).min(LOOK_AGAIN);
-                unheard / 2
-            };
-            // A little later than the lease's end, which then has come.
-            let ends = left.map_or(pause, |left| left + Duration::from_millis(1));
-            let pause = ends.min(pause).mul_f64(1.0 + fastrand::f64() / 10.0);
+            let asked = Instant::now();
+            let remaining =
+                match server.acquire(&self.undo.name, token, ttl, &self.undo.waiter).await? {
+                    Answer::Granted(fence) => {
+                        self.undo.needed = false;
+                        return Ok(server.lease(&self.undo.name, token, fence, ttl, asked));
+                    }
+                    Answer::Held { remaining } => remaining.unwrap_or(Duration::MAX),
+                };
+            let connected = connected && self.inner.is_connected();
+            let backoff = if connected { &mut notified } else { &mut polling };
+            let pause = backoff.next_of_at_most(remaining.saturating_add(Duration::from_millis(1)));
             tokio::select! {
-                // A message that came since the look is kept for this.
-                () = waiting.bell.notified() => {}
+                // A message since the attempt is kept for this.
+                () = self.notify.notified() => {}
                 () = tokio::time::sleep(pause) => {}
-                () = tokio::time::sleep_until(deadline) => return Err(FaultKind::Held.into()),
             }
         }
     }
@@ -130,35 +166,17 @@ impl Lock for RedisLock {
 
 impl Inner {
     fn is_connected(&self) -> bool {
-        *self.subscriber.state() == State::Connected
-    }
-}
-
-/// A place in the queue, which hears when it is the first.
-struct Waiting<'a> {
-    ear: &'a Ear,
-    bell: Arc<Notify>,
-    undo: Undo,
-}
-
-impl<'a> Waiting<'a> {
-    fn enter(inner: &'a Inner, name: &str) -> Self {
-        let (ear, bell) = (&*inner.ear, Arc::new(Notify::new()));
-        let mut undo = Undo::new(&inner.server, name, Vec::with_capacity(32));
-        undo.waiter.extend_from_slice(undo.token.as_bytes());
-        undo.waiter.extend_from_slice(&ear.process);
-        ear.waiting.lock().insert(*undo.token.as_bytes(), bell.clone());
-        Self { ear, bell, undo }
+        *self.subscription.state() == State::Connected
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.ear.waiting.lock().remove(self.undo.token.as_bytes());
+        self.inner.turns.waiting.lock().remove(self.undo.token.as_bytes());
     }
 }
 
-/// Gives a place and a lease back when it is dropped. They may be ours without our knowing, when no
+/// Gives back the place in the queue, and the lease, when it is dropped. Both may be there although no
 /// answer came.
 struct Undo {
     server: Server,
@@ -183,33 +201,33 @@ impl Drop for Undo {
             let (server, name) = (self.server.clone(), self.name.clone());
             let (token, waiter) = (self.token, std::mem::take(&mut self.waiter));
             runtime.spawn(async move {
-                if let Err(error) = server.release(&name, token, &waiter).await {
-                    tracing::debug!(%error, "what may have been granted ends after its ttl");
+                if let Err(fault) = server.release(&name, token, &waiter).await {
+                    tracing::debug!(%fault, "what may have been granted ends after its ttl");
                 }
             });
         }
     }
 }
 
-/// Hears which of this process' waiters is the next.
-struct Ear {
+/// Notifies the waiter of this process whose turn it is.
+struct Turns {
     process: [u8; 16],
     waiting: Mutex<HashMap<[u8; 16], Arc<Notify>>>,
 }
 
-impl Listener for Ear {
+impl MessageHandler for Turns {
     fn channels(&self) -> Vec<String> {
         vec![format!("cg:lock:{:032x}", u128::from_be_bytes(self.process))]
     }
 
     fn on_message(&self, _: &str, payload: &[u8]) {
         let Ok(token) = <[u8; 16]>::try_from(payload) else { return };
-        if let Some(bell) = self.waiting.lock().get(&token) {
-            bell.notify_one();
+        if let Some(notify) = self.waiting.lock().get(&token) {
+            notify.notify_one();
         }
     }
 
     fn on_disconnected(&self) {
-        self.waiting.lock().values().for_each(|bell| bell.notify_one());
+        self.waiting.lock().values().for_each(|notify| notify.notify_one());
     }
 }

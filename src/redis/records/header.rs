@@ -1,24 +1,24 @@
-//! What is written to Redis: the header of an entry, and leases. The scripts in `lua/`
-//! read and write the same layout; `lua/prelude.lua` states it.
+//! What is written to Redis: the header of an entry, leases and back-offs. The scripts in `lua/` read and
+//! write the same layout; `lua/prelude.lua` states it.
 
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 
-use crate::{Fault, FaultKind, Version};
+use crate::Version;
 
-pub(in crate::redis) const HEADER: usize = 38;
+const HEADER: usize = 38;
 const FORMAT: u8 = 1;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::redis) enum Kind {
+pub(super) enum Kind {
     Value,
     Absent,
     Tombstone,
 }
 
 impl Kind {
-    pub(in crate::redis) fn letter(self) -> &'static str {
+    pub(super) fn letter(self) -> &'static str {
         match self {
             Self::Value => "V",
             Self::Absent => "N",
@@ -27,17 +27,17 @@ impl Kind {
     }
 }
 
-pub(in crate::redis) struct Header {
-    pub(in crate::redis) kind: Kind,
-    pub(in crate::redis) version: Version,
+pub(super) struct Header {
+    pub(super) kind: Kind,
+    pub(super) version: Version,
     /// Milliseconds of the server's clock.
-    pub(in crate::redis) fresh_until: u64,
-    pub(in crate::redis) load_time: Duration,
+    pub(super) fresh_until: u64,
+    pub(super) load_time: Duration,
 }
 
 impl Header {
-    /// The header and the payload; `None` for bytes that no release of ours wrote.
-    pub(in crate::redis) fn split(mut bytes: Bytes) -> Option<(Self, Bytes)> {
+    /// The header and the payload; `None` for bytes that no release of this crate wrote.
+    pub(super) fn split(mut bytes: Bytes) -> Option<(Self, Bytes)> {
         if bytes.len() < HEADER || bytes[0] != FORMAT {
             return None;
         }
@@ -57,28 +57,24 @@ impl Header {
 }
 
 /// The header's last field, which a client writes with the payload.
-pub(in crate::redis) fn load_time(load_time: Duration) -> [u8; 4] {
+pub(super) fn load_time(load_time: Duration) -> [u8; 4] {
     u32::try_from(load_time.as_micros()).unwrap_or(u32::MAX).to_be_bytes()
 }
 
 /// The fencing token, and the failed loads in a row, of a lease that was granted.
-pub(in crate::redis) fn grant(bytes: &[u8]) -> Option<(u64, u32)> {
+pub(super) fn grant(bytes: &[u8]) -> Option<(u64, u32)> {
     let (fence, failures) = bytes.split_first_chunk()?;
     Some((u64::from_be_bytes(*fence), u32::from_be_bytes(failures.try_into().ok()?)))
 }
 
-/// When a pause ends, in milliseconds of the server's clock; `None` for the lease of somebody.
-pub(in crate::redis) fn paused_until(lease: &[u8]) -> Option<u64> {
+/// When a back-off ends, in milliseconds of the server's clock; `None` for a lease.
+pub(super) fn back_off_until(lease: &[u8]) -> Option<u64> {
     let rest = lease.strip_prefix(&[0xff; 16])?;
     Some(u64::from_be_bytes(rest.get(12..)?.try_into().ok()?))
 }
 
-pub(in crate::redis) fn version(bytes: &[u8]) -> Option<Version> {
+pub(super) fn version(bytes: &[u8]) -> Option<Version> {
     Some(Version::from_bytes(bytes.try_into().ok()?))
-}
-
-pub(in crate::redis) fn malformed() -> Fault {
-    Fault::saying(FaultKind::Refused, "an answer of a script has an unknown form")
 }
 
 #[cfg(test)]
@@ -100,11 +96,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_told_from_the_lease_of_anybody() {
-        let pause = [&[0xff; 16][..], &[0; 12], &7_u64.to_be_bytes()].concat();
-        assert_eq!(paused_until(&pause), Some(7));
-        assert_eq!(paused_until(&pause[1..]), None);
-        assert_eq!(paused_until(&[0; 28]), None);
-        assert_eq!(paused_until(&[0xff; 28]), None);
+    fn a_back_off_is_told_from_a_lease() {
+        let back_off = [&[0xff; 16][..], &[0; 12], &7_u64.to_be_bytes()].concat();
+        assert_eq!(back_off_until(&back_off), Some(7));
+        assert_eq!(back_off_until(&back_off[1..]), None);
+        assert_eq!(back_off_until(&[0; 28]), None);
+        assert_eq!(back_off_until(&[0xff; 28]), None);
     }
 }

@@ -1,6 +1,6 @@
 -- KEYS lease, floor, queue, alive
--- ARGV token, ttl ms, waiter ('' for one who does not wait), how long the waiter is believed in (ms)
--- {1, fence} granted | {0, ms left of the lease, or until a dead first waiter is forgotten} held
+-- ARGV token, ttl ms, waiter ('' for a call that does not wait), how long the waiter counts as alive (ms)
+-- {1, fence} granted | {0, ms remaining of the lease; negative for a free lock whose turn is another's} held
 local lease = redis.call('GETRANGE', KEYS[1], 0, 23)
 local mine = string.sub(lease, 1, 16) == ARGV[1]
 if #lease == 24 and mine then
@@ -21,7 +21,7 @@ if #lease == 0 and (not first or first == ARGV[3]) then
 end
 if ARGV[3] ~= '' then
   local alive = tonumber(ARGV[4])
-  -- the first place is kept until it is used or its owner falls silent
+  -- a waiter keeps its place until it is granted the lock or falls silent
   redis.call('ZADD', KEYS[3], 'NX', now, ARGV[3])
   redis.call('ZADD', KEYS[4], now / 1000 + alive, ARGV[3])
   redis.call('PEXPIRE', KEYS[3], alive * 2)

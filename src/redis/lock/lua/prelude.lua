@@ -1,14 +1,14 @@
 -- lease: 16 bytes token | 17-24 fence, u64; it expires by its own PX
 -- floor: the last fence, u64, for a minute longer: a clock that goes back must not hand it out again
--- queue: the waiters by the time they came; alive: the same, by the ms until which they are believed in
---   waiter: 16 bytes token | 17-32 the process, which hears at cg:lock:{process in hex}   (big-endian)
+-- queue: the waiters by the time they came; alive: the same, by the ms until which they count as alive
+--   waiter: 16 bytes token | 17-32 the process, notified at cg:lock:{process in hex}   (big-endian)
 local FLOOR_MS = 60000
 
 local function leave(waiter)
   if waiter ~= '' and redis.call('ZREM', KEYS[3], waiter) == 1 then redis.call('ZREM', KEYS[4], waiter) end
 end
 
--- who waits longest, of those still believed in
+-- the waiter that waits longest, of those alive
 local function head(now)
   while true do
     local first = redis.call('ZRANGE', KEYS[3], 0, 0)[1]

@@ -1,5 +1,5 @@
 -- KEYS lease, floor, queue, alive   ARGV token, waiter ('' for none)
--- Ends the lease of the token and the wait of the waiter, and wakes the next. 1 if there was such a lease
+-- Ends the lease of the token and the wait of the waiter, and notifies the next. 1 if there was such a lease
 leave(ARGV[2])
 local lease = redis.call('GETRANGE', KEYS[1], 0, 15)
 local mine = lease == ARGV[1]

@@ -1,5 +1,5 @@
 -- The floor after a write: the greatest fence seen (`beyond` it, to revoke the open load). Fences come from a
--- lock somewhere else and may use all 64 bits: they are compared and raised as two u32.
+-- lock of another system and may use all 64 bits: they are compared and raised as two u32.
 local function later(a, b)
   return compare(string.rep('\0', 8) .. a, string.rep('\0', 8) .. b) < 0 and b or a
 end

@@ -1,5 +1,5 @@
 -- KEYS entry, lease   ARGV version ('' for any), retention ms, channel ('' for no message), message
--- how many subscribers heard the message
+-- how many subscribers the message was delivered to
 local h = header(redis.call('GETRANGE', KEYS[1], 0, HEADER - 1))
 local lease = redis.call('GETRANGE', KEYS[2], 0, 23)
 -- The first write is a DEL: with its memory full Redis refuses a script at its first write that

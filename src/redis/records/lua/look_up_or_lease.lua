@@ -1,5 +1,5 @@
--- {now ms, 2, ms left} held
-if holder and holder ~= PAUSED then
+-- {now ms, 2, ms remaining} held
+if holder and holder ~= BACK_OFF then
   if holder ~= ARGV[1] then return {now_ms, 2, redis.call('PTTL', KEYS[2])} end
   -- our own, from a call whose answer was lost
   redis.call('PEXPIRE', KEYS[2], ARGV[2])

@@ -1,5 +1,5 @@
 -- KEYS entry, lease   ARGV token, lease ttl ms, for how many ms an entry must stay fresh
--- {now ms, 0, entry} hit | {now ms, 1, fence and failures, version on record or ''} granted | {now ms, 4, ms left} paused
+-- {now ms, 0, entry} hit | {now ms, 1, fence and failures, version on record or ''} granted | {now ms, 4, ms remaining} backs off
 local found = redis.call('MGET', KEYS[1], KEYS[2])
 local entry, lease = found[1], found[2]
 local now = now_us()
@@ -9,7 +9,7 @@ if h and string.byte(h, 2) ~= 84 and u64(h, 27) > now / 1000 + tonumber(ARGV[3])
 local version = h and string.sub(h, 3, 18) or ''
 local holder = lease and string.sub(lease, 1, 16)
 local failures = lease and string.sub(lease, 25, 28) or string.rep('\0', 4)
-if holder == PAUSED then
-  local left = math.ceil(u64(lease, 29) - now / 1000)
-  if left > 0 then return {now_ms, 4, left} end
+if holder == BACK_OFF then
+  local remaining = math.ceil(u64(lease, 29) - now / 1000)
+  if remaining > 0 then return {now_ms, 4, remaining} end
 end

@@ -2,13 +2,13 @@
 --   1 format (1) | 2 kind 'V' value, 'N' absent, 'T' tombstone | 3-18 version, two u64 | 19-26 fence floor, u64
 --   27-34 fresh until, u64 ms of this server | 35-38 load time, u32 us | payload
 -- lease: 16 bytes token | 17-24 fence, u64 | 25-28 failed loads in a row, u32; it expires by its own PX
--- pause after a failed load: a lease of nobody, its token PAUSED | the same | 29-36 its end, u64 ms of this server;
---   it outlives that end, so that the next lease goes on counting
+-- back-off after a failed load: a lease whose token is BACK_OFF | the same | 29-36 its end, u64 ms of this server;
+--   it outlives that end, so that the next lease continues the count
 -- Versions are compared as four u32: a Lua number is exact only to 2^53, and `<` on strings follows
 -- the server's locale. A script must not call GET: that name counts the clients' plain reads.
 local HEADER = 38
--- no token: one that names a fence begins with zeros
-local PAUSED = string.rep('\255', 16)
+-- never a token: those are random, or a fence after zeros
+local BACK_OFF = string.rep('\255', 16)
 
 -- -1, 0, 1 as version a is older, equal, newer than b
 local function compare(a, b)

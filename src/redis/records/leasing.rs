@@ -1,0 +1,131 @@
+//! Who may load: leases, or loads that a lock of another system has elected, and back-offs after failed
+//! ones.
+
+use std::{sync::Arc, time::Duration, vec};
+
+use ::redis::Value;
+
+use super::{
+    header,
+    reply::{bulk, integer, malformed, remaining},
+    scripts::{FAIL, RELEASE, RENEW},
+    store::Records,
+};
+use crate::{
+    Entry, Fault,
+    codec::Codec,
+    far::{Grant, Renewal, Token},
+    redis::{message::Message, namespace::millis},
+};
+
+/// Longer than any entry stays fresh, in milliseconds.
+const FOREVER: u64 = u64::MAX;
+
+/// The answer to an attempt to begin a load.
+pub(crate) enum OpenReply<V> {
+    Hit(Arc<Entry<V>>),
+    Granted(Grant),
+    Held {
+        remaining: Duration,
+    },
+    /// The record has seen a greater fencing token.
+    Fenced,
+    BackOff {
+        remaining: Duration,
+    },
+}
+
+impl<C> Records<C> {
+    /// The entry if it is fresh for long enough, or what the script that begins a load says.
+    pub(crate) async fn open<V>(
+        &self,
+        name: &str,
+        token: Token,
+        ttl: Duration,
+        fresh_for: Duration,
+    ) -> Result<OpenReply<V>, Fault>
+    where
+        C: Codec<V>,
+    {
+        let fresh_for = if fresh_for.is_zero() { 0 } else { millis(fresh_for) };
+        if let Some(reply) = self.try_open(name, token, ttl, fresh_for).await? {
+            return Ok(reply);
+        }
+        // The entry is fresh and does not decode: another release wrote it. Ask for the lease, to
+        // replace it.
+        self.try_open(name, token, ttl, FOREVER).await?.ok_or_else(malformed)
+    }
+
+    /// `None` for an entry that does not decode.
+    async fn try_open<V>(
+        &self,
+        name: &str,
+        token: Token,
+        ttl: Duration,
+        fresh_for: u64,
+    ) -> Result<Option<OpenReply<V>>, Fault>
+    where
+        C: Codec<V>,
+    {
+        let mut call = self.scripts.open.key(self.keys.key(name));
+        call.key(self.lease_key(name)).arg(token.as_bytes()).arg(millis(ttl)).arg(fresh_for);
+        let answer: Vec<Value> = self.connection.run(&call).await?;
+        let mut answer = answer.into_iter();
+        self.clock.note(answer.next().and_then(integer).ok_or_else(malformed)?);
+        let kind = answer.next().and_then(integer).ok_or_else(malformed)?;
+        let mut value = || answer.next().ok_or_else(malformed);
+        Ok(Some(match kind {
+            0 => {
+                let entry = bulk(value()?).and_then(|bytes| self.entry(bytes));
+                return Ok(entry.map(|entry| OpenReply::Hit(Arc::new(entry))));
+            }
+            1 => OpenReply::Granted(granted(answer)?),
+            2 => OpenReply::Held { remaining: remaining(value()?)? },
+            3 => OpenReply::Fenced,
+            4 => OpenReply::BackOff { remaining: remaining(value()?)? },
+            _ => return Err(malformed()),
+        }))
+    }
+
+    pub(crate) async fn renew(
+        &self,
+        name: &str,
+        token: Token,
+        ttl: Duration,
+    ) -> Result<Renewal, Fault> {
+        let mut call = RENEW.key(self.lease_key(name));
+        call.arg(token.as_bytes()).arg(millis(ttl));
+        match self.connection.run(&call).await? {
+            1 => Ok(Renewal::Renewed),
+            _ => Ok(Renewal::Lost),
+        }
+    }
+
+    pub(crate) async fn release(&self, name: &str, token: Token) -> Result<(), Fault> {
+        let mut call = ::redis::cmd("EVAL");
+        call.arg(RELEASE).arg(1).arg(self.lease_key(name));
+        call.arg(token.as_bytes()).arg(&self.channel).arg(Message::released(name));
+        self.connection.query::<()>(&call).await
+    }
+
+    pub(crate) async fn fail(
+        &self,
+        name: &str,
+        token: Token,
+        back_off: Duration,
+    ) -> Result<(), Fault> {
+        let mut call = FAIL.key(self.lease_key(name));
+        call.arg(token.as_bytes()).arg(millis(back_off));
+        call.arg(&self.channel).arg(Message::released(name));
+        self.connection.run::<()>(&call).await
+    }
+}
+
+/// The fencing token with the failures, and the version on record.
+fn granted(mut answer: vec::IntoIter<Value>) -> Result<Grant, Fault> {
+    let grant = answer.next().and_then(bulk).and_then(|bytes| header::grant(&bytes));
+    let (fence, failures) = grant.ok_or_else(malformed)?;
+    let minimum = answer.next().and_then(bulk);
+    let minimum = minimum.as_deref().and_then(header::version).unwrap_or_default();
+    Ok(Grant { fence, minimum, failures })
+}

@@ -1,0 +1,117 @@
+//! Reads, without a script: plain `GET` and `MGET`.
+
+use std::{sync::Arc, time::Duration};
+
+use ::redis::{Cmd, Value};
+use futures::future::join_all;
+
+use super::{
+    header,
+    reply::{bulk, malformed},
+    store::Records,
+};
+use crate::{Entry, Fault, codec::Codec, entry::Age};
+
+/// How many names one command asks for: a longer answer would hold up the commands behind it.
+const AT_ONCE: usize = 512;
+
+type Found<V> = Option<Arc<Entry<V>>>;
+
+/// What a load would meet.
+pub(crate) enum LookUp<V> {
+    /// There is an entry that is fresh for long enough.
+    Hit(Arc<Entry<V>>),
+    /// The last load failed, and none begins until the back-off is over.
+    BackOff {
+        remaining: Duration,
+    },
+    Miss,
+}
+
+impl<C> Records<C> {
+    pub(crate) async fn get<V>(&self, name: &str) -> Result<Found<V>, Fault>
+    where
+        C: Codec<V>,
+    {
+        self.know_time().await?;
+        let key = self.keys.key(name);
+        let mut get = Cmd::with_capacity(2, 3 + key.len());
+        get.arg("GET").arg(key);
+        let bytes: Option<Vec<u8>> = self.connection.query(&get).await?;
+        Ok(bytes.and_then(|bytes| self.entry(bytes.into())).map(Arc::new))
+    }
+
+    /// One command for [`AT_ONCE`] names; in a cluster, where each is in a slot of its own, one for each.
+    pub(crate) async fn get_many<V>(&self, names: &[&str]) -> Vec<Result<Found<V>, Fault>>
+    where
+        V: Send + Sync,
+        C: Codec<V>,
+    {
+        if self.connection.is_cluster() {
+            return join_all(names.iter().map(|name| self.get(name))).await;
+        }
+        let chunks = join_all(names.chunks(AT_ONCE).map(|names| self.get_chunk(names))).await;
+        let answers =
+            chunks.into_iter().zip(names.chunks(AT_ONCE)).map(|(found, names)| match found {
+                Ok(found) => found.into_iter().map(Ok).collect::<Vec<_>>(),
+                Err(fault) => names.iter().map(|_| Err(fault.clone())).collect(),
+            });
+        answers.flatten().collect()
+    }
+
+    async fn get_chunk<V>(&self, names: &[&str]) -> Result<Vec<Found<V>>, Fault>
+    where
+        C: Codec<V>,
+    {
+        self.know_time().await?;
+        let mut get = Cmd::new();
+        get.arg("MGET");
+        for name in names {
+            get.arg(self.keys.key(name));
+        }
+        let found: Vec<Value> = self.connection.query(&get).await?;
+        if found.len() != names.len() {
+            return Err(malformed());
+        }
+        let entries = found.into_iter().map(|value| self.entry(bulk(value)?).map(Arc::new));
+        Ok(entries.collect())
+    }
+
+    /// What a load would meet that began now.
+    pub(crate) async fn look_up<V>(
+        &self,
+        name: &str,
+        fresh_for: Duration,
+    ) -> Result<LookUp<V>, Fault>
+    where
+        C: Codec<V>,
+    {
+        self.know_time().await?;
+        let mut get = Cmd::new();
+        get.arg("MGET").arg(self.keys.key(name)).arg(self.lease_key(name));
+        let (entry, lease): (Value, Value) = self.connection.query(&get).await?;
+        let now = self.clock.own().now();
+        if let Some(entry) = bulk(entry).and_then(|bytes| self.entry(bytes))
+            && entry.age(now.after(fresh_for), Duration::ZERO) == Age::Fresh
+        {
+            return Ok(LookUp::Hit(Arc::new(entry)));
+        }
+        let until = bulk(lease).and_then(|lease| header::back_off_until(&lease));
+        match until.map(|until| self.clock.moment_of(until).since(now)) {
+            Some(remaining) if remaining > Duration::ZERO => Ok(LookUp::BackOff { remaining }),
+            _ => Ok(LookUp::Miss),
+        }
+    }
+
+    /// Asks for the server's time once: entries name moments of its clock.
+    async fn know_time(&self) -> Result<(), Fault> {
+        if self.clock.is_known() {
+            return Ok(());
+        }
+        let mut time = Cmd::new();
+        time.arg("TIME");
+        let (seconds, micros): (i64, i64) = self.connection.query(&time).await?;
+        self.clock.note(seconds.saturating_mul(1000).saturating_add(micros / 1000));
+        Ok(())
+    }
+}

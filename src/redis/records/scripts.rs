@@ -1,0 +1,44 @@
+use std::sync::LazyLock;
+
+use ::redis::Script;
+
+use crate::redis::script::script;
+
+/// The scripts of one way to make fencing tokens.
+pub(crate) struct Scripts {
+    pub(super) open: Script,
+    pub(super) commit: Script,
+    pub(super) invalidate: Script,
+}
+
+const PRELUDE: &str = include_str!("lua/prelude.lua");
+const BY_CLOCK_FLOOR: &str = include_str!("lua/by_clock.lua");
+const BY_LOCK_FLOOR: &str = include_str!("lua/by_lock.lua");
+const OPEN: &str = include_str!("lua/open.lua");
+const LOOK_UP_OR_LEASE: &str = include_str!("lua/look_up_or_lease.lua");
+const BEGIN: &str = include_str!("lua/begin.lua");
+const COMMIT: &str = include_str!("lua/commit.lua");
+const INVALIDATE: &str = include_str!("lua/invalidate.lua");
+
+/// Fencing tokens from the server's clock: Redis elects who loads.
+pub(crate) static BY_CLOCK: LazyLock<Scripts> = LazyLock::new(|| Scripts {
+    open: script(&[PRELUDE, OPEN, LOOK_UP_OR_LEASE]),
+    commit: script(&[PRELUDE, BY_CLOCK_FLOOR, COMMIT]),
+    invalidate: script(&[PRELUDE, BY_CLOCK_FLOOR, INVALIDATE]),
+});
+
+/// Fencing tokens from a lock of another system, which elects who loads.
+pub(crate) static BY_LOCK: LazyLock<Scripts> = LazyLock::new(|| Scripts {
+    open: script(&[PRELUDE, BY_LOCK_FLOOR, OPEN, BEGIN]),
+    commit: script(&[PRELUDE, BY_LOCK_FLOOR, COMMIT]),
+    invalidate: script(&[PRELUDE, BY_LOCK_FLOOR, INVALIDATE]),
+});
+
+pub(super) static RENEW: LazyLock<Script> =
+    LazyLock::new(|| script(&[PRELUDE, include_str!("lua/renew.lua")]));
+pub(super) static FAIL: LazyLock<Script> =
+    LazyLock::new(|| script(&[PRELUDE, include_str!("lua/fail.lua")]));
+
+/// Sent as text, not by its hash: when a look-up timed out, nothing waits for the answer that the server
+/// does not know the script yet, and the lease would stand unused until its ttl.
+pub(super) const RELEASE: &str = include_str!("lua/release.lua");

@@ -1,0 +1,128 @@
+//! Commits, puts and invalidations.
+
+use std::{sync::Arc, time::Duration};
+
+use ::redis::Value;
+
+use super::{
+    header::{self, Kind},
+    reply::{bulk, integer, malformed},
+    store::Records,
+};
+use crate::{
+    Entry, Fault, FaultKind, Version,
+    codec::Codec,
+    far::{Commit, Put, Record, Token},
+    redis::{message::Message, namespace::millis},
+};
+
+enum Written<V> {
+    Stored(Arc<Entry<V>>),
+    Older(Version),
+    Lost,
+}
+
+impl<C> Records<C> {
+    pub(crate) async fn commit<V>(
+        &self,
+        name: &str,
+        token: Token,
+        record: Record<V>,
+    ) -> Result<Commit<V>, Fault>
+    where
+        C: Codec<V>,
+    {
+        let written = self.write(name, token.as_bytes(), record).await;
+        if let Err(fault) = &written
+            && fault.kind() == FaultKind::Codec
+        {
+            // Nothing was sent: the lease would last for its ttl.
+            self.release(name, token).await?;
+        }
+        match written? {
+            Written::Stored(entry) => Ok(Commit::Stored(entry)),
+            Written::Older(minimum) => Ok(Commit::Older { minimum }),
+            Written::Lost => Ok(Commit::Lost),
+        }
+    }
+
+    pub(crate) async fn put<V>(&self, name: &str, record: Record<V>) -> Result<Put<V>, Fault>
+    where
+        C: Codec<V>,
+    {
+        match self.write(name, b"", record).await? {
+            Written::Stored(entry) => Ok(Put::Stored(entry)),
+            Written::Older(minimum) => Ok(Put::Older { minimum }),
+            Written::Lost => Err(malformed()),
+        }
+    }
+
+    /// How many subscribers the message was delivered to.
+    pub(crate) async fn invalidate(
+        &self,
+        name: &str,
+        version: Option<Version>,
+        retention: Duration,
+        message: Vec<u8>,
+    ) -> Result<usize, Fault> {
+        let mut call = self.scripts.invalidate.key(self.keys.key(name));
+        call.key(self.lease_key(name))
+            .arg(version.map(|version| version.to_bytes().to_vec()).unwrap_or_default())
+            .arg(millis(retention))
+            .arg(&self.channel)
+            .arg(message);
+        self.connection.run(&call).await
+    }
+
+    /// A commit, or, without a token, a put.
+    async fn write<V>(
+        &self,
+        name: &str,
+        token: &[u8],
+        record: Record<V>,
+    ) -> Result<Written<V>, Fault>
+    where
+        C: Codec<V>,
+    {
+        let mut payload = header::load_time(record.entry.load_time()).to_vec();
+        let kind = match record.entry.value() {
+            Some(value) => {
+                let encoded = self.codec.encode(value, &mut payload);
+                encoded.map_err(|error| Fault::new(FaultKind::Codec, error))?;
+                Kind::Value
+            }
+            None => Kind::Absent,
+        };
+        let version = record.version.map(|version| version.to_bytes().to_vec());
+        let mut call = self.scripts.commit.key(self.keys.key(name));
+        call.key(self.lease_key(name))
+            .arg(token)
+            .arg(kind.letter())
+            .arg(version.unwrap_or_default())
+            .arg(millis(record.ttl))
+            .arg(millis(record.retention))
+            .arg(payload)
+            .arg(&self.channel)
+            .arg(Message::tail(name, None));
+        let answer: Vec<Value> = self.connection.run(&call).await?;
+        let mut answer = answer.into_iter();
+        let kind = answer.next().and_then(integer).ok_or_else(malformed)?;
+        let detail = answer.next().and_then(bulk).unwrap_or_default();
+        match kind {
+            1 => Ok(Written::Stored(stored(record, &detail)?)),
+            0 => Ok(Written::Lost),
+            -1 => Ok(Written::Older(header::version(&detail).ok_or_else(malformed)?)),
+            _ => Err(malformed()),
+        }
+    }
+}
+
+/// The entry as it was written: one without a version has taken over that on record.
+fn stored<V>(record: Record<V>, version: &[u8]) -> Result<Arc<Entry<V>>, Fault> {
+    if record.version.is_some() {
+        return Ok(record.entry);
+    }
+    let version = header::version(version).ok_or_else(malformed)?;
+    let entry = Entry::new(None, version, record.entry.fresh_until());
+    Ok(Arc::new(entry.loaded_in(record.entry.load_time())))
+}

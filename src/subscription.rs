@@ -1,0 +1,175 @@
+//! A subscription on a connection of its own, kept up.
+//!
+//! - A task connects and subscribes, and says `connected` only once the server has confirmed that.
+//! - When the connection ends, however it ends, the feed hears `disconnected` before the task tries
+//!   again.
+//! - The task starts with the first use, which is inside a runtime. When that runtime ends, the next use
+//!   starts it again in another one.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{sync::watch, task::AbortHandle};
+
+use crate::{Fault, backoff::Backoff};
+
+/// What differs between the systems: how to subscribe, and how to hand on what arrives.
+pub(crate) trait Feed: Send + Sync + 'static {
+    /// A connection with its subscription.
+    type Connection: Send;
+
+    /// The pauses between attempts to connect.
+    const BACKOFF: Backoff;
+
+    /// Whether there is a server to subscribe at.
+    fn is_possible(&self) -> bool {
+        true
+    }
+
+    /// Connects and subscribes, within the system's own timeout. `attempt` counts up from zero.
+    fn connect(
+        &self,
+        attempt: usize,
+    ) -> impl Future<Output = Result<Self::Connection, Fault>> + Send;
+
+    /// Hands on messages until the connection ends, and notices when a silent one has died.
+    fn deliver(
+        &self,
+        connection: Self::Connection,
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Messages arrive from now on. As [`on_disconnected`](Self::on_disconnected), called on the task that
+    /// reads them: must be quick and must not block.
+    fn on_connected(&self);
+
+    /// Messages may be lost from now on.
+    fn on_disconnected(&self);
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// The first attempt is under way: worth a short wait.
+    Starting,
+    Connected,
+    Broken,
+}
+
+/// A subscription to a feed, until it is dropped.
+pub(crate) struct Subscription<F> {
+    shared: Arc<Shared<F>>,
+    task: Mutex<Option<AbortHandle>>,
+}
+
+struct Shared<F> {
+    feed: F,
+    state: watch::Sender<State>,
+    /// Whether nothing is to be started. Asked with every read: cheaper than the lock.
+    running: AtomicBool,
+}
+
+impl<F: Feed> Subscription<F> {
+    pub(crate) fn new(feed: F) -> Self {
+        let possible = feed.is_possible();
+        let state = watch::Sender::new(if possible { State::Starting } else { State::Broken });
+        let shared = Shared { feed, state, running: AtomicBool::new(!possible) };
+        Self { shared: Arc::new(shared), task: Mutex::default() }
+    }
+
+    /// The state now. It cannot change while it is borrowed.
+    pub(crate) fn state(&self) -> watch::Ref<'_, State> {
+        self.shared.state.borrow()
+    }
+
+    /// The states from now on.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn states(&self) -> watch::Receiver<State> {
+        self.shared.state.subscribe()
+    }
+
+    /// Starts the task unless it runs.
+    pub(crate) fn start(&self) {
+        if self.shared.running.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut task = self.task.lock();
+        if !self.shared.running.swap(true, Ordering::Relaxed) {
+            let running = Running(self.shared.clone());
+            self.shared.state.send_replace(State::Starting);
+            *task = Some(tokio::spawn(run(running)).abort_handle());
+        }
+    }
+
+    /// Starts the task unless it runs, and waits while the first attempt is under way, for no longer
+    /// than `limit`.
+    pub(crate) async fn ready(&self, limit: Duration) -> State {
+        self.start();
+        let mut states = self.shared.state.subscribe();
+        let decided = states.wait_for(|state| *state != State::Starting);
+        match tokio::time::timeout(limit, decided).await {
+            Ok(Ok(state)) => *state,
+            _ => State::Broken,
+        }
+    }
+}
+
+impl<F> Drop for Subscription<F> {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get_mut().take() {
+            task.abort();
+        }
+    }
+}
+
+/// Until the task is dropped, if only with its runtime.
+struct Running<F>(Arc<Shared<F>>);
+
+impl<F> Drop for Running<F> {
+    fn drop(&mut self) {
+        self.0.running.store(false, Ordering::Relaxed);
+    }
+}
+
+async fn run<F: Feed>(running: Running<F>) {
+    let shared = &*running.0;
+    let mut backoff = F::BACKOFF;
+    for attempt in 0.. {
+        let listening = Listening(shared);
+        let ended = shared.listen(attempt).await;
+        if *shared.state.borrow() == State::Connected {
+            backoff.reset();
+        }
+        drop(listening);
+        if let Err(fault) = ended {
+            tracing::debug!(%fault, "subscription ended");
+        }
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+impl<F: Feed> Shared<F> {
+    /// One connection, from its beginning to its end.
+    async fn listen(&self, attempt: usize) -> Result<(), Fault> {
+        let connection = self.feed.connect(attempt).await?;
+        self.state.send_replace(State::Connected);
+        self.feed.on_connected();
+        self.feed.deliver(connection).await
+    }
+}
+
+/// Says that messages have stopped, however that happened: also when the task is dropped with its
+/// runtime.
+struct Listening<'a, F: Feed>(&'a Shared<F>);
+
+impl<F: Feed> Drop for Listening<'_, F> {
+    fn drop(&mut self) {
+        if self.0.state.send_replace(State::Broken) == State::Connected {
+            self.0.feed.on_disconnected();
+        }
+    }
+}
