@@ -19,7 +19,6 @@ mod invalidation;
 mod metrics;
 mod origin;
 mod outage;
-mod paired;
 mod quiet;
 mod race;
 mod stale;
