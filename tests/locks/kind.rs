@@ -4,9 +4,10 @@
 use std::{any::Any, time::Duration};
 
 use cattleguard::{
-    lock::{self, BoxLock, Error},
-    mysql, postgres,
-    redis::Connection,
+    Fault,
+    lock::BoxLock,
+    memory, mysql, postgres,
+    redis::{self, Connection},
     zookeeper,
 };
 use serde::{Deserialize, Serialize};
@@ -96,16 +97,16 @@ impl Kind {
 
     /// A lock as another process would open it: nothing is shared with other locks of this kind, except
     /// for the one in memory.
-    pub async fn open(&self) -> Result<BoxLock, Error> {
+    pub async fn open(&self) -> Result<BoxLock, Fault> {
         let redis = async |url: &str| {
             // Two cores, many servers: the default is for production machines.
-            Ok::<_, Error>(Connection::open(url).await?.timeout(Duration::from_secs(2)))
+            Ok::<_, Fault>(Connection::open(url).await?.timeout(Duration::from_secs(2)))
         };
         let address = self.address();
         // Of two cores, which the servers share.
         let patient = Duration::from_secs(5);
-        let postgres = |url| Ok::<_, Error>(postgres::Pool::open(url)?.timeout(patient));
-        let mysql = |url| Ok::<_, Error>(mysql::Pool::open(url)?.timeout(patient));
+        let postgres = |url| Ok::<_, Fault>(postgres::Pool::open(url)?.timeout(patient));
+        let mysql = |url| Ok::<_, Fault>(mysql::Pool::open(url)?.timeout(patient));
         Ok(match self.name() {
             "memory" => {
                 static ONE: std::sync::LazyLock<memory::MemoryLock> =
