@@ -24,10 +24,10 @@ use axum::{
     routing::get,
 };
 use cattleguard::{
-    Guard, GuardLayer, Loaded, Policy, Shutdown, codec, far,
+    Guard, GuardLayer, Loaded, Policy, Shutdown, codec,
     http::{HttpGuardLayer, Responses},
     metrics::BUCKETS,
-    redis::Connection,
+    redis::{Connection, RedisFar},
     tower::GuardService,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
@@ -147,8 +147,8 @@ async fn main() -> Result<(), BoxError> {
     let (guard, pages): (Guard<i64, Product>, _) = match env::var("REDIS_URL") {
         Ok(url) => {
             let redis = Connection::open_lazy(&url)?;
-            let products = redis::RedisFar::new(redis.clone(), codec::Json).namespace("products");
-            let pages = redis::RedisFar::new(redis, Responses::default()).namespace("pages");
+            let products = RedisFar::new(redis.clone(), codec::Json).namespace("products");
+            let pages = RedisFar::new(redis, Responses::default()).namespace("pages");
             (builder.far(products).build(), Guard::builder().far(pages))
         }
         Err(_) => (builder.build(), Guard::builder()),

@@ -3,10 +3,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use cattleguard::{
-    Error, Guard, Loaded, Outcome, Policy,
-    codec::Json,
-    far::{self, ErrorKind, Invalidated, Memory},
-    notify, store,
+    Error, FaultKind, Guard, Loaded, Outcome, Policy, codec::Json, far::Invalidated,
+    memory::MemoryFar, redis::RedisFar,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -27,7 +25,7 @@ const LOCK_TTL: Duration = Duration::from_secs(10);
 /// The shared store, as each process reaches it.
 #[derive(Clone)]
 pub enum Far {
-    Memory { store: Store, tier: Memory<Product> },
+    Memory { store: Store, tier: MemoryFar<Product> },
     Redis(Shared),
 }
 
@@ -107,18 +105,11 @@ impl Cache {
                 How::Cattleguard(match far {
                     Far::Memory { tier, .. } => builder.far(tier.clone()).build(),
                     Far::Redis(shared) => {
-                        let (redis, within) = (shared.way.connect().await?, &*settings.namespace);
+                        let redis = RedisFar::new(shared.way.connect().await?, Json);
+                        let redis = redis.namespace(&settings.namespace);
                         match &shared.lock {
-                            None => builder
-                                .far(redis::RedisFar::new(redis, Json).namespace(within))
-                                .build(),
-                            Some(lock) => {
-                                let store =
-                                    store::Redis::new(redis.clone(), Json).namespace(within);
-                                let messages = notify::Redis::new(redis).namespace(within);
-                                let far = far::Paired::new(store, lock.open().await?, messages);
-                                builder.far(far).build()
-                            }
+                            None => builder.far(redis).build(),
+                            Some(lock) => builder.far(redis.elected_by(lock.open().await?)).build(),
                         }
                     }
                 })
@@ -229,6 +220,6 @@ impl Cache {
     }
 }
 
-fn is_outage(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Unreachable | ErrorKind::Timeout)
+fn is_outage(kind: FaultKind) -> bool {
+    matches!(kind, FaultKind::Unreachable | FaultKind::Timeout)
 }
