@@ -4,7 +4,10 @@ use std::{collections::HashMap, ops::Range};
 
 use serde::Serialize;
 
-use crate::measure::{Load, Micros, Report, median, peak, percentile, stale};
+use crate::{
+    report::{Load, Micros, Report},
+    statistics::{median, peak, percentile, stale},
+};
 
 /// Of the whole round, if not said otherwise.
 #[derive(Clone, Debug, Serialize)]

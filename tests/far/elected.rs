@@ -66,8 +66,11 @@ impl Fleet {
         Self { url, namespace: fresh_name(), lock, lease_ttl: LEASE_TTL }
     }
 
+    /// One that hears messages already: when they begin to flow, a flight in progress is closed.
     async fn process(&self) -> Process {
-        self.process_over(setup::open(&self.url).await)
+        let process = self.process_over(setup::open(&self.url).await);
+        process.fetch("warm", Origin::new().load()).await.expect("a value");
+        process
     }
 
     async fn processes(&self, count: usize) -> Vec<Process> {
