@@ -3,10 +3,8 @@
 //!
 //! ```text
 //! cargo run --release --example axum        # with REDIS_URL=redis://127.0.0.1/ shared by all instances
-//! curl -i localhost:3000/products/7
+//! curl -i localhost:3000/products/7         # and /products, and /metrics
 //! curl -X PUT localhost:3000/products/7 -H 'content-type: application/json' -d '{"name":"Lamp"}'
-//! curl -i localhost:3000/products
-//! curl localhost:3000/metrics
 //! ```
 
 use std::{env, time::Duration};
@@ -64,24 +62,19 @@ async fn list(State(app): State<App>) -> Result<impl IntoResponse> {
     Ok(([(header::CACHE_CONTROL, "max-age=60"), (TAGS, "products")], Json(rows)))
 }
 
-async fn update(
-    State(app): State<App>,
-    Path(id): Path<i64>,
-    Json(product): Json<Product>,
-) -> Result<StatusCode> {
+async fn update(app: State<App>, id: Path<i64>, new: Json<Product>) -> Result<StatusCode> {
     // The version is a row counter: with `now()` the last writer may carry the smaller stamp.
     let set = "UPDATE product SET name = ?, version = version + 1 WHERE id = ? RETURNING version";
-    let set = sqlx::query_as(set).bind(product.name).bind(id).fetch_optional(&app.database);
+    let set = sqlx::query_as(set).bind(&new.name).bind(*id).fetch_optional(&app.database);
     let (version,): (i64,) = set.await.map_err(unavailable)?.ok_or(NOT_FOUND)?;
     // Committed by now: from here on nobody gets the old row.
-    app.guard.invalidate_at(&id, version.unsigned_abs()).await.map_err(unavailable)?;
+    app.guard.invalidate_at(&*id, version.unsigned_abs()).await.map_err(unavailable)?;
     app.pages.purge_tag("products").await.map_err(unavailable)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 fn unavailable(error: impl Into<BoxError>) -> impl IntoResponse {
     let error = error.into();
-    // The guard knows when a back-off is over.
     let known = error.downcast_ref().and_then(cattleguard::Error::retry_after);
     let after = known.map_or(1, |after| after.as_secs() + 1).to_string();
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, after)], format!("{error}\n"))
@@ -93,7 +86,6 @@ async fn main() -> Result<(), BoxError> {
     let create = "CREATE TABLE product (id INTEGER PRIMARY KEY, name TEXT, version INTEGER);
         INSERT INTO product VALUES (7, 'Chair', 1), (8, 'Table', 1);";
     sqlx::raw_sql(create).execute(&database).await?;
-    // Installed before the guards are built.
     let buckets = Matcher::Prefix("cattleguard_".to_owned());
     let metrics =
         PrometheusBuilder::new().set_buckets_for_metric(buckets, &BUCKETS)?.install_recorder()?;
@@ -112,18 +104,16 @@ async fn main() -> Result<(), BoxError> {
     let layer = GuardLayer::new(guard.clone(), |request: &GetProduct| Some(request.0));
     let layer = layer.timeout(Duration::from_secs(2));
     let products = BoxCloneSyncService::new(layer.layer(origin));
-    let app = App { database, products, guard: guard.clone(), pages: pages.clone() };
     let router = Router::new()
         .route("/products", get(list).layer(pages.clone()))
         .route("/products/{id}", get(show).put(update))
         .route("/metrics", get(async move || metrics.render()))
-        .with_state(app);
+        .with_state(App { database, products, guard: guard.clone(), pages: pages.clone() });
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(&address).await?;
     println!("http://{}/products/7", listener.local_addr()?);
     let stop = async { drop(tokio::signal::ctrl_c().await) };
     axum::serve(listener, router).with_graceful_shutdown(stop).await?;
-    // Loads in progress, and their leases.
     let (guard, pages) = (guard.shutdown(PATIENCE).await, pages.shutdown(PATIENCE).await);
     eprintln!("products: {guard:?}, pages: {pages:?}");
     Ok(())

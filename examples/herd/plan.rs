@@ -38,7 +38,7 @@ const BROKEN_UPDATE_MS: u64 = 200;
 /// Two ends of a ttl.
 pub const BEFORE_MS: u64 = 4_000;
 const AFTER_OUTAGE_MS: u64 = 5_000;
-/// The longest failure pause, and some more.
+/// The longest back-off, and some more.
 const AFTER_FAILURE_MS: u64 = 8_000;
 
 impl Plan {

@@ -101,7 +101,7 @@ async fn a_full_server_still_invalidates_and_releases(_: Arc<Servers>) {
     let refused = far.commit(&committing, token, record).await.expect_err("no memory");
     assert_eq!(refused.kind(), FaultKind::Refused);
     far.release(&releasing, other).await.expect("a release needs no memory");
-    far.fail(&failing, third, contract::LONG).await.expect("a pause needs no memory");
+    far.fail(&failing, third, contract::LONG).await.expect("a back-off needs no memory");
     far.invalidate(&committing, None, contract::LONG)
         .await
         .expect("an invalidation needs no memory");

@@ -69,7 +69,7 @@ async fn without_messages_waiters_look_again_soon(on: Arc<Servers>) {
     assert_eq!(invalidated, Invalidated::Unconfirmed);
 }
 
-/// Two processes: what one fails, the other hears of, and then sees the pause.
+/// Two processes: what one fails, the other hears of, and then sees the back-off.
 async fn notified_of_a_failure(one: impl Far<String>, other: impl Far<String>) {
     let name = contract::fresh_name();
     let recorder = Arc::new(contract::Recorder::default());
@@ -93,7 +93,7 @@ async fn notified_of_a_failure(one: impl Far<String>, other: impl Far<String>) {
         let asked = ask().await;
         assert!(matches!(asked, Ok(Attempt::BackOff { .. })), "{asked:?}");
     }
-    // Those who look during the pause do not wake each other.
+    // Those who look during the back-off do not wake each other.
     one.invalidate(&name, None, contract::LONG).await.expect("an invalidation");
     contract::eventually(async || (recorder.about(&name).len() > 1).then_some(())).await;
     assert_eq!(
