@@ -220,6 +220,8 @@ async fn a_holder_that_lost_its_lock_writes_nothing(on: Arc<Servers>) {
     let fleet = Fleet { lease_ttl: Duration::from_secs(1), ..Fleet::on(on.redis()) };
     let processes = fleet.processes(2).await;
     let (origin, gate) = Origin::gated();
+    // By its version it would be the newest.
+    origin.write(3);
     let late = caller(&processes[0], &origin);
     origin.begun(1).await;
     // Its renewals do not get through, and its lease ends.
