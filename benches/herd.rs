@@ -13,13 +13,36 @@ async fn load() -> u64 {
     7
 }
 
-async fn all(mut tasks: JoinSet<u64>, expected: usize) {
+/// Answers all of `tasks` callers, each a task that `caller` makes.
+async fn all<F>(tasks: usize, caller: impl Fn() -> F)
+where
+    F: Future<Output = u64> + Send + 'static,
+{
+    let mut callers = JoinSet::new();
+    for _ in 0..tasks {
+        callers.spawn(caller());
+    }
     let mut answered = 0;
-    while let Some(answer) = tasks.join_next().await {
+    while let Some(answer) = callers.join_next().await {
         assert_eq!(answer.expect("a task"), 7);
         answered += 1;
     }
-    assert_eq!(answered, expected);
+    assert_eq!(answered, tasks);
+}
+
+async fn through_cattleguard(guard: Guard<u64, u64>) -> u64 {
+    let load = || async { Ok::<_, std::io::Error>(Loaded::found(load().await, 1)) };
+    let fetched = guard.fetch(&1, load).await;
+    *fetched.expect("an answer").value().expect("a value")
+}
+
+async fn through_quick_cache(cache: Arc<quick_cache::sync::Cache<u64, u64>>) -> u64 {
+    let load = async { Ok::<_, std::io::Error>(load().await) };
+    cache.get_or_insert_async(&1, load).await.expect("an answer")
+}
+
+async fn through_moka(cache: moka::future::Cache<u64, u64>) -> u64 {
+    cache.get_with(1, load()).await
 }
 
 fn herd(c: &mut Criterion) {
@@ -30,51 +53,21 @@ fn herd(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("cattleguard", tasks), |b| {
             b.to_async(&runtime).iter_batched(
                 || Guard::<u64, u64>::builder().build(),
-                |guard| async move {
-                    let mut callers = JoinSet::new();
-                    for _ in 0..tasks {
-                        let guard = guard.clone();
-                        callers.spawn(async move {
-                            let load = || async {
-                                Ok::<_, std::io::Error>(Loaded::found(load().await, 1))
-                            };
-                            let fetched = guard.fetch(&1, load).await;
-                            *fetched.expect("an answer").value().expect("a value")
-                        });
-                    }
-                    all(callers, tasks).await;
-                },
+                |guard| all(tasks, move || through_cattleguard(guard.clone())),
                 BatchSize::PerIteration,
             );
         });
         group.bench_function(BenchmarkId::new("quick_cache", tasks), |b| {
             b.to_async(&runtime).iter_batched(
                 || Arc::new(quick_cache::sync::Cache::<u64, u64>::new(1000)),
-                |cache| async move {
-                    let mut callers = JoinSet::new();
-                    for _ in 0..tasks {
-                        let cache = cache.clone();
-                        callers.spawn(async move {
-                            let load = async { Ok::<_, std::io::Error>(load().await) };
-                            cache.get_or_insert_async(&1, load).await.expect("an answer")
-                        });
-                    }
-                    all(callers, tasks).await;
-                },
+                |cache| all(tasks, move || through_quick_cache(cache.clone())),
                 BatchSize::PerIteration,
             );
         });
         group.bench_function(BenchmarkId::new("moka", tasks), |b| {
             b.to_async(&runtime).iter_batched(
                 || moka::future::Cache::<u64, u64>::new(1000),
-                |cache| async move {
-                    let mut callers = JoinSet::new();
-                    for _ in 0..tasks {
-                        let cache = cache.clone();
-                        callers.spawn(async move { cache.get_with(1, load()).await });
-                    }
-                    all(callers, tasks).await;
-                },
+                |cache| all(tasks, move || through_moka(cache.clone())),
                 BatchSize::PerIteration,
             );
         });

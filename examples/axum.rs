@@ -2,184 +2,119 @@
 //! the row's version. The list of all products is a cached response, which the update purges by its tag.
 //!
 //! ```text
-//! cargo run --release --example axum                           # embedded far tier
-//! REDIS_URL=redis://127.0.0.1/ cargo run --release --example axum   # shared by all instances
-//!
-//! curl -i localhost:3000/products/7
+//! cargo run --release --example axum        # with REDIS_URL=redis://127.0.0.1/ shared by all instances
+//! curl -i localhost:3000/products/7         # and /products, and /metrics
 //! curl -X PUT localhost:3000/products/7 -H 'content-type: application/json' -d '{"name":"Lamp"}'
-//! curl -i localhost:3000/products
-//! curl localhost:3000/metrics
 //! ```
 
 use std::{env, time::Duration};
 
-use axum::{
-    Json, Router,
-    extract::{Path, State},
-    http::{
-        HeaderName, StatusCode,
-        header::{CACHE_CONTROL, RETRY_AFTER},
-    },
-    response,
-    routing::get,
-};
-use cattleguard::{
-    Guard, GuardLayer, Loaded, Policy, Shutdown, codec, far,
-    http::{HttpGuardLayer, Responses},
-    metrics::BUCKETS,
-    redis::Connection,
-    tower::GuardService,
-};
+use axum::extract::{Path, State};
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Result};
+use axum::{Json, Router, routing::get};
+use cattleguard::http::{HttpGuardLayer, Responses};
+use cattleguard::redis::{Connection, RedisFar};
+use cattleguard::{Fetched, Guard, GuardLayer, Loaded, Policy, codec, metrics::BUCKETS};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use serde::{Deserialize, Serialize};
 use sqlx::{SqlitePool, sqlite::SqlitePoolOptions};
-use tower::{BoxError, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower::{BoxError, Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 
 #[derive(Clone, Serialize, Deserialize)]
 struct Product {
     name: String,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct GetProduct(i64);
 
-type Products = BoxCloneSyncService<GetProduct, cattleguard::Fetched<Product>, cattleguard::Error>;
-
+/// Reads go through `products`, writes tell its `guard`, and `pages` keeps whole responses.
 #[derive(Clone)]
 struct App {
     database: SqlitePool,
-    /// Reads go through the guard …
-    products: Products,
-    /// … and writes tell it.
+    products: BoxCloneSyncService<GetProduct, Fetched<Product>, cattleguard::Error>,
     guard: Guard<i64, Product>,
-    /// Whole responses.
     pages: HttpGuardLayer,
 }
 
 const TAGS: HeaderName = HeaderName::from_static("surrogate-key");
+const PATIENCE: Duration = Duration::from_secs(5);
+const NOT_FOUND: (StatusCode, &str) = (StatusCode::NOT_FOUND, "no such product\n");
 
-/// The origin: a service that reads a row with its version.
-async fn read(
-    database: SqlitePool,
-    GetProduct(id): GetProduct,
-) -> Result<Loaded<Product>, sqlx::Error> {
-    let row: Option<(String, i64)> =
-        sqlx::query_as("SELECT name, version FROM product WHERE id = ?")
-            .bind(id)
-            .fetch_optional(&database)
-            .await?;
-    Ok(match row {
-        Some((name, version)) => Loaded::found(Product { name }, version.unsigned_abs()),
-        None => Loaded::absent(),
-    })
+/// The origin: reads a row with its version.
+async fn read(database: SqlitePool, GetProduct(id): GetProduct) -> sqlx::Result<Loaded<Product>> {
+    let select = sqlx::query_as("SELECT name, version FROM product WHERE id = ?").bind(id);
+    let row = select.fetch_optional(&database).await?;
+    let found = |(name, at): (_, i64)| Loaded::found(Product { name }, at.unsigned_abs());
+    Ok(row.map_or_else(Loaded::absent, found))
 }
 
-async fn show(
-    State(app): State<App>,
-    Path(id): Path<i64>,
-) -> response::Result<([(HeaderName, &'static str); 1], Json<Product>)> {
+async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<impl IntoResponse> {
     let fetched = app.products.oneshot(GetProduct(id)).await.map_err(unavailable)?;
-    let outcome = [(HeaderName::from_static("x-outcome"), fetched.outcome().as_str())];
-    let product = fetched.value().cloned();
-    Ok((outcome, Json(product.ok_or((StatusCode::NOT_FOUND, format!("no product {id}\n")))?)))
+    let product = fetched.value().cloned().ok_or(NOT_FOUND)?;
+    Ok(([("x-outcome", fetched.outcome().as_str())], Json(product)))
 }
 
-/// The guard for responses keeps it, as its fields say.
-async fn list(
-    State(app): State<App>,
-) -> response::Result<([(HeaderName, &'static str); 2], Json<Vec<(i64, String)>>)> {
-    let rows: Vec<(i64, String)> = sqlx::query_as("SELECT id, name FROM product ORDER BY id")
-        .fetch_all(&app.database)
-        .await
-        .map_err(unavailable)?;
-    Ok(([(CACHE_CONTROL, "max-age=60"), (TAGS, "products")], Json(rows)))
+async fn list(State(app): State<App>) -> Result<impl IntoResponse> {
+    let select = sqlx::query_as("SELECT id, name FROM product ORDER BY id");
+    let rows: Vec<(i64, String)> = select.fetch_all(&app.database).await.map_err(unavailable)?;
+    Ok(([(header::CACHE_CONTROL, "max-age=60"), (TAGS, "products")], Json(rows)))
 }
 
-async fn update(
-    State(app): State<App>,
-    Path(id): Path<i64>,
-    Json(product): Json<Product>,
-) -> response::Result<StatusCode> {
+async fn update(app: State<App>, id: Path<i64>, new: Json<Product>) -> Result<StatusCode> {
     // The version is a row counter: with `now()` the last writer may carry the smaller stamp.
-    let version: Option<(i64,)> = sqlx::query_as(
-        "UPDATE product SET name = ?, version = version + 1 WHERE id = ? RETURNING version",
-    )
-    .bind(product.name)
-    .bind(id)
-    .fetch_optional(&app.database)
-    .await
-    .map_err(unavailable)?;
-    let Some((version,)) = version else {
-        return Err((StatusCode::NOT_FOUND, format!("no product {id}\n")).into());
-    };
+    let set = "UPDATE product SET name = ?, version = version + 1 WHERE id = ? RETURNING version";
+    let set = sqlx::query_as(set).bind(&new.name).bind(*id).fetch_optional(&app.database);
+    let (version,): (i64,) = set.await.map_err(unavailable)?.ok_or(NOT_FOUND)?;
     // Committed by now: from here on nobody gets the old row.
-    app.guard.invalidate_at(&id, version.unsigned_abs()).await.map_err(unavailable)?;
+    app.guard.invalidate_at(&*id, version.unsigned_abs()).await.map_err(unavailable)?;
     app.pages.purge_tag("products").await.map_err(unavailable)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-type Unavailable = (StatusCode, [(HeaderName, String); 1], String);
-
-fn unavailable(error: impl Into<BoxError>) -> Unavailable {
+fn unavailable(error: impl Into<BoxError>) -> impl IntoResponse {
     let error = error.into();
-    // Where the guard knows when it is worth to come again, it says so.
     let known = error.downcast_ref().and_then(cattleguard::Error::retry_after);
-    let seconds = known.map_or(1, |after| after.as_secs() + 1);
-    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, seconds.to_string())], format!("{error}\n"))
+    let after = known.map_or(1, |after| after.as_secs() + 1).to_string();
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, after)], format!("{error}\n"))
 }
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let database = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await?;
-    sqlx::raw_sql(
-        "CREATE TABLE product (id INTEGER PRIMARY KEY, name TEXT NOT NULL, version INTEGER NOT NULL);
-         INSERT INTO product VALUES (7, 'Chair', 1), (8, 'Table', 1);",
-    )
-    .execute(&database)
-    .await?;
-
-    // Before the guard is built, which asks for nothing later.
-    let prometheus = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Prefix("cattleguard_".to_owned()), &BUCKETS)?
-        .install_recorder()?;
-    let builder =
-        Guard::builder().name("products").policy(Policy::default().ttl(Duration::from_secs(60)));
-    let (guard, pages): (Guard<i64, Product>, _) = match env::var("REDIS_URL") {
-        Ok(url) => {
-            let redis = Connection::open_lazy(&url)?;
-            let products = redis::RedisFar::new(redis.clone(), codec::Json).namespace("products");
-            let pages = redis::RedisFar::new(redis, Responses::default()).namespace("pages");
-            (builder.far(products).build(), Guard::builder().far(pages))
-        }
-        Err(_) => (builder.build(), Guard::builder()),
-    };
-    let pages = HttpGuardLayer::new(pages.name("pages")).tag_field(TAGS);
+    let create = "CREATE TABLE product (id INTEGER PRIMARY KEY, name TEXT, version INTEGER);
+        INSERT INTO product VALUES (7, 'Chair', 1), (8, 'Table', 1);";
+    sqlx::raw_sql(create).execute(&database).await?;
+    let buckets = Matcher::Prefix("cattleguard_".to_owned());
+    let metrics =
+        PrometheusBuilder::new().set_buckets_for_metric(buckets, &BUCKETS)?.install_recorder()?;
+    let policy = Policy::default().ttl(Duration::from_secs(60));
+    let mut products = Guard::builder().name("products").policy(policy);
+    let mut pages = Guard::builder().name("pages");
+    if let Ok(url) = env::var("REDIS_URL") {
+        let redis = Connection::open_lazy(&url)?;
+        products = products.far(RedisFar::new(redis.clone(), codec::Json).namespace("products"));
+        pages = pages.far(RedisFar::new(redis, Responses::default()).namespace("pages"));
+    }
+    let guard: Guard<i64, Product> = products.build();
+    let pages = HttpGuardLayer::new(pages).tag_field(TAGS);
     let pool = database.clone();
     let origin = service_fn(move |request| read(pool.clone(), request));
-    let layer = GuardLayer::new(guard.clone(), |request: &GetProduct| Some(request.0))
-        .timeout(Duration::from_secs(2));
-    let products: GuardService<_, _, _, _> = tower::Layer::layer(&layer, origin);
-    let products = BoxCloneSyncService::new(products);
-
-    let app = App { database, products, guard: guard.clone(), pages: pages.clone() };
-    let app = Router::new()
+    let layer = GuardLayer::new(guard.clone(), |request: &GetProduct| Some(request.0));
+    let layer = layer.timeout(Duration::from_secs(2));
+    let products = BoxCloneSyncService::new(layer.layer(origin));
+    let router = Router::new()
         .route("/products", get(list).layer(pages.clone()))
         .route("/products/{id}", get(show).put(update))
-        .route("/metrics", get(async move || prometheus.render()))
-        .with_state(app);
+        .route("/metrics", get(async move || metrics.render()))
+        .with_state(App { database, products, guard: guard.clone(), pages: pages.clone() });
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(&address).await?;
     println!("http://{}/products/7", listener.local_addr()?);
-    axum::serve(listener, app)
-        .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
-        .await?;
-    // Loads that nobody waits for any more, and their leases.
-    let patience = Duration::from_secs(5);
-    let (products, pages) = tokio::join!(guard.shutdown(patience), pages.shutdown(patience));
-    for ended in [products, pages] {
-        if let Shutdown::Aborted { flights } = ended {
-            eprintln!("{flights} loads took too long");
-        }
-    }
+    let stop = async { drop(tokio::signal::ctrl_c().await) };
+    axum::serve(listener, router).with_graceful_shutdown(stop).await?;
+    let (guard, pages) = (guard.shutdown(PATIENCE).await, pages.shutdown(PATIENCE).await);
+    eprintln!("products: {guard:?}, pages: {pages:?}");
     Ok(())
 }

@@ -3,9 +3,8 @@
 use std::{path::PathBuf, str::FromStr};
 
 use clap::{Parser, ValueEnum};
-use serde::{Deserialize, Serialize};
 
-use crate::fault::Fault;
+use crate::{fault::Fault, strategy::Strategy};
 
 /// The stampede, live: one phenomenon, several strategies side by side.
 ///
@@ -165,42 +164,6 @@ impl Args {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Strategy {
-    /// Every request asks the database.
-    None,
-    /// Get, load, set: what most people write.
-    CacheAside,
-    /// A single-flight in each process over a shared cache.
-    Local,
-    /// `SET NX`, and polling every 50 ms: what blog posts teach.
-    LockPoll,
-    Cattleguard,
-    /// The same without grace and stale-if-error.
-    NoStale,
-}
-
-impl Strategy {
-    /// Those that can be chosen.
-    const ALL: [Self; 5] =
-        [Self::None, Self::CacheAside, Self::Local, Self::LockPoll, Self::Cattleguard];
-
-    pub fn takes_one_address(self) -> bool {
-        matches!(self, Self::CacheAside | Self::Local | Self::LockPoll)
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::CacheAside => "cache-aside",
-            Self::Local => "local",
-            Self::LockPoll => "lock-poll",
-            Self::Cattleguard => "cattleguard",
-            Self::NoStale => "cattleguard, no stale",
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 pub struct Strategies(pub Vec<Strategy>);
 
@@ -219,6 +182,12 @@ impl FromStr for Strategies {
             }
         }
     }
+}
+
+/// The command that gives these results again.
+pub fn command_line() -> String {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    format!("cargo run --release --example herd -- {}", given.join(" "))
 }
 
 #[derive(Clone, Debug)]

@@ -1,9 +1,9 @@
 //! The database of a run.
 
 use crate::{
-    Stop,
     args::{Args, OriginArg},
     console,
+    error::Error,
     origin::Address,
     servers,
 };
@@ -17,10 +17,12 @@ pub struct Database {
 }
 
 impl Database {
-    pub async fn prepare(args: &Args, rows: u32) -> Result<Self, Stop> {
+    pub async fn prepare(args: &Args, rows: u32) -> Result<Self, Error> {
         let folder = tempfile::tempdir()?;
         let postgres = match args.origin {
-            OriginArg::PrivatePostgres => Some(servers::Postgres::start().map_err(Stop::BadInput)?),
+            OriginArg::PrivatePostgres => {
+                Some(servers::Postgres::start().map_err(Error::BadInput)?)
+            }
             _ => None,
         };
         let url = match (&args.origin, &postgres) {
@@ -33,7 +35,7 @@ impl Database {
             Some(url) => Address::Postgres { url, table: format!("herd_{}", std::process::id()) },
         };
         origin.fill(rows).await.map_err(|error| {
-            Stop::BadInput(format!(
+            Error::BadInput(format!(
                 "cannot use the database of --origin: {}",
                 console::chain(&error)
             ))

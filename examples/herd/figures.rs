@@ -4,7 +4,10 @@ use std::{collections::HashMap, ops::Range};
 
 use serde::Serialize;
 
-use crate::measure::{Load, Micros, Report, median, peak, percentile, stale};
+use crate::{
+    report::{Load, Micros, Report},
+    statistics::{median, peak, percentile, stale},
+};
 
 /// Of the whole round, if not said otherwise.
 #[derive(Clone, Debug, Serialize)]
@@ -24,7 +27,7 @@ pub struct Figures {
     pub loads_peak: u64,
     /// The most loads of one key that one process had in progress at one time.
     pub loads_peak_per_key: u64,
-    /// The most loads of one key that began in one failure pause, in all processes.
+    /// The most loads of one key that began in one back-off, in all processes.
     pub loads_per_pause: u64,
     pub normal_after_s: Option<f64>,
     /// Answers older than an invalidation that held for their process.
@@ -80,7 +83,7 @@ impl Figures {
                 .unwrap_or(0),
             loads_per_pause: by_key(&loads)
                 .into_values()
-                .map(|loads| in_one_pause(loads, &fault))
+                .map(|loads| in_one_back_off(loads, &fault))
                 .max()
                 .unwrap_or(0),
             normal_after_s: normal_after,
@@ -137,19 +140,19 @@ fn by_key(loads: &[Load]) -> HashMap<u32, Vec<Load>> {
     by_key
 }
 
-/// The guard's default pauses: 250 ms, doubling to 5 s, each up to a quarter shorter or longer. Here the
+/// The guard's default back-offs: 250 ms, doubling to 5 s, each up to a quarter shorter or longer. Here the
 /// shortest: what begins within it, and with the load that it follows, is one too many for sure.
-fn in_one_pause(mut loads: Vec<Load>, fault: &Range<Micros>) -> u64 {
+fn in_one_back_off(mut loads: Vec<Load>, fault: &Range<Micros>) -> u64 {
     loads.retain(|load| fault.contains(&load.begin));
     loads.sort_unstable_by_key(|load| load.begin);
-    let (mut most, mut now, mut over, mut pause) = (0, 0, 0, 187_500);
+    let (mut most, mut now, mut over, mut back_off) = (0, 0, 0, 187_500);
     for load in loads {
         if load.begin < over {
             now += 1;
         } else {
             now = 1;
-            over = load.end + pause;
-            pause = (pause * 2).min(3_750_000);
+            over = load.end + back_off;
+            back_off = (back_off * 2).min(3_750_000);
         }
         most = most.max(now);
     }

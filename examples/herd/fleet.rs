@@ -9,10 +9,12 @@ use tokio::{
 };
 
 use crate::{
-    measure::{Micros, Report, now},
+    cache::{Far, Settings},
+    error::Failure,
     origin::Address,
-    strategy::{Failure, Far, Settings},
-    worker::{Member, Order, Setup, Work, Worker},
+    report::{Micros, Report, now},
+    work::{Order, Work},
+    worker::{Member, Setup, Worker},
 };
 
 pub enum Fleet {

@@ -11,8 +11,8 @@ use sqlx::{
 };
 
 use crate::{
-    measure::{Load, Micros, now},
-    strategy::Failure,
+    error::Failure,
+    report::{Load, Micros, now},
 };
 
 /// What is read and cached: about 250 bytes.

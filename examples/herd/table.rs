@@ -4,9 +4,10 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
 use crate::{
-    measure::{Round, median},
-    phenomenon::{Plan, Point},
-    report::{LinePlot, Page, Panel, Series},
+    page::{LinePlot, Page, Panel, Series},
+    plan::{Plan, Point},
+    round::Round,
+    statistics::median,
 };
 
 /// A line of the results: medians over the rounds. These are exactly the fields of `--json`.
@@ -41,9 +42,9 @@ pub struct Outcome {
     pub rounds: Vec<Round>,
 }
 
-/// Where a run took place.
+/// The systems that a run used, and how long a load took.
 #[derive(Clone, Copy)]
-pub struct Place {
+pub struct Systems {
     pub far: &'static str,
     pub lock: &'static str,
     pub origin: &'static str,
@@ -51,7 +52,7 @@ pub struct Place {
 }
 
 impl Outcome {
-    pub fn of(plan: &Plan, point: &Point, place: Place, rounds: Vec<Round>) -> Self {
+    pub fn of(plan: &Plan, point: &Point, systems: Systems, rounds: Vec<Round>) -> Self {
         let count = |field: fn(&Round) -> u64| median(rounds.iter().map(field)).unwrap_or(0);
         let time = |field: fn(&Round) -> f64| {
             let time = median(rounds.iter().map(field)).unwrap_or(0.0);
@@ -60,13 +61,13 @@ impl Outcome {
         let row = Row {
             phenomenon: plan.phenomenon.name(),
             strategy: point.strategy.name(),
-            far: place.far,
-            lock: place.lock,
-            origin: place.origin,
+            far: systems.far,
+            lock: systems.lock,
+            origin: systems.origin,
             processes: point.processes,
             callers: point.callers,
             keys: plan.keys,
-            load_ms: place.load_ms,
+            load_ms: systems.load_ms,
             rounds: u32::try_from(rounds.len()).unwrap_or(u32::MAX),
             requests: count(|round| round.requests),
             loads: count(|round| round.loads),
@@ -159,9 +160,9 @@ pub fn table(outcomes: &[Outcome]) -> String {
 }
 
 /// The page for `--report`.
-pub fn page(plan: &Plan, place: Place, outcomes: &[Outcome], command: String) -> Page {
+pub fn page(plan: &Plan, systems: Systems, outcomes: &[Outcome], command: String) -> Page {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let (far, origin) = (place.far, place.origin);
+    let (far, origin) = (systems.far, systems.origin);
     let mut panels: Vec<(Panel, (u32, u32))> = Vec::new();
     for outcome in outcomes {
         let size = (outcome.row.processes, outcome.row.callers);

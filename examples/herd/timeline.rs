@@ -1,6 +1,9 @@
 //! What happened when, in windows, and when it was over.
 
-use crate::measure::{Load, Micros, Report, peak, percentile};
+use crate::{
+    report::{Load, Micros, Report},
+    statistics::{peak, percentile},
+};
 
 /// 200 ms.
 pub const WINDOW: Micros = 200_000;

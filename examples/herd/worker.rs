@@ -2,32 +2,35 @@
 
 use std::{
     io::{BufRead, Write},
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
-use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    measure::{Acknowledged, Answer, Failed, Micros, Reach, Report, now},
+    args::Args,
+    cache::{Cache, Far, Invalidation, Served, Settings},
+    error::Failure,
     origin::{Address, Origin},
-    strategy::{Cache, Failure, Far, Got, Settings, Told},
+    redis_address::SharedRedis,
+    refused,
+    report::{Acknowledged, Answer, Delivery, Failed, Report, now},
     trace,
-    way::Shared,
+    work::{Order, Steady, Work},
 };
 
 /// What a process is told when it starts.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Setup {
     pub settings: Settings,
-    pub shared: Shared,
+    pub shared: SharedRedis,
     pub origin: Address,
     pub member: Member,
 }
@@ -42,36 +45,13 @@ pub struct Member {
     pub load_ms: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Order {
-    pub round: u32,
-    /// When all processes begin.
-    pub begin: Micros,
-    pub work: Work,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Work {
-    /// Every caller asks for this key once.
-    Once { key: u32 },
-    /// Every caller asks for one of `keys` again and again.
-    Steady(Steady),
-    /// The requests of a trace: this process takes its share, in order.
-    Replay { trace: PathBuf },
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Steady {
-    pub keys: u32,
-    pub for_ms: u64,
-    /// Between an answer and a caller's next request.
-    pub pause_ms: u64,
-    /// How often each process updates and invalidates one of the keys.
-    pub update_ms: Option<u64>,
-    /// How long after the last request may begin the round ends: who has no answer then gets none.
-    pub patience_ms: u64,
-    /// From when to when the database refuses.
-    pub refused_ms: Option<(u64, u64)>,
+impl Member {
+    /// All of a fleet.
+    pub fn all(args: &Args, processes: u32, callers: u32) -> Vec<Self> {
+        let pool = (args.pool / processes).max(1);
+        let member = |index| Self { index, processes, callers, pool, load_ms: args.load_ms };
+        (0..processes).map(member).collect()
+    }
 }
 
 /// A member at work.
@@ -99,108 +79,143 @@ impl Worker {
     }
 
     pub async fn work(&self, order: &Order) -> Result<Report, Failure> {
-        let refused = REFUSED.load(Ordering::Relaxed);
+        let refused = refused::counted();
         let wait = Duration::from_micros(order.begin.saturating_sub(now()));
         let begin = Instant::now() + wait;
-        let log = Arc::new(Log::until(order.work.end(begin)));
-        let mut callers = tokio::task::JoinSet::new();
+        let shift = Shift {
+            worker: self.clone(),
+            log: Arc::new(Log::until(order.work.end(begin))),
+            round: order.round,
+            begin,
+        };
+        let mut callers = JoinSet::new();
         match &order.work {
-            Work::Once { key } => {
-                for _ in 0..self.member.callers {
-                    let (this, log, round, key) = (self.clone(), log.clone(), order.round, *key);
-                    callers.spawn(async move {
-                        tokio::time::sleep_until(begin).await;
-                        this.ask(&log, round, key).await;
-                    });
-                }
-            }
+            Work::Once { key } => shift.ask_once(&mut callers, *key),
             Work::Steady(work) => {
                 if let Some((from, to)) = work.refused_ms {
                     let at = |ms: u64| order.begin + ms * 1000;
                     self.cache.origin().refuse(at(from)..at(to));
                 }
-                let end = begin + Duration::from_millis(work.for_ms);
-                let pause = Duration::from_millis(work.pause_ms);
-                for _ in 0..self.member.callers {
-                    let (this, log, round, keys) =
-                        (self.clone(), log.clone(), order.round, work.keys);
-                    callers.spawn(async move {
-                        // Spread over the first pause: arrivals, not waves.
-                        tokio::time::sleep_until(begin + pause.mul_f64(fastrand::f64())).await;
-                        while Instant::now() < end {
-                            this.ask(&log, round, fastrand::u32(..keys)).await;
-                            tokio::time::sleep(pause).await;
-                        }
-                    });
-                }
+                shift.ask_steadily(&mut callers, work);
                 if let Some(update_ms) = work.update_ms {
-                    let every = Duration::from_millis(update_ms);
-                    let (this, log, round, keys) =
-                        (self.clone(), log.clone(), order.round, work.keys);
-                    callers.spawn(async move {
-                        tokio::time::sleep_until(begin + every.mul_f64(fastrand::f64())).await;
-                        while Instant::now() < end {
-                            this.update(&log, round, fastrand::u32(..keys)).await;
-                            tokio::time::sleep(every).await;
-                        }
-                    });
+                    shift.update_steadily(&mut callers, work, Duration::from_millis(update_ms));
                 }
             }
-            Work::Replay { trace } => {
-                let (all, _) = trace::read(trace)?;
-                let step = self.member.processes as usize;
-                let own: Arc<[u32]> =
-                    all.into_iter().skip(self.member.index as usize).step_by(step).collect();
-                let next = Arc::new(AtomicUsize::new(0));
-                for _ in 0..self.member.callers {
-                    let (this, log, round) = (self.clone(), log.clone(), order.round);
-                    let (own, next) = (own.clone(), next.clone());
-                    callers.spawn(async move {
-                        tokio::time::sleep_until(begin).await;
-                        while let Some(key) = own.get(next.fetch_add(1, Ordering::Relaxed)) {
-                            this.ask(&log, round, *key).await;
-                        }
-                    });
-                }
-            }
+            Work::Replay { trace } => shift.replay(&mut callers, trace)?,
         }
         while let Some(ended) = callers.join_next().await {
             ended?;
         }
-        let mut report = std::mem::take(&mut *log.report.lock());
+        let mut report = std::mem::take(&mut *shift.log.report.lock());
         report.loads = self.cache.origin().take_loads();
-        report.older_writes_refused = REFUSED.load(Ordering::Relaxed) - refused;
+        report.older_writes_refused = refused::counted() - refused;
         Ok(report)
     }
+}
 
-    async fn ask(&self, log: &Log, round: u32, key: u32) {
+/// A worker's part of one round.
+#[derive(Clone)]
+struct Shift {
+    worker: Worker,
+    log: Arc<Log>,
+    round: u32,
+    begin: Instant,
+}
+
+impl Shift {
+    fn callers(&self) -> impl Iterator<Item = Self> {
+        std::iter::repeat_n(self.clone(), self.worker.member.callers as usize)
+    }
+
+    fn ask_once(&self, callers: &mut JoinSet<()>, key: u32) {
+        for caller in self.callers() {
+            callers.spawn(async move {
+                tokio::time::sleep_until(caller.begin).await;
+                caller.ask(key).await;
+            });
+        }
+    }
+
+    fn ask_steadily(&self, callers: &mut JoinSet<()>, work: &Steady) {
+        let (keys, end) = (work.keys, self.begin + Duration::from_millis(work.for_ms));
+        let pause = Duration::from_millis(work.pause_ms);
+        for caller in self.callers() {
+            callers.spawn(async move {
+                // Spread over the first pause: arrivals, not waves.
+                tokio::time::sleep_until(caller.begin + pause.mul_f64(fastrand::f64())).await;
+                while Instant::now() < end {
+                    caller.ask(fastrand::u32(..keys)).await;
+                    tokio::time::sleep(pause).await;
+                }
+            });
+        }
+    }
+
+    fn update_steadily(&self, callers: &mut JoinSet<()>, work: &Steady, every: Duration) {
+        let (keys, end) = (work.keys, self.begin + Duration::from_millis(work.for_ms));
+        let writer = self.clone();
+        callers.spawn(async move {
+            tokio::time::sleep_until(writer.begin + every.mul_f64(fastrand::f64())).await;
+            while Instant::now() < end {
+                writer.update(fastrand::u32(..keys)).await;
+                tokio::time::sleep(every).await;
+            }
+        });
+    }
+
+    fn replay(&self, callers: &mut JoinSet<()>, trace: &Path) -> Result<(), Failure> {
+        let (all, _) = trace::read(trace)?;
+        let Member { index, processes, .. } = self.worker.member;
+        let own: Arc<[u32]> =
+            all.into_iter().skip(index as usize).step_by(processes as usize).collect();
+        let next = Arc::new(AtomicUsize::new(0));
+        for caller in self.callers() {
+            let (own, next) = (own.clone(), next.clone());
+            callers.spawn(async move {
+                tokio::time::sleep_until(caller.begin).await;
+                while let Some(key) = own.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    caller.ask(*key).await;
+                }
+            });
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, key: u32) {
         let begin = now();
-        let answer = log.within(self.cache.get(round, key)).await;
+        let answer = self.log.within(self.worker.cache.get(self.round, key)).await;
         let took = u32::try_from(now() - begin).unwrap_or(u32::MAX);
         match answer {
-            Ok(Got { version, expired }) => {
-                log.report.lock().answers.push(Answer { key, version, expired, begin, took });
+            Ok(Served { version, expired }) => {
+                let answer = Answer { key, version, expired, begin, took };
+                self.log.report.lock().answers.push(answer);
             }
             Err(error) => {
-                log.report.lock().failed.push(Failed { begin, took });
-                log.failed(&error);
+                self.log.report.lock().failed.push(Failed { begin, took });
+                self.log.failed(&error);
             }
         }
     }
 
-    async fn update(&self, log: &Log, round: u32, key: u32) {
+    async fn update(&self, key: u32) {
+        let (cache, log) = (&self.worker.cache, &self.log);
         let update = async {
-            let version = self.cache.origin().update(key).await?;
-            Ok((version, self.cache.invalidate(round, key, version).await))
+            let version = cache.origin().update(key).await?;
+            Ok((version, cache.invalidate(self.round, key, version).await))
         };
         log.report.lock().updates += 1;
-        let (told, failure) = match log.within(update).await {
-            Ok((version, Told::All)) => (Some((version, Reach::All)), None),
-            Ok((version, Told::Own(failure))) => (Some((version, Reach::Own)), failure),
-            Ok((_, Told::Nobody(failure))) | Err(failure) => (None, Some(failure)),
+        let (reached, failure) = match log.within(update).await {
+            Ok((version, Invalidation::Everywhere)) => {
+                (Some((version, Delivery::Everywhere)), None)
+            }
+            Ok((version, Invalidation::ThisProcess(failure))) => {
+                (Some((version, Delivery::ThisProcess)), failure)
+            }
+            Ok((_, Invalidation::Failed(failure))) | Err(failure) => (None, Some(failure)),
         };
-        if let Some((version, reach)) = told {
-            log.report.lock().acknowledged.push(Acknowledged { key, version, at: now(), reach });
+        if let Some((version, delivery)) = reached {
+            let acknowledged = Acknowledged { key, version, at: now(), delivery };
+            log.report.lock().acknowledged.push(acknowledged);
         }
         if let Some(failure) = failure {
             log.report.lock().unacknowledged += 1;
@@ -209,25 +224,7 @@ impl Worker {
     }
 }
 
-impl Work {
-    /// Until the last request may begin, if that has an end.
-    pub fn lasts_ms(&self) -> u64 {
-        match self {
-            Self::Steady(work) => work.for_ms,
-            Self::Once { .. } | Self::Replay { .. } => 0,
-        }
-    }
-
-    /// Nobody waits for longer than this.
-    fn end(&self, begin: Instant) -> Instant {
-        begin
-            + match self {
-                Self::Steady(work) => Duration::from_millis(work.for_ms + work.patience_ms),
-                Self::Once { .. } | Self::Replay { .. } => Duration::from_secs(24 * 3600),
-            }
-    }
-}
-
+/// What a round's callers saw so far.
 struct Log {
     report: Mutex<Report>,
     end: Instant,
@@ -257,23 +254,6 @@ impl Log {
     }
 }
 
-/// How many commits were refused in this process, as the library's events tell.
-static REFUSED: AtomicU64 = AtomicU64::new(0);
-
-struct CountRefused;
-
-impl<S: tracing::Subscriber> Layer<S> for CountRefused {
-    fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
-        REFUSED.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Counts refused commits from now on.
-pub fn count_refused() {
-    let refused = Targets::new().with_target("cattleguard::refused", tracing::Level::DEBUG);
-    tracing_subscriber::registry().with(CountRefused.with_filter(refused)).init();
-}
-
 /// The life of a process: setup and orders come as lines on standard input, reports go to standard
 /// output; the end of the input is the end of the work, so no worker outlives the fleet.
 pub async fn live() -> Result<(), Failure> {
@@ -291,14 +271,14 @@ pub async fn live() -> Result<(), Failure> {
     let setup: Setup = serde_json::from_str(&setup)?;
     let far = Far::Redis(setup.shared);
     let worker = Worker::open(&setup.settings, &far, &setup.origin, setup.member).await?;
-    say(&Report::default())?;
+    print(&Report::default())?;
     while let Some(order) = inbox.recv().await {
-        say(&worker.work(&serde_json::from_str(&order)?).await?)?;
+        print(&worker.work(&serde_json::from_str(&order)?).await?)?;
     }
     Ok(())
 }
 
-fn say(report: &Report) -> Result<(), Failure> {
+fn print(report: &Report) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, report)?;
     out.write_all(b"\n")?;

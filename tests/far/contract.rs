@@ -100,7 +100,7 @@ pub async fn one_holder_and_fences_grow<F: Far<String> + Clone>(far: F) {
             match attempt.await.expect("a task") {
                 (token, Attempt::Granted(grant)) => granted.push((token, grant)),
                 (_, Attempt::Held { remaining }) => assert!(remaining <= LONG),
-                (_, Attempt::Hit(_) | Attempt::Paused { .. }) => panic!("nothing was stored"),
+                (_, Attempt::Hit(_) | Attempt::BackOff { .. }) => panic!("nothing was stored"),
             }
         }
         let [(token, grant)] = granted[..] else { panic!("{} holders", granted.len()) };
@@ -413,7 +413,7 @@ pub async fn an_entry_is_a_hit_only_if_it_stays_fresh_for_long_enough<F: Far<Str
 }
 
 /// Clause 14.
-pub async fn a_failed_load_pauses_everyone_until_a_put_or_an_invalidation<
+pub async fn a_failed_load_makes_everyone_back_off_until_a_put_or_an_invalidation<
     F: Far<String> + Clone,
 >(
     far: F,
@@ -432,8 +432,8 @@ pub async fn a_failed_load_pauses_everyone_until_a_put_or_an_invalidation<
         let refused = far.commit(&name, token, record(&far, Some("late"), 9)).await;
         assert!(matches!(refused, Ok(Commit::Lost)), "{refused:?}");
         for asking in [token, Token::random(), Token::random()] {
-            let paused = far.look_up_or_lease(&name, asking, LONG, Duration::ZERO).await;
-            let Ok(Attempt::Paused { remaining }) = paused else { panic!("{paused:?}") };
+            let asked = far.look_up_or_lease(&name, asking, LONG, Duration::ZERO).await;
+            let Ok(Attempt::BackOff { remaining }) = asked else { panic!("{asked:?}") };
             // Some estimate a server's clock.
             assert!(remaining < LONG * 2 && remaining > LONG / 2, "{remaining:?}");
         }
@@ -448,7 +448,7 @@ pub async fn a_failed_load_pauses_everyone_until_a_put_or_an_invalidation<
 /// Clause 14.
 pub async fn failures_in_a_row_are_counted_until_a_load_succeeds<F: Far<String> + Clone>(far: F) {
     let name = fresh_name();
-    let pause = Duration::from_millis(80);
+    let back_off = Duration::from_millis(80);
     let mut last_fence = 0;
     let (mut token, mut grant) = lease(&far, &name, LONG).await;
     for failures in 0..3 {
@@ -458,10 +458,10 @@ pub async fn failures_in_a_row_are_counted_until_a_load_succeeds<F: Far<String> 
         let again = far.look_up_or_lease(&name, token, LONG, Duration::ZERO).await;
         assert!(matches!(again, Ok(Attempt::Granted(again)) if again == grant), "{again:?}");
         let begin = Instant::now();
-        far.fail(&name, token, pause).await.expect("an answer");
+        far.fail(&name, token, back_off).await.expect("an answer");
         (token, grant) = lease_soon(&far, &name).await;
         // The clocks of some step by a few milliseconds.
-        assert!(begin.elapsed() > pause - Duration::from_millis(20), "{:?}", begin.elapsed());
+        assert!(begin.elapsed() > back_off - Duration::from_millis(20), "{:?}", begin.elapsed());
     }
     assert_eq!(grant.failures, 3);
     let stored = far.commit(&name, token, stale(&far, "a", 1)).await;

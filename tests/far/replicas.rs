@@ -1,16 +1,35 @@
 //! What replicas have, and what a server says that is one.
 
-use std::time::{Duration, Instant};
-
-use cattleguard::{
-    codec::Json,
-    far::{Commit, ErrorKind, Far, Paired},
-    lock, notify,
-    redis::Connection,
-    store,
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use crate::{Tier, contract, open, pooled, servers};
+use cattleguard::{
+    FaultKind,
+    codec::Json,
+    far::{Commit, Far},
+    memory::MemoryLock,
+    redis::Connection,
+};
+use libtest_mimic::Trial;
+
+use crate::{
+    contract, servers,
+    setup::{Servers, TIMEOUT, Tier, open, pooled, trials},
+};
+
+pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
+    trials!(
+        servers, "replicas";
+        an_acknowledged_write_is_on_the_replicas,
+        a_replica_that_lags_is_not_counted,
+        a_full_server_confirms,
+        sentinels_are_asked_for_the_server_that_took_the_write,
+        a_server_that_has_become_a_replica_is_unreachable,
+        a_cluster_cannot_confirm,
+    )
+}
 
 /// A server and a replica of it that has all.
 struct Pair {
@@ -39,7 +58,7 @@ impl Pair {
     }
 }
 
-pub async fn an_acknowledged_write_is_on_the_replicas() {
+async fn an_acknowledged_write_is_on_the_replicas(_: Arc<Servers>) {
     let pair = Pair::start().await;
     let url = pair.primary.url();
     let on_replica = Tier::new(open(&pair.replica.url()).await, Json);
@@ -69,7 +88,7 @@ pub async fn an_acknowledged_write_is_on_the_replicas() {
     }
 }
 
-pub async fn a_replica_that_lags_is_not_counted() {
+async fn a_replica_that_lags_is_not_counted(_: Arc<Servers>) {
     let pair = Pair::start().await;
     let url = pair.primary.url();
     pair.replica.freeze();
@@ -91,34 +110,38 @@ pub async fn a_replica_that_lags_is_not_counted() {
 }
 
 /// A full server's invalidation is confirmed like any other.
-pub async fn a_full_server_confirms() {
+async fn a_full_server_confirms(_: Arc<Servers>) {
     let server = servers::Redis::start_with(&["--maxmemory", "1"]).expect("a Redis");
     let far = Tier::new(open(&server.url()).await, Json);
     let (replicas, timeout) = (usize::MAX, Duration::from_millis(1));
     assert_eq!(far.replicated("a", replicas, timeout).await.expect("an answer"), 0);
 }
 
-pub async fn sentinels_are_asked_for_the_server_that_took_the_write() {
+async fn sentinels_are_asked_for_the_server_that_took_the_write(_: Arc<Servers>) {
     let group = servers::RedisSentinel::start().expect("a group");
     let link = Connection::open_sentinel(group.sentinel_urls(), group.master_name()).await;
-    let link = link.expect("a connection").timeout(Duration::from_secs(5));
-    let store = store::Redis::<String, Json>::new(link, Json);
-    // The pair asks its store.
-    let far = Paired::new(store, memory::MemoryLock::new(), notify::Memory::new());
+    let far = Tier::new(link.expect("a connection").timeout(TIMEOUT), Json);
+    // The one that another lock elects for asks the same server.
+    let elected = far.clone().elected_by(MemoryLock::new()).lock_timeout(TIMEOUT);
+    are_on_both_replicas(far).await;
+    are_on_both_replicas(elected).await;
+}
+
+async fn are_on_both_replicas(far: impl Far<String>) {
     let name = contract::fresh_name();
     let _ = far.put(&name, contract::record(&far, Some("a"), 1)).await.expect("a put");
-    let replicas = Far::<String>::replicated(&far, &name, 2, contract::LONG).await;
+    let replicas = far.replicated(&name, 2, contract::LONG).await;
     assert_eq!(replicas.expect("an answer"), 2);
 }
 
-pub async fn a_cluster_cannot_confirm(urls: Vec<String>) {
-    let cluster = Connection::open_cluster(urls).await.expect("a connection");
+async fn a_cluster_cannot_confirm(on: Arc<Servers>) {
+    let cluster = Connection::open_cluster(on.cluster()).await.expect("a connection");
     let far = Tier::new(cluster, Json);
     let error = far.replicated("a", 1, contract::LONG).await.expect_err("a cluster");
-    assert_eq!(error.kind(), ErrorKind::Config, "{error:?}");
+    assert_eq!(error.kind(), FaultKind::Config, "{error:?}");
 }
 
-pub async fn a_server_that_has_become_a_replica_is_unreachable() {
+async fn a_server_that_has_become_a_replica_is_unreachable(_: Arc<Servers>) {
     let server = servers::Redis::start().expect("a Redis");
     let far = Tier::new(open(&server.url()).await, Json);
     let [held, free] = [contract::fresh_name(), contract::fresh_name()];
@@ -141,12 +164,12 @@ pub async fn a_server_that_has_become_a_replica_is_unreachable() {
     ];
     for (call, error) in errors {
         let kind = error.as_ref().map(cattleguard::Fault::kind);
-        assert_eq!(kind, Some(ErrorKind::Unreachable), "{call}: {error:?}");
+        assert_eq!(kind, Some(FaultKind::Unreachable), "{call}: {error:?}");
     }
     assert!(far.read(&free).await.expect("reads go on").is_none());
     assert!(say("CONFIG SET replica-serve-stale-data no").contains("+OK"));
     let error = far.read(&free).await.expect_err("MASTERDOWN");
-    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
+    assert_eq!(error.kind(), FaultKind::Unreachable, "{error:?}");
 
     assert!(say("REPLICAOF NO ONE").contains("+OK"));
     let committed = far.commit(&held, token, record("a")).await;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cattleguard::{Clock, Guard, Loaded, far};
+use cattleguard::{Clock, Guard, Loaded, memory::MemoryFar};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tokio::{runtime::Handle, task::JoinSet};
 
@@ -70,7 +70,7 @@ async fn settled() -> i64 {
 
 /// Full after a tenth of the keys.
 fn small() -> Guard<u64, u64> {
-    let far = memory::MemoryFar::<u64>::with(4_000, Clock::system());
+    let far = MemoryFar::<u64>::with(4_000, Clock::system());
     Guard::builder().far(far).near_capacity(2_000).build()
 }
 

@@ -113,7 +113,7 @@ impl Fleet {
             let key = format!("{label}-{round}");
             self.round(&key, 5, 20).await;
             let loads = self.loads_by_process(&key).await;
-            // Flights in the air when messages flow again are closed, as they may have missed one: that
+            // Flights in progress when messages flow again are closed, as they may have missed one: that
             // may cost a second load.
             assert!(loads.iter().all(|loads| *loads <= 2), "about one each: {loads:?}");
             if loads == [1] {

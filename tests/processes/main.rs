@@ -41,6 +41,13 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
+    let mut arguments = Arguments::from_args();
+    // One after the other: they freeze and time processes, and two cores are few.
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, trials()).exit_code()
+}
+
+fn trials() -> Vec<Trial> {
     macro_rules! trials {
         ($($module:ident { $($test:ident),* $(,)? })*) => {
             vec![$($(Trial::test(concat!(stringify!($module), "::", stringify!($test)), || {
@@ -51,7 +58,7 @@ fn main() -> ExitCode {
             }),)*)*]
         };
     }
-    let trials = trials!(
+    trials!(
         promises {
             one_load_for_a_thousand_callers_in_four_processes,
             an_older_write_after_a_newer_one_is_refused,
@@ -99,9 +106,5 @@ fn main() -> ExitCode {
             a_million_keys_leave_nothing_behind,
             abandoned_callers_leave_nothing_behind,
         }
-    );
-    let mut arguments = Arguments::from_args();
-    // One after the other: they freeze and time processes, and two cores are few.
-    arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials).exit_code()
+    )
 }

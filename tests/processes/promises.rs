@@ -37,7 +37,7 @@ pub async fn an_invalidation_during_a_load_keeps_its_value_out() {
     assert_eq!(fleet.workers[0].ask("hold k").await, "loading");
     fleet.update("k", 2).await;
     assert_eq!(fleet.workers[1].ask("invalidate k -").await, "invalidated Ok(Everywhere)");
-    // In every process, that of the load in the air among them, later callers get the new row.
+    // In every process, that of the load in progress among them, later callers get the new row.
     for worker in &mut fleet.workers {
         assert_eq!(worker.fetch("k", 10, 10).await.1, 2);
     }

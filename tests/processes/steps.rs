@@ -6,13 +6,14 @@ use std::{
 };
 
 use cattleguard::{
-    Clock, Entry, Version,
+    Clock, Entry, Fault, Version,
     codec::Json,
-    far::{Attempt, Commit, Error, Far, Invalidated, Put, Record, Redis, Renewal, Token, Watcher},
+    far::{Attempt, Commit, Far, Invalidated, Put, Record, Renewal, Token, Watcher},
+    redis::RedisFar,
 };
 use tokio::sync::Notify;
 
-type Inner = Redis<u64, Json>;
+type Inner = RedisFar<u64, Json>;
 
 pub struct Steps {
     inner: Inner,
@@ -60,7 +61,7 @@ impl Far<u64> for Steps {
         self.inner.clock()
     }
 
-    async fn read(&self, name: &str) -> Result<Option<Arc<Entry<u64>>>, Error> {
+    async fn read(&self, name: &str) -> Result<Option<Arc<Entry<u64>>>, Fault> {
         self.gate.pass("before-read", name).await;
         self.inner.read(name).await
     }
@@ -71,7 +72,7 @@ impl Far<u64> for Steps {
         token: Token,
         ttl: Duration,
         fresh_for: Duration,
-    ) -> Result<Attempt<u64>, Error> {
+    ) -> Result<Attempt<u64>, Fault> {
         let attempt = self.inner.look_up_or_lease(name, token, ttl, fresh_for).await;
         if let Ok(Attempt::Granted(_)) = &attempt {
             self.gate.pass("granted", name).await;
@@ -84,26 +85,26 @@ impl Far<u64> for Steps {
         name: &str,
         token: Token,
         record: Record<u64>,
-    ) -> Result<Commit<u64>, Error> {
+    ) -> Result<Commit<u64>, Fault> {
         self.gate.pass("loaded", name).await;
         let commit = self.inner.commit(name, token, record).await;
         self.gate.pass("committed", name).await;
         commit
     }
 
-    async fn renew(&self, name: &str, token: Token, ttl: Duration) -> Result<Renewal, Error> {
+    async fn renew(&self, name: &str, token: Token, ttl: Duration) -> Result<Renewal, Fault> {
         Far::<u64>::renew(&self.inner, name, token, ttl).await
     }
 
-    async fn release(&self, name: &str, token: Token) -> Result<(), Error> {
+    async fn release(&self, name: &str, token: Token) -> Result<(), Fault> {
         Far::<u64>::release(&self.inner, name, token).await
     }
 
-    async fn fail(&self, name: &str, token: Token, pause: Duration) -> Result<(), Error> {
-        Far::<u64>::fail(&self.inner, name, token, pause).await
+    async fn fail(&self, name: &str, token: Token, back_off: Duration) -> Result<(), Fault> {
+        Far::<u64>::fail(&self.inner, name, token, back_off).await
     }
 
-    async fn put(&self, name: &str, record: Record<u64>) -> Result<Put<u64>, Error> {
+    async fn put(&self, name: &str, record: Record<u64>) -> Result<Put<u64>, Fault> {
         self.inner.put(name, record).await
     }
 
@@ -112,7 +113,7 @@ impl Far<u64> for Steps {
         name: &str,
         version: Option<Version>,
         retention: Duration,
-    ) -> Result<Invalidated, Error> {
+    ) -> Result<Invalidated, Fault> {
         Far::<u64>::invalidate(&self.inner, name, version, retention).await
     }
 
@@ -121,7 +122,7 @@ impl Far<u64> for Steps {
         name: &str,
         replicas: usize,
         timeout: Duration,
-    ) -> Result<usize, Error> {
+    ) -> Result<usize, Fault> {
         Far::<u64>::replicated(&self.inner, name, replicas, timeout).await
     }
 

@@ -6,7 +6,7 @@ use axum::{Router, routing};
 use cattleguard::{
     Guard, Policy,
     http::{HttpGuardLayer, Responses},
-    redis::Connection,
+    redis::{Connection, RedisFar},
 };
 use redis::AsyncCommands;
 use tokio::{
@@ -62,7 +62,7 @@ pub async fn live(far: String, database: String) {
     // Two cores, many processes: the default far timeout is for production machines.
     let connection = connection.timeout(Duration::from_secs(2));
     let policy = Policy::default().load_timeout(Duration::from_secs(30));
-    let far = cattleguard::redis::RedisFar::new(connection, Responses::default()).namespace("http");
+    let far = RedisFar::new(connection, Responses::default()).namespace("http");
     let cache = HttpGuardLayer::new(Guard::builder().far(far).policy(policy));
     let handler = routing::get(async move |path: axum::extract::Path<String>| {
         let mut database = database.clone();

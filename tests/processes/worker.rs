@@ -8,7 +8,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use cattleguard::{Guard, Loaded, Policy, codec::Json, far, redis::Connection};
+use cattleguard::{
+    Guard, Loaded, Policy,
+    codec::Json,
+    redis::{Connection, RedisFar},
+};
 use futures::future::BoxFuture;
 use redis::{AsyncCommands, aio::ConnectionManager};
 use tokio::{
@@ -91,7 +95,7 @@ pub async fn live(far: String, database: String, options: Vec<String>) {
         policy = policy.max_concurrent_loads(loads as usize);
     }
     let gate = Gate::default();
-    let far = Steps::new(redis::RedisFar::new(connection, Json), gate.clone());
+    let far = Steps::new(RedisFar::new(connection, Json), gate.clone());
     let guard = Guard::builder().far(far).policy(policy).build();
     let client = redis::Client::open(database).expect("a URL");
     let database = client.get_connection_manager().await.expect("a connection");

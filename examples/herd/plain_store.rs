@@ -9,17 +9,15 @@ use std::{
 use parking_lot::Mutex;
 use redis::{AsyncCommands, aio::ConnectionManager};
 
-use crate::origin::Product;
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use crate::{error::Failure, origin::Product};
 
 #[derive(Clone)]
-pub enum Store {
+pub enum PlainStore {
     Memory(Arc<Mutex<HashMap<String, (String, Instant)>>>),
     Redis(ConnectionManager, redis::Script),
 }
 
-impl Store {
+impl PlainStore {
     pub fn memory() -> Self {
         Self::Memory(Arc::default())
     }

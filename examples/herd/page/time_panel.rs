@@ -1,6 +1,10 @@
 //! Time lines: what each strategy did while something broke.
 
-use super::{Log, ROW, commas, draw, esc, level, ms, nice, plain, row, stretch, when};
+use super::{
+    axis::{Log, grid},
+    number::{commas, ms, nice, plain},
+    svg::{ROW, escaped, level, row, stretch, when},
+};
 use crate::{
     figures::Figures,
     timeline::{Timeline, WINDOW, Window},
@@ -37,7 +41,7 @@ impl TimePanel {
         let step = nice(until / 8.0);
         let marks = (0..=(until / step + 1e-9) as u32).map(|i| f64::from(i) * step);
         let ticks: Vec<_> = marks.map(|t| (t / until, ms(t * 1000.0))).collect();
-        let (back, axis) = draw(&ticks);
+        let (back, axis) = grid(&ticks);
         let plots =
             [self.requests(until, &back), self.waits(until, &back), self.loads(until, &back)];
         plots.map(|plot| plot + &axis).concat()
@@ -150,7 +154,7 @@ impl Course {
                 window.p99_ms.map_or("–".to_owned(), ms),
                 window.running
             );
-            let (x, about) = (share(at), esc(&about));
+            let (x, about) = (share(at), escaped(&about));
             plot += &format!("<rect x='{x:.2}%' width='{width:.2}%' height='100%'>");
             plot += &format!("<title>{about}</title></rect>");
         }

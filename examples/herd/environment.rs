@@ -1,35 +1,35 @@
-//! Where a run takes place.
+//! The servers that a run needs.
 
 use std::time::Duration;
 
-use cattleguard::lock::Lock as _;
+use cattleguard::{lock::Lock as _, memory::MemoryFar};
 
 use crate::{
-    Stop,
     args::{Args, FarArg, LockArg},
-    commands::Statistics,
+    cache::Far,
+    command_count::CommandCount,
     console,
     database::Database,
+    error::Error,
     kind::{Kind, Running},
+    plain_store::PlainStore,
+    redis_address::SharedRedis,
     servers,
-    store::Store,
-    strategy::Far,
-    way::Shared,
 };
 
-/// The servers and the database of a run. Private ones stop when this is dropped.
-pub struct Ground {
+/// The shared store, the lock and the database of a run. Private ones stop when this is dropped.
+pub struct Environment {
     pub far: Far,
-    pub statistics: Option<Statistics>,
+    pub commands: Option<CommandCount>,
     pub database: Database,
     _lock: Option<Running>,
     _redis: Option<servers::Redis>,
 }
 
-impl Ground {
-    pub async fn prepare(args: &Args, rows: u32) -> Result<Self, Stop> {
+impl Environment {
+    pub async fn prepare(args: &Args, rows: u32) -> Result<Self, Error> {
         let redis = match args.far {
-            FarArg::PrivateRedis => Some(servers::Redis::start().map_err(Stop::BadInput)?),
+            FarArg::PrivateRedis => Some(servers::Redis::start().map_err(Error::BadInput)?),
             _ => None,
         };
         let url = match (&args.far, &redis) {
@@ -40,33 +40,33 @@ impl Ground {
         let lock = match &args.lock {
             LockArg::OfRedis => None,
             _ if url.is_none() => {
-                return Err(Stop::BadInput("--lock goes with --far redis".to_owned()));
+                return Err(Error::BadInput("--lock goes with --far redis".to_owned()));
             }
-            LockArg::Private(name) => Some(Kind::start(name).map_err(Stop::BadInput)?),
+            LockArg::Private(name) => Some(Kind::start(name).map_err(Error::BadInput)?),
             LockArg::At(name, address) => Some((Kind::new(name, address), Box::new(()) as Running)),
         };
         if let Some((kind, _)) = &lock {
             try_out(kind).await?;
         }
-        let (far, statistics) = match url {
+        let (far, commands) = match url {
             None => {
-                let tier = cattleguard::memory::MemoryFar::new();
-                (Far::Memory { store: Store::memory(), tier }, None)
+                let tier = MemoryFar::new();
+                (Far::Memory { store: PlainStore::memory(), tier }, None)
             }
             Some(url) => {
-                let open = tokio::time::timeout(Duration::from_secs(5), Statistics::open(&url));
-                let statistics = match open.await {
-                    Ok(Ok(statistics)) => statistics,
+                let open = tokio::time::timeout(Duration::from_secs(5), CommandCount::open(&url));
+                let commands = match open.await {
+                    Ok(Ok(commands)) => commands,
                     Ok(Err(error)) => return Err(unreachable_far(&console::chain(&*error))),
                     Err(_) => return Err(unreachable_far("no answer within 5 s")),
                 };
                 let lock = lock.as_ref().map(|(kind, _)| kind.clone());
-                (Far::Redis(Shared::at(url, lock)), Some(statistics))
+                (Far::Redis(SharedRedis::at(url, lock)), Some(commands))
             }
         };
         let database = Database::prepare(args, rows).await?;
         let _lock = lock.map(|(_, running)| running);
-        Ok(Self { far, statistics, database, _lock, _redis: redis })
+        Ok(Self { far, commands, database, _lock, _redis: redis })
     }
 
     pub fn far_name(&self) -> &'static str {
@@ -78,7 +78,7 @@ impl Ground {
 }
 
 /// A wrong address is told before anything is measured.
-async fn try_out(kind: &Kind) -> Result<(), Stop> {
+async fn try_out(kind: &Kind) -> Result<(), Error> {
     let opening = async {
         let lock = kind.open().await?;
         let attempt = lock.try_acquire("herd", Duration::from_secs(1)).await?;
@@ -91,9 +91,11 @@ async fn try_out(kind: &Kind) -> Result<(), Stop> {
         Err(_) => "no answer within 10 s".to_owned(),
     };
     let name = kind.name();
-    Err(Stop::BadInput(format!("cannot use the lock of --lock: {why}; `--lock {name}` starts one")))
+    Err(Error::BadInput(format!(
+        "cannot use the lock of --lock: {why}; `--lock {name}` starts one"
+    )))
 }
 
-fn unreachable_far(why: &str) -> Stop {
-    Stop::BadInput(format!("cannot reach the Redis of --far: {why}; `--far redis` starts one"))
+fn unreachable_far(why: &str) -> Error {
+    Error::BadInput(format!("cannot reach the Redis of --far: {why}; `--far redis` starts one"))
 }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use redis::aio::MultiplexedConnection;
 
-use crate::{args::Strategy, strategy::Failure};
+use crate::{error::Failure, strategy::Strategy};
 
 /// The harness's own connection.
-pub struct Statistics {
+pub struct CommandCount {
     link: MultiplexedConnection,
 }
 
@@ -18,15 +18,15 @@ const INSIDE_OURS: [&str; 9] =
 /// The same for the release script of `lock-poll`.
 const INSIDE_OTHERS: [&str; 2] = ["getrange", "unlink"];
 
-impl Statistics {
+impl CommandCount {
     pub async fn open(url: &str) -> Result<Self, Failure> {
         let client = redis::Client::open(url)?;
         Ok(Self { link: client.get_multiplexed_async_connection().await? })
     }
 
-    /// All commands that the clients of `strategy` have sent so far; INFO is the harness's own. `paired`:
-    /// with a lock elsewhere.
-    pub async fn sent(&mut self, strategy: Strategy, paired: bool) -> Result<u64, Failure> {
+    /// All commands that the clients of `strategy` have sent so far; INFO is the harness's own.
+    /// `elected`: by a lock elsewhere.
+    pub async fn sent(&mut self, strategy: Strategy, elected: bool) -> Result<u64, Failure> {
         let info: String =
             redis::cmd("INFO").arg("commandstats").query_async(&mut self.link).await?;
         let calls = |line: &str| -> Option<(String, u64)> {
@@ -42,8 +42,8 @@ impl Statistics {
             sent.map(|(_, calls)| calls).sum()
         };
         Ok(match strategy {
-            // The scripts of a store publish nothing.
-            Strategy::Cattleguard if paired => outside(&INSIDE_OURS) + of("publish"),
+            // Where another lock elects, the scripts publish nothing.
+            Strategy::Cattleguard if elected => outside(&INSIDE_OURS) + of("publish"),
             // A script of the guard that publishes also deletes the lease, once each: what is
             // published beyond that are confirmations of invalidations, sent by clients.
             Strategy::Cattleguard => {

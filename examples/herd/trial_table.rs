@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::{
     args::{Args, Phenomenon},
     figures::Figures,
-    phenomenon::Plan,
-    report::{Course, Page, TimePanel},
+    page::{Course, Page, TimePanel},
+    plan::Plan,
     trial::{Ended, Outcome, Trial},
 };
 
@@ -32,7 +32,7 @@ struct Row<'a> {
     error: Option<&'a str>,
 }
 
-pub struct Sheet<'a> {
+pub struct TrialTable<'a> {
     args: &'a Args,
     plan: &'a Plan,
     far: &'static str,
@@ -77,12 +77,12 @@ fn normal_after(figures: &Figures) -> String {
     figures.normal_after_s.map_or("never".into(), |seconds| format!("{seconds:.1}"))
 }
 
-impl<'a> Sheet<'a> {
+impl<'a> TrialTable<'a> {
     pub fn new(args: &'a Args, plan: &'a Plan) -> Self {
         Self { args, plan, far: "", origin: "", trials: Vec::new() }
     }
 
-    pub fn set_place(&mut self, far: &'static str, origin: &'static str) {
+    pub fn set_systems(&mut self, far: &'static str, origin: &'static str) {
         (self.far, self.origin) = (far, origin);
     }
 
@@ -199,7 +199,7 @@ impl<'a> Sheet<'a> {
     }
 }
 
-impl fmt::Display for Sheet<'_> {
+impl fmt::Display for TrialTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
         let headings = self.columns().iter().map(|(_, heading, _)| *heading);

@@ -26,7 +26,7 @@ pub const GLOSSARY: [(&str, &str); 20] = [
     ("loads_peak_per_key", "the most queries for one key in one process at the same moment"),
     (
         "loads_per_pause",
-        "the most queries for one key, in all processes, within one failure pause of cattleguard's defaults",
+        "the most queries for one key, in all processes, within one failure back-off of cattleguard's defaults",
     ),
     (
         "normal_after_s",

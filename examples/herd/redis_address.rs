@@ -1,0 +1,52 @@
+//! Where the processes find Redis.
+
+use cattleguard::redis::Connection;
+use serde::{Deserialize, Serialize};
+
+use crate::{error::Failure, kind::Kind, plain_store::PlainStore};
+
+/// The address of a Redis, or of the Sentinels that know it.
+#[derive(Clone, Serialize, Deserialize)]
+pub enum RedisAddress {
+    Single(String),
+    Sentinels { urls: Vec<String>, group: String },
+}
+
+impl RedisAddress {
+    pub async fn connect(&self) -> Result<Connection, Failure> {
+        Ok(match self {
+            Self::Single(url) => Connection::open(url).await?,
+            Self::Sentinels { urls, group } => Connection::open_sentinel(urls, group).await?,
+        })
+    }
+
+    /// For the strategies that are not ours.
+    pub async fn plain_store(&self) -> Result<PlainStore, Failure> {
+        match self {
+            Self::Single(url) => PlainStore::redis(url).await,
+            Self::Sentinels { .. } => Err("this strategy takes one address".into()),
+        }
+    }
+}
+
+/// A Redis, and for `cattleguard` the lock in front of it, if it is not Redis' own.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SharedRedis {
+    pub address: RedisAddress,
+    pub lock: Option<Kind>,
+    /// Where the first process finds it, if not there.
+    pub of_first: Option<RedisAddress>,
+}
+
+impl SharedRedis {
+    pub fn at(url: String, lock: Option<Kind>) -> Self {
+        Self { address: RedisAddress::Single(url), lock, of_first: None }
+    }
+
+    /// What the process with this number is told.
+    pub fn of(&self, process: u32) -> Self {
+        let own = self.of_first.as_ref().filter(|_| process == 0);
+        let address = own.unwrap_or(&self.address).clone();
+        Self { address, lock: self.lock.clone(), of_first: None }
+    }
+}
