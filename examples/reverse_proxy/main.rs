@@ -13,9 +13,9 @@
 use std::{process::ExitCode, time::Duration};
 
 use cattleguard::{
-    Guard, Shutdown, far,
+    Guard, Shutdown,
     http::{HttpGuardLayer, Responses},
-    redis::Connection,
+    redis::{Connection, RedisFar},
 };
 use tokio::net::TcpListener;
 use tower::BoxError;
@@ -73,7 +73,7 @@ fn cache(args: &Args) -> Result<HttpGuardLayer, BoxError> {
     let builder = match &args.far {
         Far::Memory => Guard::builder(),
         Far::Redis(url) => {
-            let redis = redis::RedisFar::new(Connection::open_lazy(url)?, Responses::default());
+            let redis = RedisFar::new(Connection::open_lazy(url)?, Responses::default());
             Guard::builder().far(redis.namespace("http"))
         }
     };

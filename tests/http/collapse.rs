@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use cattleguard::{Clock, Guard, Policy, far, http::HttpGuardLayer};
+use cattleguard::{Clock, Guard, Policy, http::HttpGuardLayer, memory};
 use futures::future::join_all;
 use http::{Method, Request};
 use http_body::Frame;

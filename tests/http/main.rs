@@ -23,8 +23,9 @@ use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use cattleguard::{
-    Clock, Guard, GuardBuilder, Policy, far,
+    Clock, Guard, GuardBuilder, Policy,
     http::{Body, HttpGuard, HttpGuardLayer, StoredResponse},
+    memory,
 };
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full};

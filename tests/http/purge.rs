@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use cattleguard::far::{Invalidated, Memory};
+use cattleguard::{far::Invalidated, memory::MemoryFar};
 use tokio::sync::Notify;
 use tower::service_fn;
 
@@ -49,7 +49,7 @@ async fn a_purged_tag_takes_its_responses_and_no_others() {
 
 #[tokio::test]
 async fn a_purged_tag_is_purged_in_other_processes() {
-    let (origin, far) = (tagged(), Memory::with(1_000, Clock::tokio()));
+    let (origin, far) = (tagged(), MemoryFar::with(1_000, Clock::tokio()));
     let process = || {
         let builder = Guard::builder().policy(policy()).far(far.clone());
         HttpGuardLayer::new(builder).tag_field(HeaderName::from_static("surrogate-key"))

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use cattleguard::{Clock, Guard, Policy, far, http::HttpGuardLayer};
+use cattleguard::{Clock, Guard, Policy, http::HttpGuardLayer, memory};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use cattleguard::{Clock, Guard, Version, far, http::HttpGuardLayer};
+use cattleguard::{Clock, Guard, Version, http::HttpGuardLayer, memory};
 use tower::Layer;
 
 use crate::{
