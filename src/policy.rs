@@ -240,7 +240,10 @@ mod tests {
         let pauses: Vec<_> = (1..8).map(|n| policy.pause_after(n).as_millis()).collect();
         assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 5000, 5000]);
         assert_eq!(policy.pause_after(u32::MAX), Duration::from_secs(5));
-        assert_eq!(Policy::default().failure_backoff(Duration::ZERO).pause_after(9), Duration::ZERO);
+        assert_eq!(
+            Policy::default().failure_backoff(Duration::ZERO).pause_after(9),
+            Duration::ZERO
+        );
     }
 
     #[test]

@@ -139,7 +139,7 @@ async fn what_is_not_stored_passes_before_it_is_all_there() {
             let body = body.lock().take().expect("one call");
             response(200, fields, "").map(|_| body)
         });
-        let cache = layer().longest_body(1_000).layer(origin.service());
+        let cache = layer().max_body_size(1_000).layer(origin.service());
         let long = if what == "is long" { 1_001 } else { 1 };
         let piece = |length: usize| Ok(Frame::data(Bytes::from(vec![b'x'; length])));
         sender.send(piece(long)).expect("open");

@@ -145,9 +145,9 @@ fn each_test_that_the_documentation_names_is_one() {
         include_str!("stale.rs"),
         include_str!("store.rs"),
         include_str!("validate.rs"),
-        include_str!("../../src/http/cache_control.rs"),
-        include_str!("../../src/http/codec.rs"),
-        include_str!("../../src/http/storing.rs"),
+        include_str!("../../src/http/fields/cache_control.rs"),
+        include_str!("../../src/http/response/codec.rs"),
+        include_str!("../../src/http/response/freshness.rs"),
     ]
     .concat();
     let documentation = include_str!("../../src/http/mod.rs");

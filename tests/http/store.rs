@@ -209,7 +209,7 @@ async fn rfc9111_3_3_what_is_not_whole_is_not_stored() {
             let stream = futures::stream::iter(frames());
             response(200, &[FRESH], "").map(|_| StreamBody::new(stream).boxed_unsync())
         });
-        let cache = layer().longest_body(1_000).layer(origin.service());
+        let cache = layer().max_body_size(1_000).layer(origin.service());
         for calls in 1..=2 {
             let request = crate::request(http::Method::GET, "/", &[]);
             let response = tower::ServiceExt::oneshot(cache.clone(), request).await;
