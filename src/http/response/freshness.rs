@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rfc9111_4_2_3_the_way_here_counts_for_what_has_come_from_a_server() {
+    fn rfc9111_4_2_3_the_transfer_counts_for_responses_from_a_server() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(800_000_000);
         let age = |fields: &[(HeaderName, String)]| {
             let mut response = Response::builder();
