@@ -59,7 +59,7 @@ impl Epochs<'_> {
         }
         match self.of_all_tags().await? {
             after @ Epoch::Shared(_) if after != before => {
-                // Perhaps purged in between. The next request loads it again, for all who ask with it.
+                // Perhaps purged in between. The next request loads it again.
                 tags.iter_mut().for_each(|tag| tag.epoch = PURGED);
             }
             _ => {}

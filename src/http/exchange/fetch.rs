@@ -28,7 +28,7 @@ pub(crate) struct Fetch<S: Origin<B>, B> {
     exchange: Exchange<S, B>,
     /// The URL's own key.
     primary: CacheKey,
-    target: Target,
+    next: Lookup,
     /// How the origin was asked, if it was: a load that finds variants stores one of them, and its lookup
     /// is a hit.
     asked: Option<Outcome>,
@@ -36,18 +36,17 @@ pub(crate) struct Fetch<S: Origin<B>, B> {
     cache_status: Option<&'static str>,
 }
 
-/// What is looked up next.
-enum Target {
+enum Lookup {
     Url,
     Variant(KnownVariants),
 }
 
-/// A request that meets more changes than this goes to the origin.
+/// A request whose entry changes more often than this goes to the origin.
 const MAX_LOOKUPS: usize = 4;
 
 impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
     pub(crate) fn new(exchange: Exchange<S, B>, primary: CacheKey) -> Self {
-        Self { exchange, primary, target: Target::Url, asked: None, cache_status: None }
+        Self { exchange, primary, next: Lookup::Url, asked: None, cache_status: None }
     }
 
     pub(crate) async fn run(self, mode: CacheMode) -> Answer<S::Body, S::Error> {
@@ -59,9 +58,8 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
             CacheMode::Default | CacheMode::Bypass => return self.get().await,
         }
         let found = self.exchange.cache.find(&self.exchange.request, &self.primary, mode).await;
-        let cached = found.as_ref().and_then(|found| Some((found.value()?.response()?, found)));
-        match cached {
-            Some((cached, found)) => Ok(self.respond(cached, found.outcome())),
+        match response(found.as_ref()) {
+            Some((cached, outcome)) => Ok(self.respond(cached, outcome)),
             // The response to a HEAD has no body to store.
             None if mode == CacheMode::Default => self.exchange.forward(cache_status::METHOD).await,
             None => Ok(error_response::not_cached()),
@@ -84,7 +82,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
                     if self.reload(Cause::Purge).await.is_err() {
                         break;
                     }
-                    self.target = Target::Url;
+                    self.next = Lookup::Url;
                     self.cache_status = Some(cache_status::PURGED);
                 }
                 Some(Kind::Variants(variants)) => {
@@ -92,7 +90,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
                         return answer;
                     }
                     let (variants, version) = (variants.clone(), fetched.version());
-                    self.target = Target::Variant(KnownVariants { variants, version });
+                    self.next = Lookup::Variant(KnownVariants { variants, version });
                 }
                 Some(Kind::Epoch(_)) | None => break,
             }
@@ -107,9 +105,9 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         &mut self,
         deadline: Option<Instant>,
     ) -> Result<Fetched<StoredResponse>, Error> {
-        let (key, known) = match &self.target {
-            Target::Url => (self.primary, None),
-            Target::Variant(known) => {
+        let (key, known) = match &self.next {
+            Lookup::Url => (self.primary, None),
+            Lookup::Variant(known) => {
                 (known.variants.key(&self.primary, &self.exchange.request.headers), Some(known))
             }
         };
@@ -138,13 +136,12 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         if found.is_none() && is_get {
             return self.get().await;
         }
-        let cached = found.as_ref().and_then(|found| Some((found.value()?.response()?, found)));
-        let Some((cached, found)) = cached else {
+        let Some((cached, outcome)) = response(found.as_ref()) else {
             // A new load of several variants could not be shared.
             return self.exchange.forward(cache_status::REQUEST).await;
         };
         if mode.accepts(cached, SystemTime::now()) && !self.exchange.cache.is_purged(cached).await {
-            return Ok(self.respond(cached, found.outcome()));
+            return Ok(self.respond(cached, outcome));
         }
         if !is_get {
             return self.exchange.forward(cache_status::REQUEST).await;
@@ -170,9 +167,14 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         cached.respond(method, headers, cache_status, SystemTime::now())
     }
 
-    /// The origin's own words for the client whose request met the failure, else what tells of it.
+    /// The origin's own answer for the client whose request met the failure; for the others its status.
     fn fail(&self, error: &Error) -> Answer<S::Body, S::Error> {
         let answer = self.exchange.passthrough.take_answer();
         answer.unwrap_or_else(|| Ok(error_response::failed(error)))
     }
+}
+
+fn response(found: Option<&Fetched<StoredResponse>>) -> Option<(&CachedResponse, Outcome)> {
+    let found = found?;
+    Some((found.value()?.response()?, found.outcome()))
 }

@@ -1,4 +1,4 @@
-//! The load of a response: the only place that calls the inner service for what may be stored.
+//! The load of a response. Nothing else calls the inner service for a response that may be stored.
 //!
 //! A load calls the origin, with the validators of the stored response if there is one. A response that may
 //! be stored is read to its end and stored; any other goes to the client that started the load, and a
@@ -60,7 +60,7 @@ enum Answered<R> {
     NotModified(Head, Bytes),
 }
 
-/// The response as it is to be handled.
+/// The response, ready to be stored or passed.
 enum Received<R: HttpBody> {
     Complete(Complete),
     NotStorable(Head, Body<R>),
@@ -114,13 +114,13 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
                 self.pass(head, Body::origin(body));
                 return Err(Error::Origin(Arc::new(failure)));
             }
-            Answered::Response(head, body) => match self.judge(&head) {
+            Answered::Response(head, body) => match self.storable(&head) {
                 Some(storable) => {
                     Received::read(head, body, storable, self.settings().max_body_size).await
                 }
                 None => Received::NotStorable(head, Body::origin(body)),
             },
-            Answered::NotModified(head, body) => match self.judge(&head) {
+            Answered::NotModified(head, body) => match self.storable(&head) {
                 Some(storable) => Received::Complete(Complete { head, body, storable }),
                 None => Received::NotStorable(head, Body::stored(body)),
             },
@@ -156,7 +156,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
         }
     }
 
-    /// A request for the whole response, whatever part of it the client asks for.
+    /// A request for the whole response, even if the client asks for a part.
     fn request(&self) -> Request<B> {
         let mut parts = (*self.exchange.request).clone();
         for name in
@@ -191,9 +191,9 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
         Head::new(parts, took, received)
     }
 
-    fn judge(&self, head: &Head) -> Option<Storable> {
+    fn storable(&self, head: &Head) -> Option<Storable> {
         let request = &self.exchange.request.headers;
-        match Storable::judge(request, head, self.settings().default_ttl) {
+        match Storable::check(request, head, self.settings().default_ttl) {
             Ok(storable) => Some(storable),
             Err(reason) => {
                 tracing::trace!(?reason, "a response is not stored");
@@ -291,8 +291,8 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
 }
 
 impl<R: HttpBody<Data = Bytes>> Received<R> {
-    /// Reads a body to its end. What is cut off is not complete (RFC 9111 §3.3), nor is what contradicts its
-    /// own length.
+    /// Reads a body to its end. It is incomplete if it is cut off (RFC 9111 §3.3) or contradicts its declared
+    /// length.
     async fn read(head: Head, body: R, storable: Storable, max_size: usize) -> Self {
         let mut declared = head.parts.headers.get_all(header::CONTENT_LENGTH).iter();
         // Not every body knows its length when the fields do.

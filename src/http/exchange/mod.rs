@@ -1,8 +1,8 @@
-//! One request that a plain near hit does not answer, from the service to the origin and back.
+//! A request that a plain near hit does not answer, from the service to the origin and back.
 //!
-//! [`Exchange`] carries the request, and sends it straight to the origin where the cache has no part in
-//! it. [`Fetch`] answers GET and HEAD through the guard, which loads by an `OriginLoader` on a miss, and by
-//! a `Reload` where what is stored will not do.
+//! [`Exchange`] carries the request, and sends it straight to the origin if it bypasses the cache. [`Fetch`]
+//! answers GET and HEAD through the guard: an `OriginLoader` loads on a miss, and a `Reload` replaces a
+//! stored response that is purged or not fresh enough.
 
 mod error_response;
 #[expect(clippy::module_inception, reason = "the noun that the others are about")]

@@ -6,7 +6,7 @@ use http::response::Parts;
 
 use super::super::fields::CacheControl;
 
-/// A head, and what is read from it once for all who ask.
+/// A head, and its directives, which are parsed here and nowhere else.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) parts: Parts,

@@ -45,7 +45,7 @@ pub(crate) enum NotStorable {
 impl Storable {
     /// Applies the rules of §3 to the response to a request with these fields. A request with `no-store`
     /// never gets as far as this.
-    pub(crate) fn judge(
+    pub(crate) fn check(
         request: &HeaderMap,
         head: &Head,
         default_ttl: Option<Duration>,
@@ -128,5 +128,5 @@ fn length_of(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
-/// In bytes; nobody sends more in good faith.
+/// In bytes: more than any honest response has.
 const MAX_FIELDS: usize = 64 << 10;

@@ -27,7 +27,7 @@ impl StoredResponse {
     }
 
     /// How long the value allows itself to be served stale. A hit-for-pass marker is never stale: it would
-    /// be refreshed by a load that nobody waits for.
+    /// be refreshed by a load for which no request waits.
     pub(crate) fn stale_for(stored: Option<&Self>) -> StaleFor {
         match stored.map(|stored| &stored.0) {
             Some(Kind::Response(cached)) => cached.stale,
