@@ -21,11 +21,11 @@ use tokio::{
 };
 
 const CONNECTIONS: usize = 50;
-/// Many and short, for what disturbs a machine disturbs both of a pair.
+/// Many short ones, so that a disturbance of the machine hits both servers of a pair.
 const ROUNDS: usize = 41;
 const ROUND: Duration = Duration::from_millis(400);
 
-/// Its last byte is nowhere else in the response.
+/// Its last byte stands nowhere else in the response.
 static BODY: &str = concat!(
     "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789",
     "012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678~"
@@ -37,11 +37,11 @@ fn main() {
     });
     let router = Router::new().route("/products/{id}", handler);
     let cached = router.clone().layer(HttpGuardLayer::new(Guard::builder()));
-    let places = [("the handler alone", serve(router)), ("behind the cache", serve(cached))];
+    let servers = [("the handler alone", serve(router)), ("behind the cache", serve(cached))];
     let client = runtime();
     let mut rates = [const { Vec::new() }; 2];
     for round in 0..=ROUNDS {
-        for (rates, (_, address)) in rates.iter_mut().zip(places) {
+        for (rates, (_, address)) in rates.iter_mut().zip(servers) {
             let rate = client.block_on(ask(address));
             // The first one warms up.
             if round > 0 {
@@ -51,7 +51,7 @@ fn main() {
     }
     let [alone, cached] = rates;
     let shares = cached.iter().zip(&alone).map(|(cached, alone)| 100.0 * cached / alone).collect();
-    for ((what, _), rates) in places.iter().zip([alone, cached]) {
+    for ((what, _), rates) in servers.iter().zip([alone, cached]) {
         let (quarter, median, three_quarters) = quartiles(rates);
         println!("{what:<18} {median:>7.0} requests/s ({quarter:.0} to {three_quarters:.0})");
     }
@@ -69,7 +69,7 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// In a thread of its own, as long as the program runs.
+/// On a thread of its own, as long as the program runs.
 fn serve(router: Router) -> SocketAddr {
     let runtime = runtime();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
@@ -78,7 +78,7 @@ fn serve(router: Router) -> SocketAddr {
     address
 }
 
-/// How many requests were answered in a second.
+/// Requests answered per second.
 async fn ask(server: SocketAddr) -> f64 {
     let (end, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut clients = JoinSet::new();

@@ -8,8 +8,7 @@ use http::{
     uri::{Authority, Scheme},
 };
 
-/// A caching reverse proxy: what the upstream lets a shared cache keep is asked for once, by all
-/// instances together.
+/// A caching reverse proxy: all instances together ask the upstream once for what a shared cache may store.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "reverse_proxy", version)]
 pub struct Args {
@@ -22,7 +21,7 @@ pub struct Args {
     /// `memory`, or the Redis that instances share: redis://host:port
     #[arg(long, default_value = "memory", value_parser = far)]
     pub far: Far,
-    /// How many seconds a response is fresh that does not say it itself
+    /// How many seconds a response is fresh that does not say so
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub default_ttl: Option<Duration>,
     /// How many seconds the upstream may take to begin its answer

@@ -7,15 +7,15 @@
 //! curl -i localhost:8080/products/7
 //! ```
 //!
-//! What may not be stored goes through as it comes. Redis may be away, also when the proxy starts:
-//! then each instance asks for itself.
+//! What may not be stored streams through. Redis may be down, even when the proxy starts: then each
+//! instance asks for itself.
 
 use std::{process::ExitCode, time::Duration};
 
 use cattleguard::{
-    Guard, Shutdown, far,
+    Guard, Shutdown,
     http::{HttpGuardLayer, Responses},
-    redis::Connection,
+    redis::{Connection, RedisFar},
 };
 use tokio::net::TcpListener;
 use tower::BoxError;
@@ -34,8 +34,8 @@ mod proxy;
 mod upstream;
 
 const NAME: &str = "reverse_proxy";
-/// How long loads may take to end, when connections have.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long loads may take to end, after the connections.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -63,7 +63,7 @@ async fn main() -> ExitCode {
     }
     let upstream = Upstream::new(args.upstream, args.timeout);
     proxy::serve(listener, &cache, upstream, console::interrupted()).await;
-    if let Shutdown::Aborted { flights } = cache.shutdown(PATIENCE).await {
+    if let Shutdown::Aborted { flights } = cache.shutdown(SHUTDOWN_TIMEOUT).await {
         eprintln!("{NAME}: {flights} loads took too long");
     }
     ExitCode::SUCCESS
@@ -73,7 +73,7 @@ fn cache(args: &Args) -> Result<HttpGuardLayer, BoxError> {
     let builder = match &args.far {
         Far::Memory => Guard::builder(),
         Far::Redis(url) => {
-            let redis = redis::RedisFar::new(Connection::open_lazy(url)?, Responses::default());
+            let redis = RedisFar::new(Connection::open_lazy(url)?, Responses::default());
             Guard::builder().far(redis.namespace("http"))
         }
     };

@@ -16,9 +16,9 @@ use tower::{Layer, ServiceExt, service_fn};
 use crate::upstream::{Body, Upstream};
 
 /// How long connections may take to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Answers connections until `end`, and those that are open then to their end.
+/// Serves connections until `end`, then lets the open ones finish.
 pub async fn serve(
     listener: TcpListener,
     cache: &HttpGuardLayer,
@@ -52,7 +52,7 @@ pub async fn serve(
         });
     }
     drop(listener);
-    if tokio::time::timeout(PATIENCE, open.shutdown()).await.is_err() {
+    if tokio::time::timeout(DRAIN_TIMEOUT, open.shutdown()).await.is_err() {
         eprintln!("reverse_proxy: some connections took too long");
     }
 }
@@ -61,7 +61,7 @@ async fn accepted(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // An answer is not to wait for the next one.
+                // A response must not wait for the next one.
                 let _ = stream.set_nodelay(true);
                 return stream;
             }

@@ -17,7 +17,7 @@ use hyper_util::{
 
 use crate::console;
 
-/// Streamed. Its default is the empty one, for a request that the cache makes by itself.
+/// Streamed. Empty by default, for a request that the cache makes itself.
 pub type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 
 #[derive(Clone)]
@@ -39,7 +39,7 @@ impl Upstream {
 
     /// The upstream's answer, or 502 or 504 in place of it.
     pub async fn ask(&self, request: Request<Body>) -> Response<Body> {
-        // A tunnel is no business of a cache.
+        // A cache does not tunnel.
         if request.method() == Method::CONNECT {
             return say(StatusCode::NOT_IMPLEMENTED, "no tunnels through this proxy");
         }
@@ -61,7 +61,7 @@ impl Upstream {
         let (mut head, body) = request.into_parts();
         for_one_hop(&mut head.headers);
         via(&mut head.headers, head.version);
-        // The upstream hears the name it was asked by, over whichever protocol that came.
+        // The upstream gets the host that the client asked for, whatever its protocol.
         let named = head.uri.authority().and_then(|name| HeaderValue::from_str(name.as_str()).ok());
         if let Some(name) = named {
             head.headers.insert(header::HOST, name);
@@ -70,7 +70,7 @@ impl Upstream {
         uri.scheme = Some(Scheme::HTTP);
         uri.authority = Some(self.authority.clone());
         uri.path_and_query = head.uri.path_and_query().cloned().or(uri.path_and_query);
-        // A path that begins otherwise is the asterisk of OPTIONS.
+        // Only the asterisk of OPTIONS is no path.
         head.uri = Uri::from_parts(uri).unwrap_or_default();
         head.version = Version::HTTP_11;
         Request::from_parts(head, body)
@@ -85,7 +85,7 @@ fn incoming(response: Response<Incoming>) -> Response<Body> {
     response
 }
 
-/// Takes out what was said to this proxy alone (RFC 9110 §7.6.1).
+/// Removes the fields of one connection (RFC 9110 §7.6.1).
 fn for_one_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)

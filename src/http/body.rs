@@ -10,7 +10,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use pin_project::pin_project;
 
-/// The body of a response: stored bytes, or the origin's own, which passes through as it comes.
+/// The body of a response: the stored bytes, or the origin's own body, which streams through.
 #[pin_project]
 pub struct Body<B: HttpBody> {
     #[pin]
@@ -21,26 +21,26 @@ pub struct Body<B: HttpBody> {
 enum Source<B: HttpBody> {
     Stored(Option<Bytes>),
     Origin(#[pin] B),
-    Begun(Begun<B>),
+    Resumed(Resumed<B>),
 }
 
-/// A body of the origin that was read from, and turned out not to be one for the cache.
-pub(super) struct Begun<B: HttpBody> {
-    read: VecDeque<Frame<Bytes>>,
-    end: End<B>,
+/// A body of the origin that was read in part, until it turned out that it cannot be stored.
+struct Resumed<B: HttpBody> {
+    buffered: VecDeque<Frame<Bytes>>,
+    rest: Rest<B>,
 }
 
-enum End<B: HttpBody> {
+enum Rest<B: HttpBody> {
     Open(Pin<Box<B>>),
     Failed(B::Error),
-    Done,
+    Ended,
 }
 
-/// What reading a whole body came to.
-pub(super) enum Read<B: HttpBody> {
-    All(Bytes),
-    /// Too long, with trailers, or broken off: it is passed on as far as it came, and goes on.
-    Begun(Body<B>),
+/// An origin's body, as far as it was read.
+pub(super) enum Buffered<B: HttpBody> {
+    Complete(Bytes),
+    /// It is too long, has trailers or broke off: it can be passed on, but not stored.
+    Incomplete(Body<B>),
 }
 
 impl<B: HttpBody<Data = Bytes>> Body<B> {
@@ -52,42 +52,41 @@ impl<B: HttpBody<Data = Bytes>> Body<B> {
         Self { source: Source::Origin(body) }
     }
 
-    /// Reads a body to its end, if that comes within `limit` bytes.
-    pub(super) async fn read(body: B, limit: usize) -> Read<B> {
-        let too_long = |length: u64| length > limit as u64;
-        if too_long(body.size_hint().lower()) {
-            return Read::Begun(Self::origin(body));
+    /// Reads a body to its end, unless it is longer than `max_size` bytes.
+    pub(super) async fn buffer(body: B, max_size: usize) -> Buffered<B> {
+        let is_too_long = |length: u64| length > max_size as u64;
+        if is_too_long(body.size_hint().lower()) {
+            return Buffered::Incomplete(Self::origin(body));
         }
         let mut body = Box::pin(body);
-        let (mut read, mut length) = (VecDeque::new(), 0);
-        let end = loop {
-            match body.frame().await {
-                None => break None,
-                Some(Err(error)) => break Some(End::Failed(error)),
-                Some(Ok(frame)) => {
-                    length += frame.data_ref().map_or(0, Bytes::len);
-                    let to_be_kept = frame.is_data() && !too_long(length as u64);
-                    read.push_back(frame);
-                    if !to_be_kept {
-                        break Some(End::Open(body));
-                    }
-                }
+        let (mut buffered, mut length) = (VecDeque::new(), 0);
+        let rest = loop {
+            let frame = match body.frame().await {
+                None => return Buffered::Complete(concat(buffered, length)),
+                Some(Err(error)) => break Rest::Failed(error),
+                Some(Ok(frame)) => frame,
+            };
+            length += frame.data_ref().map_or(0, Bytes::len);
+            let is_trailers = !frame.is_data();
+            buffered.push_back(frame);
+            if is_trailers || is_too_long(length as u64) {
+                break Rest::Open(body);
             }
         };
-        match end {
-            Some(end) => Read::Begun(Self { source: Source::Begun(Begun { read, end }) }),
-            None => {
-                let mut chunks = read.into_iter().filter_map(|frame| frame.into_data().ok());
-                let first = chunks.next().unwrap_or_default();
-                let Some(second) = chunks.next() else { return Read::All(first) };
-                let mut all = Vec::with_capacity(length);
-                all.extend_from_slice(&first);
-                all.extend_from_slice(&second);
-                chunks.for_each(|chunk| all.extend_from_slice(&chunk));
-                Read::All(all.into())
-            }
-        }
+        Buffered::Incomplete(Self { source: Source::Resumed(Resumed { buffered, rest }) })
     }
+}
+
+/// A body of one frame, the usual case, is not copied.
+fn concat(frames: VecDeque<Frame<Bytes>>, length: usize) -> Bytes {
+    let mut chunks = frames.into_iter().filter_map(|frame| frame.into_data().ok());
+    let first = chunks.next().unwrap_or_default();
+    let Some(second) = chunks.next() else { return first };
+    let mut all = Vec::with_capacity(length);
+    all.extend_from_slice(&first);
+    all.extend_from_slice(&second);
+    chunks.for_each(|chunk| all.extend_from_slice(&chunk));
+    all.into()
 }
 
 impl<B: HttpBody<Data = Bytes>> HttpBody for Body<B> {
@@ -101,15 +100,15 @@ impl<B: HttpBody<Data = Bytes>> HttpBody for Body<B> {
         match self.project().source.project() {
             Projected::Stored(bytes) => Poll::Ready(bytes.take().map(|all| Ok(Frame::data(all)))),
             Projected::Origin(body) => body.poll_frame(cx),
-            Projected::Begun(begun) => {
-                if let Some(frame) = begun.read.pop_front() {
+            Projected::Resumed(resumed) => {
+                if let Some(frame) = resumed.buffered.pop_front() {
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                if let End::Open(body) = &mut begun.end {
+                if let Rest::Open(body) = &mut resumed.rest {
                     return body.as_mut().poll_frame(cx);
                 }
-                match std::mem::replace(&mut begun.end, End::Done) {
-                    End::Failed(error) => Poll::Ready(Some(Err(error))),
+                match std::mem::replace(&mut resumed.rest, Rest::Ended) {
+                    Rest::Failed(error) => Poll::Ready(Some(Err(error))),
                     _ => Poll::Ready(None),
                 }
             }
@@ -120,12 +119,12 @@ impl<B: HttpBody<Data = Bytes>> HttpBody for Body<B> {
         match &self.source {
             Source::Stored(bytes) => bytes.is_none(),
             Source::Origin(body) => body.is_end_stream(),
-            Source::Begun(Begun { read, end }) => {
-                read.is_empty()
-                    && match end {
-                        End::Open(body) => body.is_end_stream(),
-                        End::Failed(_) => false,
-                        End::Done => true,
+            Source::Resumed(Resumed { buffered, rest }) => {
+                buffered.is_empty()
+                    && match rest {
+                        Rest::Open(body) => body.is_end_stream(),
+                        Rest::Failed(_) => false,
+                        Rest::Ended => true,
                     }
             }
         }
@@ -137,16 +136,17 @@ impl<B: HttpBody<Data = Bytes>> HttpBody for Body<B> {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Source::Origin(body) => body.size_hint(),
-            Source::Begun(Begun { read, end }) => {
-                let read: usize = read.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
-                let rest = match end {
-                    End::Open(body) => body.size_hint(),
+            Source::Resumed(Resumed { buffered, rest }) => {
+                let buffered = buffered.iter().filter_map(Frame::data_ref).map(Bytes::len);
+                let buffered = buffered.sum::<usize>() as u64;
+                let rest = match rest {
+                    Rest::Open(body) => body.size_hint(),
                     _ => SizeHint::default(),
                 };
                 let mut hint = SizeHint::new();
-                hint.set_lower(read as u64 + rest.lower());
+                hint.set_lower(buffered + rest.lower());
                 if let Some(upper) = rest.upper() {
-                    hint.set_upper(read as u64 + upper);
+                    hint.set_upper(buffered + upper);
                 }
                 hint
             }

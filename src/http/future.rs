@@ -9,21 +9,25 @@ use futures::future::BoxFuture;
 use http::Response;
 use http_body::Body as HttpBody;
 
-use super::Body;
+use super::body::Body;
 
-/// The response of an [`HttpGuard`](super::HttpGuard).
+/// The future of an [`HttpGuard`](crate::http::HttpGuard): the response to one request.
 ///
 /// # Cancel safety
 ///
-/// Dropping it gives up this client's response and nothing else: a load that it has begun goes on,
-/// answers the others and fills the cache.
+/// Dropping it loses this client's response only. A load that it has started continues, answers the other
+/// clients and fills the cache; a request that bypasses the cache is cancelled at the origin.
+///
+/// # Errors
+///
+/// The error of the inner service, for the one client whose request met it.
 #[must_use = "the request's answer"]
 pub struct ResponseFuture<B: HttpBody, E>(State<B, E>);
 
 enum State<B: HttpBody, E> {
-    /// A near hit; `None` after it was taken.
+    /// A near hit; `None` once it is taken.
     Ready(Option<Response<Body<B>>>),
-    /// Boxed: the cold path.
+    /// Boxed: not on the path of a hit.
     Pending(BoxFuture<'static, Result<Response<Body<B>>, E>>),
 }
 
@@ -37,7 +41,7 @@ impl<B: HttpBody, E> ResponseFuture<B, E> {
     }
 }
 
-/// What is in it is boxed, or never polled in place.
+/// Nothing inside is polled in place, except through a box.
 impl<B: HttpBody, E> Unpin for ResponseFuture<B, E> {}
 
 impl<B: HttpBody, E> Future for ResponseFuture<B, E> {
@@ -45,7 +49,9 @@ impl<B: HttpBody, E> Future for ResponseFuture<B, E> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            State::Ready(hit) => Poll::Ready(Ok(hit.take().expect("polled after it was ready"))),
+            State::Ready(hit) => {
+                Poll::Ready(Ok(hit.take().expect("a future is not polled after it was ready")))
+            }
             State::Pending(answer) => answer.as_mut().poll(cx),
         }
     }

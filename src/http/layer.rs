@@ -1,16 +1,18 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, request::Parts};
+use http::{HeaderName, request::Parts};
 use tower::Layer;
 
 use super::{
-    HttpGuard, StoredResponse,
-    key::{Keys, Query},
-    tags::{self, Epochs},
+    cache::Cache,
+    key::Query,
+    response::StoredResponse,
+    service::HttpGuard,
+    settings::{Reloads, Settings},
 };
-use crate::{Error, Guard, GuardBuilder, Version, far::Invalidated};
+use crate::{Guard, GuardBuilder, Shutdown};
 
-/// Makes a router an HTTP cache. See the [module](self::super) for what it stores, and for whom.
+/// Makes a router an HTTP cache. The [module](crate::http) says what it stores, and for whom.
 ///
 /// Clones, and all services that it makes, share one guard: flights, near tier and connections. axum
 /// calls [`layer`](Layer::layer) once per route.
@@ -24,236 +26,110 @@ use crate::{Error, Guard, GuardBuilder, Version, far::Invalidated};
 /// ```
 #[derive(Clone)]
 pub struct HttpGuardLayer {
-    guard: Guard<str, StoredResponse>,
-    rules: Rules,
+    pub(super) guard: Guard<str, StoredResponse>,
+    pub(super) settings: Settings,
 }
-
-/// What the user has set.
-#[derive(Clone)]
-pub(super) struct Rules {
-    pub(super) keys: Keys,
-    pub(super) key_part: Option<KeyPart>,
-    pub(super) default_ttl: Option<Duration>,
-    pub(super) longest_body: usize,
-    pub(super) give_up_for: Duration,
-    pub(super) version_field: Option<HeaderName>,
-    pub(super) tag_field: Option<HeaderName>,
-    pub(super) allows_reloads: bool,
-    pub(super) timeout: Option<Duration>,
-}
-
-type KeyPart = Arc<dyn Fn(&Parts) -> Option<String> + Send + Sync>;
 
 impl HttpGuardLayer {
-    /// A cache with the policy, the far tier and the near capacity of `builder`, which the layer
-    /// builds. For a far tier that is shared, use the codec [`Responses`](super::Responses).
+    /// A cache on the guard that it builds: with the policy, the tiers and the capacity of `builder`. A far
+    /// tier that processes share needs the codec [`Responses`](crate::http::Responses).
     pub fn new(builder: GuardBuilder<str, StoredResponse>) -> Self {
-        Self {
-            guard: builder.stale_for(StoredResponse::stale_for).build(),
-            rules: Rules {
-                keys: Keys::default(),
-                key_part: None,
-                default_ttl: None,
-                longest_body: 1 << 20,
-                give_up_for: Duration::from_secs(10),
-                version_field: None,
-                tag_field: None,
-                allows_reloads: false,
-                timeout: None,
-            },
-        }
+        let guard = builder.stale_for(StoredResponse::stale_for).build();
+        Self { guard, settings: Settings::default() }
     }
 
-    /// How long a response is fresh that does not say it, and whose status may be stored without a word
-    /// (200, 404 and others, RFC 9110 §15.1). Default: a tenth of the time since its `Last-Modified`, a
-    /// day at most; without one it is not stored.
+    /// How long a response is fresh that does not say so, if its status may be stored by default (200, 404 and
+    /// others, RFC 9110 §15.1). Default: a tenth of the time since its `Last-Modified`, one day at most; a
+    /// response without `Last-Modified` is not stored.
     pub fn default_ttl(mut self, ttl: Duration) -> Self {
-        self.rules.default_ttl = Some(ttl);
+        self.settings.default_ttl = Some(ttl);
         self
     }
 
-    /// The longest body that is stored, in bytes. Default 1 MiB. Longer ones pass through as they come.
-    pub fn longest_body(mut self, bytes: usize) -> Self {
-        self.rules.longest_body = bytes;
+    /// The size in bytes above which a body is not stored, but streams through. Default 1 MiB. A body up to
+    /// this size is buffered before it is served; raise it if larger ones are worth that.
+    pub fn max_body_size(mut self, bytes: usize) -> Self {
+        self.settings.max_body_size = bytes;
         self
     }
 
-    /// How long everybody goes alone for a URL whose response may not be stored. Default 10 s. Who comes
-    /// after it waits once for the head of a response, to find out whether that has changed.
-    pub fn give_up_for(mut self, time: Duration) -> Self {
-        self.rules.give_up_for = time;
+    /// How long requests for a URL go straight to the origin, without waiting for one another, after its
+    /// response could not be stored. Default 10 s. The first request after that finds out whether the
+    /// response can be stored by now, and the others wait for the head of its response. Lower it if URLs
+    /// soon become cacheable again.
+    pub fn hit_for_pass_ttl(mut self, ttl: Duration) -> Self {
+        self.settings.hit_for_pass_ttl = ttl;
         self
     }
 
-    /// The response field that has the version of what the handler read, a number; the field is passed
-    /// on. Default: the [`Version`] in the response's extensions, if there is one. Without either, a response
-    /// is protected by the lease alone, see [`Loaded::unversioned`](crate::Loaded::unversioned).
+    /// The response field that holds the version of what the handler read, a number. The field is passed
+    /// on. Default: none; the [`Version`](crate::Version) in the response's extensions counts. Without
+    /// either, a response is protected by the lease alone, as
+    /// [`Loaded::unversioned`](crate::Loaded::unversioned) says.
     pub fn version_field(mut self, name: HeaderName) -> Self {
-        self.rules.version_field = Some(name);
+        self.settings.version_field = Some(name);
         self
     }
 
-    /// The response field that has the tags by which [`purge_tag`](Self::purge_tag) finds a response, and many
-    /// others with it: names separated by spaces or commas, `Surrogate-Key` or `Cache-Tag`, say. The field is
-    /// passed on. Default: none; a hit looks after each of its tags, so they should be few.
+    /// The response field that holds the tags by which [`purge_tag`](Self::purge_tag) finds a response:
+    /// names separated by spaces or commas, as in `Surrogate-Key` or `Cache-Tag`. The field is passed on.
+    /// Default: none. A hit checks each of its tags, so a response should have few.
     pub fn tag_field(mut self, name: HeaderName) -> Self {
-        self.rules.tag_field = Some(name);
+        self.settings.tag_field = Some(name);
         self
     }
 
-    /// Sorts the query's parameters by name, and leaves out these: for URLs that differ in what makes no
-    /// difference. Default: the query as sent.
+    /// Sorts the parameters of the query by name and ignores those in `without`, so that URLs that differ
+    /// only in these share an entry. Default: the query counts as sent.
     pub fn sorted_query(mut self, without: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let without = without.into_iter().map(Into::into).collect();
-        self.rules.keys.query = Query::Sorted { without };
+        self.settings.keys.query = Query::Sorted { without };
         self
     }
 
-    /// Requests that do not say their scheme came by HTTPS. Default: by HTTP.
+    /// Takes requests that do not name their scheme for `https`. Default: `http`. Set it where TLS ends in
+    /// front of this service.
     pub fn https(mut self) -> Self {
-        self.rules.keys.https = true;
+        self.settings.keys.default_scheme = "https";
         self
     }
 
-    /// Adds a part to the key, a tenant say; `None` sends the request past the cache. Whatever a handler
-    /// looks at, other than the URL, belongs here or in `Vary`, or one client's answer is another's.
+    /// Adds a part to the key, such as a tenant; a request for which it is `None` bypasses the cache.
+    /// Default: none. Whatever a handler reads other than the URL belongs here or in `Vary`, or one client
+    /// is served the response of another.
     pub fn key_part(
         mut self,
         part: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        self.rules.key_part = Some(Arc::new(part));
+        self.settings.keys.part = Some(Arc::new(part));
         self
     }
 
-    /// Lets clients have what is stored looked after (`no-cache`, `max-age`, `min-fresh` in a request). All
-    /// who ask at one time share one new load, for which what is stored is forgotten first: if the origin
-    /// fails then, there is nothing stale to serve. Default: they are answered from the cache, as it may (RFC
-    /// 9111 §5.2.1), because anybody could ask. Set it where all clients are trusted.
+    /// Honours `no-cache`, `max-age` and `min-fresh` in requests. Default: they are ignored, as RFC 9111
+    /// §5.2.1 allows, because any client could send them. Set it where all clients are trusted.
+    ///
+    /// Requests that reload a URL at one time share a load. It invalidates the stored response first: if
+    /// the origin then fails, there is nothing stale to serve.
     pub fn allow_reloads(mut self) -> Self {
-        self.rules.allows_reloads = true;
+        self.settings.reloads = Reloads::Allowed;
         self
     }
 
-    /// The deadline of each request that waits for a load: then it gets an expired response, if there is
-    /// one, or 504, and the load goes on. Default: none but those of the [`Policy`](crate::Policy).
+    /// How long a request waits for a load. Then it is answered with an expired response if there is one,
+    /// or with 504, and the load continues. Default: as long as the [`Policy`](crate::Policy) allows. Set
+    /// it where clients have a deadline.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.rules.timeout = Some(timeout);
+        self.settings.timeout = Some(timeout);
         self
     }
 
-    /// Forgets what is stored for a URL, all variants of it: an absolute one, or one of `host`. As
-    /// [`Guard::invalidate`], whose promise it has. Not what has a [`key_part`](Self::key_part), for which
-    /// there is [`purge_part`](Self::purge_part).
+    /// Ends the loads in progress, as [`Guard::shutdown`] does.
     ///
-    /// # Errors
+    /// # Cancel safety
     ///
-    /// As [`Guard::invalidate`]. A URL without a host is [`PurgeError::NoHost`].
-    pub async fn purge(&self, url: &Uri, host: Option<&str>) -> Result<Invalidated, PurgeError> {
-        self.purge_by(url, host, None, None).await
-    }
-
-    /// As [`purge`](Self::purge), of what has this [`key_part`](Self::key_part).
-    ///
-    /// # Errors
-    ///
-    /// As [`purge`](Self::purge).
-    pub async fn purge_part(
-        &self,
-        url: &Uri,
-        host: Option<&str>,
-        part: &str,
-    ) -> Result<Invalidated, PurgeError> {
-        self.purge_by(url, host, Some(part), None).await
-    }
-
-    /// As [`purge`](Self::purge), of responses below a version, as [`Guard::invalidate_at`].
-    ///
-    /// # Errors
-    ///
-    /// As [`purge`](Self::purge).
-    pub async fn purge_at(
-        &self,
-        url: &Uri,
-        host: Option<&str>,
-        version: impl Into<Version>,
-    ) -> Result<Invalidated, PurgeError> {
-        self.purge_by(url, host, None, Some(version.into())).await
-    }
-
-    /// The tags that a request names.
-    pub(super) fn tag_names<'a>(&self, headers: &'a HeaderMap) -> Vec<&'a str> {
-        let field = self.rules.tag_field.as_ref();
-        field.map(|field| tags::names(field, headers).collect()).unwrap_or_default()
-    }
-
-    /// What a request says in the version field.
-    pub(super) fn version_named<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
-        headers.get(self.rules.version_field.as_ref()?)
-    }
-
-    async fn purge_by(
-        &self,
-        url: &Uri,
-        host: Option<&str>,
-        part: Option<&str>,
-        version: Option<Version>,
-    ) -> Result<Invalidated, PurgeError> {
-        let keys = self.rules.keys.of_url(url, host, part).ok_or(PurgeError::NoHost)?;
-        let mut worst = Invalidated::Everywhere;
-        for key in keys {
-            let done = match version {
-                Some(version) => self.guard.invalidate_at(&*key, version).await,
-                None => self.guard.invalidate(&*key).await,
-            };
-            match done.map_err(PurgeError::Guard)? {
-                Invalidated::Everywhere => {}
-                less => worst = less,
-            }
-        }
-        Ok(worst)
-    }
-
-    /// Forgets all responses with a tag, see [`tag_field`](Self::tag_field); those too whose load is in the
-    /// air. Each is loaded again when it is asked for, not before.
-    ///
-    /// # Errors
-    ///
-    /// As [`Guard::invalidate`], whose promise it has.
-    pub async fn purge_tag(&self, tag: &str) -> Result<Invalidated, PurgeError> {
-        Epochs(&self.guard).purge(tag).await.map_err(PurgeError::Guard)
-    }
-
-    /// Ends the loads in progress, as [`Guard::shutdown`].
-    pub async fn shutdown(&self, timeout: Duration) -> crate::Shutdown {
+    /// When the future is dropped, no more loads are started; those in progress continue to their end.
+    pub async fn shutdown(&self, timeout: Duration) -> Shutdown {
         self.guard.shutdown(timeout).await
-    }
-}
-
-/// Why a URL was not purged.
-#[non_exhaustive]
-#[derive(Clone, Debug)]
-pub enum PurgeError {
-    /// The URL names no host, and none was given with it.
-    NoHost,
-    /// The invalidation was not acknowledged.
-    Guard(Error),
-}
-
-impl fmt::Display for PurgeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoHost => "the URL to be purged names no host; give one",
-            Self::Guard(_) => "the purge was not acknowledged",
-        })
-    }
-}
-
-impl std::error::Error for PurgeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::NoHost => None,
-            Self::Guard(error) => Some(error),
-        }
     }
 }
 
@@ -261,12 +137,52 @@ impl<S> Layer<S> for HttpGuardLayer {
     type Service = HttpGuard<S>;
 
     fn layer(&self, inner: S) -> HttpGuard<S> {
-        HttpGuard::new(inner, self.guard.clone(), self.rules.clone())
+        HttpGuard::new(inner, Cache { guard: self.guard.clone(), settings: self.settings.clone() })
     }
 }
 
 impl fmt::Debug for HttpGuardLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpGuardLayer").field("guard", &self.guard).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response, header};
+    use http_body_util::{BodyExt, Full};
+    use tower::{ServiceExt, service_fn};
+
+    use super::{super::fields::parsed_responses, *};
+
+    async fn origin(request: Request<String>) -> Result<Response<String>, Infallible> {
+        let response = Response::builder()
+            .header(header::CACHE_CONTROL, "max-age=60, private=\"x-a\"")
+            .header(header::ETAG, "\"1\"")
+            .header("x-a", "1");
+        let is_validation = request.headers().contains_key(header::IF_NONE_MATCH);
+        let response = response.status(if is_validation { 304 } else { 200 });
+        Ok(response.body("body".to_owned()).expect("a response"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_directives_of_a_response_are_parsed_once() {
+        let policy = crate::Policy::default().jitter(0.0).early_refresh(0.0).grace(Duration::ZERO);
+        let cache = Guard::builder().policy(policy).clock(crate::Clock::tokio());
+        let cache = HttpGuardLayer::new(cache).layer(service_fn(origin));
+        let parsed_by_a_get = async || {
+            let before = parsed_responses();
+            let request = Request::get("http://h/").body(String::new()).expect("a request");
+            let Ok(response) = cache.clone().oneshot(request).await;
+            assert_eq!(response.collect().await.expect("a body").to_bytes(), "body");
+            parsed_responses() - before
+        };
+        assert_eq!(parsed_by_a_get().await, 1, "a miss");
+        assert_eq!(parsed_by_a_get().await, 0, "a hit");
+        // Those of the 304, and those of the stored response that it updates.
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(parsed_by_a_get().await, 2, "a validation");
     }
 }

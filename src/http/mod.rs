@@ -1,9 +1,10 @@
-//! An HTTP cache for routers: RFC 9111 for a shared cache, on a [`Guard`](crate::Guard), so that no URL is
-//! ever asked for twice at one time.
+//! An HTTP cache for routers: RFC 9111 for a shared cache, on a [`Guard`](crate::Guard), so that the origin
+//! is never asked twice for one URL at one time.
 //!
-//! [`HttpGuardLayer`] goes around any `Service<Request<_>, Response = Response<_>>`: an axum `Router` or
-//! one route of it, a service under hyper, a proxy's client. Handlers say with `Cache-Control` what may be
-//! kept, as they would for a cache between them and their clients; who says nothing is not cached.
+//! [`HttpGuardLayer`] wraps any `Service<Request<_>, Response = Response<_>>`: an axum `Router` or one of its
+//! routes, a service under hyper, the client of a proxy. Handlers say with `Cache-Control` what may be
+//! stored, as they would for a cache between them and their clients. A response that says nothing is not
+//! cached.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -23,151 +24,147 @@
 //! let second = app.clone().oneshot(prices()?).await?;
 //! assert_eq!(second.headers()["cache-status"], "cattleguard; hit");
 //!
-//! // After a change, before anybody hears of it:
+//! // After a change, before the client learns of it:
 //! let done = cache.purge(&"https://shop.example/prices".parse()?, None).await?;
 //! # Ok(()) }
 //! ```
 //!
-//! # What is cached, and what is not
+//! # What is cached
 //!
 //! | | stored | test |
 //! |---|---|---|
-//! | GET | yes; the same entry answers HEAD, conditions (304) and ranges (206, 416) | `rfc9110_9_3_2_head_is_answered_from_get`, `rfc9111_4_3_2_a_condition_is_checked_here`, `rfc9110_14_a_range_is_cut_here` |
-//! | HEAD alone, other methods, GET with a body, `Upgrade`, `If-Match`, `If-Unmodified-Since` | no: straight to the origin, as they are | `rfc9111_4_other_methods_are_written_through_with_their_bodies`, `rfc9110_9_3_1_a_get_with_a_body_is_for_the_origin_alone`, `requests_that_only_the_origin_can_answer_reach_it_as_they_are` |
-//! | a request without a clear host, or for which the [`key_part`](HttpGuardLayer::key_part) is `None` | no | `rfc9110_7_2_a_request_without_a_clear_host_goes_past_the_cache`, `a_part_of_the_key_tells_clients_apart_and_none_sends_them_past` |
-//! | `max-age`, `s-maxage`, `Expires`, or these in `CDN-Cache-Control`, and fresh on arrival | yes, with every status but those below | `rfc9111_3_explicitly_fresh_responses_are_stored`, `rfc9111_3_statuses` |
-//! | none of these | a status that may be guessed at (RFC 9110 §15.1) or `public`: for the [`default_ttl`](HttpGuardLayer::default_ttl), or a tenth of the time since `Last-Modified`; else no | `rfc9111_4_2_2_without_a_word_only_some_statuses_are_guessed_at`, `a_default_ttl_is_for_what_says_nothing` |
-//! | `no-store`, `private`, `no-cache`, stale on arrival, `Vary: *` | no | `rfc9111_3_no_store_is_never_stored`, `rfc9111_3_private_is_never_stored`, `rfc9111_5_2_2_4_no_cache_is_not_reused`, `rfc9111_4_2_1_what_is_stale_on_arrival_is_not_stored`, `rfc9111_4_1_vary_star_is_never_stored` |
-//! | `Set-Cookie` | no, unless `private="set-cookie"` or `no-cache="set-cookie"`: then without it | `a_cookie_is_for_one_client` |
-//! | for a request with `Authorization` | with `public`, `s-maxage` or `must-revalidate` | `rfc9111_3_5_an_authorized_response_needs_permission` |
-//! | 206, and 304 to a request without a condition | no | `rfc9111_3_statuses`, `a_304_that_nobody_asked_for_is_passed_on_and_not_stored` |
-//! | 500, 502, 503, 504 | no: the load has failed, and something stale is served if it may be. Else one client has the origin's words; the others, and who comes in the policy's failure pause, the status alone | `failures_are_shared_and_the_first_has_the_origins_own_words`, `rfc9111_4_3_3_a_server_that_fails_leaves_what_was_stored` |
-//! | a body above [`longest_body`](HttpGuardLayer::longest_body), with trailers, broken off, or not as long as it says; more than 64 KiB of fields | no; the body passes as it comes | `rfc9111_3_3_what_is_not_whole_is_not_stored`, `what_is_not_stored_passes_before_it_is_all_there`, `more_fields_than_anybody_sends_are_passed_on_and_not_stored` |
+//! | GET | yes; the same entry answers HEAD, conditions (304) and ranges (206, 416) | `rfc9110_9_3_2_head_is_answered_from_get`, `rfc9111_4_3_2_the_cache_evaluates_conditions`, `rfc9110_14_the_cache_serves_ranges` |
+//! | HEAD alone, other methods, GET with a body, `Upgrade`, `If-Match`, `If-Unmodified-Since` | no: they go to the origin as they are | `rfc9111_4_other_methods_are_written_through_with_their_bodies`, `rfc9110_9_3_1_a_get_with_a_body_goes_to_the_origin`, `requests_that_only_the_origin_can_answer_reach_it_as_they_are` |
+//! | a request whose host is missing or ambiguous, or for which the [`key_part`](HttpGuardLayer::key_part) is `None` | no | `rfc9110_7_2_a_request_without_a_clear_host_bypasses_the_cache`, `a_key_part_separates_clients_and_none_bypasses_the_cache` |
+//! | `max-age`, `s-maxage` or `Expires`, in `Cache-Control` or `CDN-Cache-Control`, and fresh on arrival | yes, with every status except those below | `rfc9111_3_explicitly_fresh_responses_are_stored`, `rfc9111_3_statuses` |
+//! | none of these | if the status is heuristically cacheable (RFC 9110 §15.1) or the response is `public`: for the [`default_ttl`](HttpGuardLayer::default_ttl), or a tenth of the time since `Last-Modified`; else no | `rfc9111_4_2_2_only_some_statuses_are_heuristically_fresh`, `the_default_ttl_applies_without_explicit_freshness` |
+//! | `no-store`, `private`, `no-cache`, stale on arrival, `Vary: *` | no | `rfc9111_3_no_store_is_never_stored`, `rfc9111_3_private_is_never_stored`, `rfc9111_5_2_2_4_no_cache_is_not_reused`, `rfc9111_4_2_1_responses_stale_on_arrival_are_not_stored`, `rfc9111_4_1_vary_star_is_never_stored` |
+//! | `Set-Cookie` | no; with `private="set-cookie"` or `no-cache="set-cookie"` it is stored without the field | `a_cookie_is_for_one_client` |
+//! | the response to a request with `Authorization` | if it has `public`, `s-maxage` or `must-revalidate` | `rfc9111_3_5_an_authorized_response_needs_permission` |
+//! | 206, and 304 to a request without a condition | no | `rfc9111_3_statuses`, `an_unsolicited_304_is_passed_and_not_stored` |
+//! | 500, 502, 503, 504 | no: the load has failed, and a stale response is served if that is allowed. Else one client gets the origin's response; the others, and later clients during the policy's failure back-off, get the status alone | `failures_are_shared_and_one_client_gets_the_origins_response`, `rfc9111_4_3_3_a_failure_leaves_the_stored_response` |
+//! | a body above [`max_body_size`](HttpGuardLayer::max_body_size), with trailers, broken off, or not as long as its `Content-Length`; more than 64 KiB of fields | no; the body streams through | `rfc9111_3_3_incomplete_responses_are_not_stored`, `bodies_that_are_not_stored_stream_through`, `oversized_fields_are_passed_and_not_stored` |
 //!
-//! What is not stored serialises nobody. The first time, those who ask together wait for one response's
-//! head; when that says no, all go on their own, at once, and so does everybody for the time of
-//! [`give_up_for`](HttpGuardLayer::give_up_for). A body that may be stored is read to its end before
-//! anybody gets it, within the policy's load timeout: mark endless ones `no-store`.
+//! Uncacheable responses do not queue requests. The first time, requests for the same URL wait together for
+//! the head of one response. If it may not be stored, each of them goes to the origin at once, and so do
+//! later ones for the [hit-for-pass ttl](HttpGuardLayer::hit_for_pass_ttl). A body that
+//! may be stored is read to its end before it is served, within the policy's load timeout: mark endless ones
+//! `no-store`.
 //!
 //! # The rules
 //!
-//! The MUSTs of RFC 9111 for a shared cache (and what else it has of weight), each with its test.
+//! The MUSTs of RFC 9111 for a shared cache, and the rules beside them that matter, each with its test.
 //! `rfc9111_3_the_proxy_stores_what_it_may_and_nothing_else` and
-//! `rfc9111_4_the_proxy_selects_validates_and_forgets` go through them by the example `reverse_proxy`, over
-//! sockets.
+//! `rfc9111_4_the_proxy_selects_validates_and_forgets` check them over sockets, by the example
+//! `reverse_proxy`.
 //!
 //! | § | rule | test |
 //! |---|---|---|
 //! | 2, 4 | the target URI matches: scheme, host, port, path, query as sent | `rfc9111_2_other_resources_have_other_entries`, `long_urls_are_told_apart` |
-//! | 3 | a method that is understood: GET | `rfc9111_4_other_methods_are_written_through_with_their_bodies` |
+//! | 3 | the method is understood: GET | `rfc9111_4_other_methods_are_written_through_with_their_bodies` |
 //! | 3 | a final status; 206 and 304 are not understood | `rfc9111_3_statuses` |
-//! | 3, 5.2.2.3 | `must-understand` goes over `no-store` where the status is understood, and only there | `rfc9111_5_2_2_3_must_understand_overrules_no_store_for_a_known_status_only` |
-//! | 3, 5.2.1.5, 5.2.2.5 | nothing with `no-store`, in request or response; and nothing of the cache for who asks so | `rfc9111_3_no_store_is_never_stored`, `requests_that_only_the_origin_can_answer_reach_it_as_they_are` |
-//! | 3, 5.2.2.7 | nothing `private`; named fields are withheld | `rfc9111_3_private_is_never_stored`, `rfc9111_3_what_is_for_one_client_reaches_no_other` |
-//! | 3, 3.5 | nothing for `Authorization` without permission | `rfc9111_3_5_an_authorized_response_needs_permission`, `rfc9111_3_what_is_for_one_client_reaches_no_other` |
-//! | 3 | explicit freshness, `public`, or a status that may be guessed at | `rfc9111_3_explicitly_fresh_responses_are_stored`, `rfc9111_4_2_2_without_a_word_only_some_statuses_are_guessed_at` |
-//! | 3.1 | all fields are kept, unknown ones too | `rfc9111_3_1_all_other_fields_are_stored_as_they_are` |
-//! | 3.1 | but not those of one connection, nor those of a proxy | `rfc9111_3_1_fields_of_one_connection_are_not_stored` |
-//! | 3.1 | trailers become no fields | `rfc9111_3_1_trailers_pass_and_are_merged_into_nothing` |
-//! | 3.2 | a 304's fields replace the stored ones, but for `Content-Length`, what stored bytes depend on (`Content-Encoding`, `Content-Range`) and what 3.1 excepts | `rfc9111_4_3_3_a_stale_response_is_validated_and_its_fields_updated` |
-//! | 3.3 | nothing incomplete is stored; a part goes out as 206 | `rfc9111_3_3_what_is_not_whole_is_not_stored`, `rfc9110_14_a_range_is_cut_here` |
+//! | 3, 5.2.2.3 | `must-understand` overrules `no-store` if the status is understood, and only then | `rfc9111_5_2_2_3_must_understand_overrules_no_store_for_a_known_status_only` |
+//! | 3, 5.2.1.5, 5.2.2.5 | nothing with `no-store`, in request or response; a request with `no-store` bypasses the cache | `rfc9111_3_no_store_is_never_stored`, `requests_that_only_the_origin_can_answer_reach_it_as_they_are` |
+//! | 3, 5.2.2.7 | nothing `private`; named fields are withheld | `rfc9111_3_private_is_never_stored`, `rfc9111_3_private_responses_reach_no_other_client` |
+//! | 3, 3.5 | nothing for `Authorization` without permission | `rfc9111_3_5_an_authorized_response_needs_permission`, `rfc9111_3_private_responses_reach_no_other_client` |
+//! | 3 | explicit freshness, `public`, or a heuristically cacheable status | `rfc9111_3_explicitly_fresh_responses_are_stored`, `rfc9111_4_2_2_only_some_statuses_are_heuristically_fresh` |
+//! | 3.1 | all fields are stored, unknown ones too | `rfc9111_3_1_all_other_fields_are_stored_as_they_are` |
+//! | 3.1 | except those of one connection and those of a proxy | `rfc9111_3_1_fields_of_one_connection_are_not_stored` |
+//! | 3.1 | trailers do not become fields | `rfc9111_3_1_trailers_pass_and_become_no_fields` |
+//! | 3.2 | the fields of a 304 replace the stored ones, except `Content-Length`, those that the stored bytes depend on (`Content-Encoding`, `Content-Range`) and those that 3.1 excepts | `rfc9111_4_3_3_a_stale_response_is_validated_and_its_fields_updated` |
+//! | 3.3 | nothing incomplete is stored; a part is served as 206 | `rfc9111_3_3_incomplete_responses_are_not_stored`, `rfc9110_14_the_cache_serves_ranges` |
 //! | 4 | `Age` in every response from the cache, in place of the origin's | `rfc9111_5_1_age_counts_from_the_origin` |
 //! | 4 | unsafe methods are written through | `rfc9111_4_other_methods_are_written_through_with_their_bodies` |
-//! | 4 | fresh, validated, or allowed to be stale | `rfc9111_4_a_fresh_response_is_reused_until_it_is_stale` |
-//! | 4 | one response for collapsed requests only where it may be reused | `rfc9111_4_a_hundred_clients_of_a_cold_url_are_one_call`, `rfc9111_4_what_may_not_be_stored_serialises_nobody` |
-//! | 4.1 | the fields that `Vary` names match, all lines of it; an absent one matches an absent one alone | `rfc9111_4_1_variants_are_selected_by_the_request`, `rfc9111_4_1_all_lines_of_vary_count_and_all_of_a_field`, `rfc9111_4_1_fields_that_turn_up_later_select_too`, `rfc9111_4_1_each_variant_is_called_for_once` |
-//! | 4.1 | `*` never matches, nor does what is no field's name | `rfc9111_4_1_vary_star_is_never_stored` |
-//! | 4.2.1 | `s-maxage` over `max-age` over `Expires`; of several the shortest; what is no number or no date is stale | `rfc9111_4_2_1_what_is_stale_on_arrival_is_not_stored` |
-//! | 4.2.2 | no guess where something is said | `rfc9111_4_2_1_what_is_stale_on_arrival_is_not_stored` |
-//! | 4.2.3 | `Age`, `Date` and the way here make the age | `rfc9111_5_1_age_counts_from_the_origin`, `rfc9111_4_2_3_the_way_here_counts_for_what_has_come_from_a_server` |
-//! | 4.2.4, 5.2.2.2, 5.2.2.8, 5.2.2.10 | nothing stale with `must-revalidate`, `proxy-revalidate`, `s-maxage`; an error instead | `rfc9111_4_2_4_what_must_be_revalidated_is_never_served_stale`, `rfc9111_5_2_2_2_an_origin_out_of_reach_is_an_error_and_nothing_stale` |
+//! | 4 | what is reused is fresh, validated, or allowed to be stale | `rfc9111_4_a_fresh_response_is_reused_until_it_is_stale` |
+//! | 4 | collapsed requests share a response only if it may be reused | `rfc9111_4_a_hundred_clients_of_a_cold_url_are_one_call`, `rfc9111_4_uncacheable_responses_do_not_queue_requests` |
+//! | 4.1 | all fields match that `Vary` names in all its lines; a missing field matches a missing one only | `rfc9111_4_1_variants_are_selected_by_the_request`, `rfc9111_4_1_all_lines_of_vary_count_and_all_of_a_field`, `rfc9111_4_1_later_vary_fields_select_too`, `rfc9111_4_1_each_variant_is_called_for_once` |
+//! | 4.1 | `*` never matches, nor does an invalid field name | `rfc9111_4_1_vary_star_is_never_stored` |
+//! | 4.2.1 | `s-maxage` overrules `max-age`, and that `Expires`; of several the shortest counts; a malformed number or date is stale | `rfc9111_4_2_1_responses_stale_on_arrival_are_not_stored` |
+//! | 4.2.2 | no heuristic beside explicit freshness | `rfc9111_4_2_1_responses_stale_on_arrival_are_not_stored` |
+//! | 4.2.3 | the age is made of `Age`, `Date` and the time of the transfer | `rfc9111_5_1_age_counts_from_the_origin`, `rfc9111_4_2_3_the_transfer_counts_for_responses_from_a_server` |
+//! | 4.2.4, 5.2.2.2, 5.2.2.8, 5.2.2.10 | nothing stale with `must-revalidate`, `proxy-revalidate`, `s-maxage`; an error instead | `rfc9111_4_2_4_what_must_be_revalidated_is_never_served_stale`, `rfc9111_5_2_2_2_an_unreachable_origin_is_an_error_and_nothing_stale` |
 //! | 4.2.4 | nothing stale without permission | `rfc9111_4_2_4_nothing_stale_is_served_without_permission`, `rfc5861_a_response_says_how_long_it_may_be_served_stale` |
-//! | 4.3.1 | validation sends the stored validators | `rfc9111_4_3_1_both_validators_are_sent`, `rfc9111_4_3_3_each_variant_is_validated_by_its_own_validator` |
-//! | 4.3.2 | a client's conditions are checked against what is stored; `If-Match` is for the origin | `rfc9111_4_3_2_a_condition_is_checked_here`, `rfc9110_15_4_5_a_304_has_the_fields_that_its_200_would_have` |
-//! | 4.3.3 | a full response replaces what was stored, a 5xx leaves it | `rfc9111_4_3_3_an_answer_in_full_replaces_what_was_stored`, `rfc9111_4_3_3_a_server_that_fails_leaves_what_was_stored` |
-//! | 4.3.4 | a 304 about something else updates nothing | `rfc9111_4_3_4_a_304_about_something_else_updates_nothing`, `rfc9111_4_3_4_what_is_validated_is_as_old_as_its_validation` |
-//! | 4.4 | an unsafe request that succeeds invalidates its target | `rfc9111_4_4_an_unsafe_request_that_succeeds_invalidates_the_target`, `rfc9111_4_4_what_fails_and_what_is_safe_invalidates_nothing`, `rfc9111_4_4_a_part_of_the_key_is_no_way_around` |
-//! | 4.4 | what its response names: of the same origin only | `rfc9111_4_4_what_the_response_names_is_invalidated_if_it_is_of_the_same_origin` |
-//! | 5.2.1 | `only-if-cached` of a request; `no-cache`, `max-age` and `min-fresh` with [`allow_reloads`](HttpGuardLayer::allow_reloads) | `rfc9111_5_2_1_who_asks_for_something_fresher_gets_it`, `rfc9111_5_2_1_7_only_if_cached_asks_no_origin` |
-//! | 5.2.2.4 | nothing `no-cache` without validation: it is not stored; named fields are withheld | `rfc9111_5_2_2_4_no_cache_is_not_reused`, `a_cookie_is_for_one_client` |
-//! | 5.2.2.6 | `no-transform`: bodies are packed in the far tier and come out as they went in | `responses_come_back_as_they_were` |
-//! | 5.2.3 | unknown directives are ignored | `rfc9111_5_2_3_unknown_and_malformed_directives_open_nothing`, `no_store_is_found_wherever_it_stands` |
-//! | 5.3 | `Expires` is ignored beside `max-age`, and past when it is no date | `rfc9111_4_2_1_what_is_stale_on_arrival_is_not_stored` |
-//! | 5.4, 5.5 | `Pragma` in a request without `Cache-Control`; `Warning` is a field like others | `rfc9111_5_2_1_who_asks_for_something_fresher_gets_it`, `rfc9111_3_1_all_other_fields_are_stored_as_they_are` |
+//! | 4.3.1 | a validation sends the stored validators | `rfc9111_4_3_1_both_validators_are_sent`, `rfc9111_4_3_3_each_variant_is_validated_by_its_own_validator` |
+//! | 4.3.2 | a client's conditions are evaluated on the stored response; `If-Match` goes to the origin | `rfc9111_4_3_2_the_cache_evaluates_conditions`, `rfc9110_15_4_5_a_304_has_the_fields_that_its_200_would_have` |
+//! | 4.3.3 | a full response replaces the stored one, a 5xx leaves it | `rfc9111_4_3_3_a_full_response_replaces_the_stored_one`, `rfc9111_4_3_3_a_failure_leaves_the_stored_response` |
+//! | 4.3.4 | a 304 about another response updates nothing | `rfc9111_4_3_4_a_304_about_another_response_updates_nothing`, `rfc9111_4_3_4_the_age_counts_from_the_validation` |
+//! | 4.4 | a successful unsafe request invalidates its target | `rfc9111_4_4_an_unsafe_request_that_succeeds_invalidates_the_target`, `rfc9111_4_4_failed_and_safe_requests_invalidate_nothing`, `rfc9111_4_4_a_key_part_does_not_evade_invalidation` |
+//! | 4.4 | and the URLs that its response names, if they are of the same origin | `rfc9111_4_4_urls_of_the_same_origin_in_the_response_are_invalidated` |
+//! | 5.2.1 | `only-if-cached` of a request; `no-cache`, `max-age` and `min-fresh` with [`allow_reloads`](HttpGuardLayer::allow_reloads) | `rfc9111_5_2_1_a_request_for_a_fresher_response_gets_one`, `rfc9111_5_2_1_7_only_if_cached_asks_no_origin` |
+//! | 5.2.2.4 | `no-cache` is never reused without validation, so it is not stored; named fields are withheld | `rfc9111_5_2_2_4_no_cache_is_not_reused`, `a_cookie_is_for_one_client` |
+//! | 5.2.2.6 | `no-transform`: bodies are compressed in the far tier, and decompressed to the same bytes | `responses_come_back_as_they_were` |
+//! | 5.2.3 | unknown directives are ignored | `rfc9111_5_2_3_unknown_and_malformed_directives_permit_nothing`, `no_store_is_found_wherever_it_stands` |
+//! | 5.3 | `Expires` is ignored beside `max-age`, and in the past if it is malformed | `rfc9111_4_2_1_responses_stale_on_arrival_are_not_stored` |
+//! | 5.4, 5.5 | `Pragma` counts in a request without `Cache-Control`; `Warning` is a field like others | `rfc9111_5_2_1_a_request_for_a_fresher_response_gets_one`, `rfc9111_3_1_all_other_fields_are_stored_as_they_are` |
 //!
-//! Of what RFC 9111 leaves open: parts are not put together (§3.4), a HEAD freshens nothing (§4.3.5), and
-//! `no-cache` or `max-age=0` with a validator is not stored to be validated each time, but passed.
+//! Of what RFC 9111 leaves open, this cache does not combine parts (§3.4), does not freshen by HEAD (§4.3.5),
+//! and does not store `no-cache` or `max-age=0` to validate it for every request: such a response passes.
 //!
-//! **Serving stale.** Beside what a response says (RFC 5861) the [`Policy`](crate::Policy)'s grace and
-//! stale-if-error count for those that say nothing: §4.2.4 allows that by agreement with the origin, and
-//! a handler in the same process has agreed. They are 30 s and 5 min by default. In front of origins of
-//! others set both to zero.
+//! **Serving stale.** Where a response does not say for how long (RFC 5861), the grace and stale-if-error of
+//! the [`Policy`](crate::Policy) apply, by default 30 s and 5 min. §4.2.4 allows that by agreement with the
+//! origin, and a handler in the same process has agreed. In front of other people's origins set both to
+//! zero.
 //!
 //! # Versions
 //!
-//! A response whose handler has put the [`Version`](crate::Version) of what it read into its extensions, or
-//! into the [`version_field`](HttpGuardLayer::version_field), never gives way to an older one: not to that
-//! of a lagging replica, and not after a [`purge_at`](HttpGuardLayer::purge_at)
-//! (`a_response_older_than_a_purge_is_not_stored`, `a_variant_older_than_a_purge_is_not_stored_either`).
+//! A handler can give its response the [`Version`](crate::Version) of what it read, in the response's
+//! extensions or in the [`version_field`](HttpGuardLayer::version_field). An older response then never
+//! replaces a newer one: not that of a lagging replica, and not after a
+//! [`purge_at`](HttpGuardLayer::purge_at) (`a_response_older_than_a_purge_is_not_stored`,
+//! `a_variant_older_than_a_purge_is_not_stored_either`).
 //!
-//! Without one it is protected by the lease: no load that began before a purge or an unsafe request fills
-//! the cache after it (`a_load_that_began_before_a_purge_answers_nobody_who_comes_later`,
-//! `a_load_that_finds_more_variants_brings_nothing_back_that_was_purged`). A handler that reads a replica
-//! which lags behind is not noticed. `Last-Modified` and `Date` are no versions: two changes within a
-//! second have the same. Give one to all responses of a URL that is purged by version: without one a
-//! 404 is not stored after the purge (`a_response_without_version_is_not_stored_after_a_purge_by_version`).
+//! A response without a version is protected by the lease: no load that began before a purge or an unsafe
+//! request fills the cache after it (`a_load_from_before_a_purge_answers_no_later_request`,
+//! `a_load_that_finds_more_variants_restores_nothing_purged`). That does not notice a handler that
+//! reads from a lagging replica. `Last-Modified` and `Date` are not versions: two changes within a second
+//! have the same. Give one to all responses of a URL that is purged by version: a 404 without one is not
+//! stored after the purge (`a_response_without_version_is_not_stored_after_a_purge_by_version`).
 //!
-//! # What is not in the key
+//! # What the key must cover
 //!
-//! A stored response goes to everybody who asks for its URL. So a handler must not let anything else into
-//! it that a client can choose: not `X-Forwarded-Host`, not a cookie, not `X-HTTP-Method-Override`. Who
-//! sends the right field first otherwise chooses what all others see. What makes a difference belongs
-//! into `Vary`, or into the [`key_part`](HttpGuardLayer::key_part)
-//! (`a_field_that_is_not_in_the_key_must_be_in_vary_or_a_part`). A request whose `Host` is not that of its
-//! target, or whose body a handler could look at, goes past the cache.
+//! A stored response is served to every client that asks for its URL. So nothing else that a client can
+//! choose may affect it: no `X-Forwarded-Host`, no cookie, no `X-HTTP-Method-Override`. Otherwise the client
+//! that sends the right field first chooses what the others see. Whatever affects the response belongs in
+//! `Vary` or in the [`key_part`](HttpGuardLayer::key_part)
+//! (`a_field_that_is_not_in_the_key_must_be_in_vary_or_a_part`). A request whose `Host` differs from its
+//! target, or that has a body, bypasses the cache.
 //!
 //! # Cancel safety
 //!
-//! A client that goes away cancels nothing that others wait for: the load goes on, answers them and fills
-//! the cache (`a_client_that_goes_away_cancels_nothing`). What goes straight to the origin is cancelled as
-//! without the layer; if that is an unsafe request which has already changed something, and whose handler
-//! had not answered yet, nothing is invalidated. Where that matters, purge in the handler.
+//! A client that goes away cancels nothing that others wait for: the load continues, answers them and fills
+//! the cache (`a_client_that_goes_away_cancels_nothing`). A request that bypasses the cache is cancelled as
+//! without the layer. If it is an unsafe request that has changed something already, and its handler had
+//! not answered yet, nothing is invalidated; where that matters, purge in the handler.
 //!
-//! # Beside a proxy cache in front
+//! # Beside a proxy cache
 //!
-//! Varnish, nginx or a CDN have the same rules, save the network, and take load off the process
-//! altogether. This has what they have not: one load in the whole fleet and not one per proxy;
-//! invalidation that is acknowledged, and after which nothing old comes back; versions; one place for
-//! what the service knows of its own data; and no other server to run. It sees requests after TLS, routing
-//! and authentication, if the layer is put there. They go together: `Cache-Status` names both, and
-//! `CDN-Cache-Control` is for the one nearest to it.
+//! Varnish, nginx or a CDN follow the same rules, save the network, and take load off the process. This
+//! cache has what they lack: one load in the whole fleet instead of one per proxy; acknowledged
+//! invalidation, after which nothing old comes back; versions; all that the service knows of its data; and
+//! no other server to run. It can stand behind TLS, routing and authentication. Both go together:
+//! `Cache-Status` names both, and `CDN-Cache-Control` addresses the one nearest to it.
 
 mod body;
-mod cache_control;
-mod cache_status;
-mod codec;
-mod conditional;
-mod elements;
+mod cache;
+mod cache_mode;
+mod epochs;
 mod exchange;
+mod fields;
 mod future;
 mod key;
 mod layer;
-mod origin;
-mod place;
-mod purging;
+mod purge;
+mod purge_service;
+mod response;
 mod service;
-mod stored;
-mod storing;
-mod tags;
-mod variant;
-mod wants;
+mod settings;
 
 pub use self::{
     body::Body,
-    codec::Responses,
     future::ResponseFuture,
-    layer::{HttpGuardLayer, PurgeError},
-    purging::PurgeService,
+    layer::HttpGuardLayer,
+    purge::PurgeError,
+    purge_service::PurgeService,
+    response::{Responses, StoredResponse},
     service::HttpGuard,
-    stored::StoredResponse,
 };

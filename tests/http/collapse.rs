@@ -1,4 +1,4 @@
-//! RFC 9111 §4, "collapse requests": one call for many clients, and nobody is worse off for it.
+//! RFC 9111 §4, "collapse requests": one call for many clients, and no client fares worse for it.
 
 use std::{
     sync::{
@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use cattleguard::{Clock, Guard, Policy, far, http::HttpGuardLayer};
+use cattleguard::{Clock, Guard, Policy, http::HttpGuardLayer, memory};
 use futures::future::join_all;
 use http::{Method, Request};
 use http_body::Frame;
@@ -30,7 +30,7 @@ fn layer_with(policy: Policy) -> HttpGuardLayer {
     HttpGuardLayer::new(Guard::builder().policy(policy).far(far))
 }
 
-/// An origin each of whose answers is another one.
+/// An origin that numbers its answers.
 fn numbered(fields: &'static [(&'static str, &'static str)]) -> Origin {
     let calls = AtomicUsize::new(0);
     Origin::new(move |_| response(200, fields, &calls.fetch_add(1, Ordering::SeqCst).to_string()))
@@ -52,7 +52,7 @@ async fn rfc9111_4_a_hundred_clients_of_a_cold_url_are_one_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_4_what_may_not_be_stored_serialises_nobody() {
+async fn rfc9111_4_uncacheable_responses_do_not_queue_requests() {
     for fields in [
         &[("cache-control", "no-store")][..],
         &[("cache-control", "private, max-age=60")],
@@ -62,7 +62,7 @@ async fn rfc9111_4_what_may_not_be_stored_serialises_nobody() {
     ] {
         let origin = numbered(fields).taking(secs(1));
         let cache = cache(&origin);
-        // The first time they wait for one head; from then on for their own alone.
+        // The first time they wait for one head; from then on only for their own.
         for (seconds, calls) in [(2, 100), (1, 200)] {
             let begun = Instant::now();
             let answers = join_all((0..100).map(|_| get(&cache, "/", &[]))).await;
@@ -72,7 +72,7 @@ async fn rfc9111_4_what_may_not_be_stored_serialises_nobody() {
                 answers.iter().map(|answer| answer.text()).collect();
             assert_eq!(bodies.len(), 100, "each has its own: {fields:?}");
         }
-        // The word is forgotten, and one finds out for all whether it has changed.
+        // After the hit-for-pass ttl one request finds out for all whether this has changed.
         tokio::time::advance(secs(11)).await;
         let begun = Instant::now();
         join_all((0..100).map(|_| get(&cache, "/", &[]))).await;
@@ -96,12 +96,12 @@ async fn rfc9111_4_1_each_variant_is_called_for_once() {
         assert!(!answer.is_hit(), "{answer:?}");
     }));
     herd.await;
-    // One tells that there are variants, and is one.
+    // One load finds that there are variants, and stores one.
     assert_eq!((begun.elapsed().as_secs(), origin.calls()), (2, 10));
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_4_1_more_fields_to_select_by_send_nobody_alone() {
+async fn rfc9111_4_1_more_selecting_fields_still_share_loads() {
     let origin = Origin::new(|request| {
         let vary = if request.headers().contains_key("x-a") { "x-a, x-b" } else { "x-a" };
         let value = request.headers().get("x-b").map_or("", |value| value.to_str().expect("text"));
@@ -116,7 +116,7 @@ async fn rfc9111_4_1_more_fields_to_select_by_send_nobody_alone() {
         assert_eq!(answer.text(), value);
     }));
     herd.await;
-    // Two more: who finds it out, and one for each.
+    // Two more: one that finds out, and one per value.
     assert!(origin.calls() <= 4, "{}", origin.calls());
     let calls = origin.calls();
     for value in ["0", "1"] {
@@ -127,7 +127,7 @@ async fn rfc9111_4_1_more_fields_to_select_by_send_nobody_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_stored_passes_before_it_is_all_there() {
+async fn bodies_that_are_not_stored_stream_through() {
     for (what, fields) in [
         ("not storable", &[("cache-control", "no-store")][..]),
         ("says it is long", &[FRESH, ("content-length", "2000")]),
@@ -139,7 +139,7 @@ async fn what_is_not_stored_passes_before_it_is_all_there() {
             let body = body.lock().take().expect("one call");
             response(200, fields, "").map(|_| body)
         });
-        let cache = layer().longest_body(1_000).layer(origin.service());
+        let cache = layer().max_body_size(1_000).layer(origin.service());
         let long = if what == "is long" { 1_001 } else { 1 };
         let piece = |length: usize| Ok(Frame::data(Bytes::from(vec![b'x'; length])));
         sender.send(piece(long)).expect("open");
@@ -178,7 +178,7 @@ async fn a_slow_body_is_waited_for_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_breaks_off_ends_nobody_elses() {
+async fn a_body_that_breaks_off_fails_one_client() {
     let calls = AtomicUsize::new(0);
     let origin = Origin::new(move |_| {
         let (sender, body) = origin::piecewise();
@@ -209,7 +209,7 @@ async fn a_client_that_goes_away_cancels_nothing() {
     let begun = Instant::now();
     assert_eq!(get(&cache, "/", &[]).await.text(), "0");
     assert_eq!(begun.elapsed().as_millis() / 100, 9);
-    // And with nobody left it is stored all the same.
+    // It is stored even if no client is left.
     let gone = tokio::time::timeout(Duration::from_millis(100), get(&cache, "/b", &[])).await;
     assert!(gone.is_err());
     tokio::time::sleep(secs(1)).await;
@@ -218,7 +218,7 @@ async fn a_client_that_goes_away_cancels_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_room_for_a_load_is_503_and_says_when_to_come_back() {
+async fn a_full_queue_is_503_with_retry_after() {
     let origin = numbered(&[FRESH]).taking(secs(1));
     let policy = policy().max_concurrent_loads(1).max_queued_loads(0);
     let cache = layer_with(policy).layer(origin.service());
@@ -231,7 +231,7 @@ async fn no_room_for_a_load_is_503_and_says_when_to_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_one_place_for_loads_variants_and_reloads_are_loaded_all_the_same() {
+async fn one_permit_is_enough_for_variants_and_reloads() {
     let origin = Origin::new(|_| response(200, &[FRESH, ("vary", "accept")], "body"));
     let cache = layer_with(policy().max_concurrent_loads(1));
     let cache = cache.allow_reloads().layer(origin.service());
@@ -266,7 +266,7 @@ async fn a_handler_that_takes_too_long_is_504_for_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_a_deadline_does_not_wait_longer_and_the_load_goes_on() {
+async fn a_deadline_ends_the_wait_and_not_the_load() {
     let origin = numbered(&[FRESH]).taking(secs(5));
     let cache = layer().timeout(secs(1)).layer(origin.service());
     let begun = Instant::now();
@@ -278,7 +278,7 @@ async fn who_has_a_deadline_does_not_wait_longer_and_the_load_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_of_the_service_is_its_own_for_one_and_502_for_the_others() {
+async fn one_client_gets_the_services_error_and_the_others_502() {
     let calls = Arc::new(AtomicUsize::new(0));
     let service = {
         let calls = calls.clone();

@@ -1,4 +1,4 @@
-//! What goes to the origin, and how; and what tells one resource from another (RFC 9111 §2).
+//! Which requests go to the origin, and as what; and which resources have entries of their own (RFC 9111 §2).
 
 use std::{
     convert::Infallible,
@@ -48,7 +48,7 @@ async fn rfc9111_4_other_methods_are_written_through_with_their_bodies() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9110_9_3_1_a_get_with_a_body_is_for_the_origin_alone() {
+async fn rfc9110_9_3_1_a_get_with_a_body_goes_to_the_origin() {
     let origin = fresh();
     let cache = cache(&origin);
     for _ in 0..2 {
@@ -56,7 +56,7 @@ async fn rfc9110_9_3_1_a_get_with_a_body_is_for_the_origin_alone() {
         assert_eq!(answer.field("cache-status"), Some("cattleguard; fwd=request"));
         assert_eq!(&origin.asked().last().expect("a request").body[..], b"query");
     }
-    // Nothing of it is for others, and nothing of theirs for it.
+    // Its response is not for others, and theirs is not for it.
     assert!(!get(&cache, "/", &[]).await.is_hit());
     assert!(!send_body(&cache, Method::GET, "/", "query").await.is_hit());
     assert!(get(&cache, "/", &[]).await.is_hit());
@@ -79,7 +79,7 @@ impl http_body::Body for Silent {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9112_6_3_whether_there_is_a_body_the_fields_say_too() {
+async fn rfc9112_6_3_the_fields_tell_whether_there_is_a_body() {
     for (version, field, stored) in [
         (Version::HTTP_11, None, true),
         (Version::HTTP_11, Some(("content-length", "0")), true),
@@ -134,7 +134,7 @@ async fn rfc9110_13_conditions_reach_the_origin_where_nothing_is_stored() {
     let cache = cache(&origin);
     let fields = [("if-none-match", "\"v1\""), ("range", "bytes=0-1"), ("x-a", "1")];
     get(&cache, "/", &fields).await;
-    // The first is asked whole, to see whether it may be stored.
+    // The first asks for the whole response, to see whether it may be stored.
     assert!(!origin.asked()[0].headers.contains_key(header::RANGE));
     get(&cache, "/", &fields).await;
     let asked = origin.asked().pop().expect("a request");
@@ -143,7 +143,7 @@ async fn rfc9110_13_conditions_reach_the_origin_where_nothing_is_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_3_1_trailers_pass_and_are_merged_into_nothing() {
+async fn rfc9111_3_1_trailers_pass_and_become_no_fields() {
     let origin = Origin::new(|_| {
         let (sender, body) = origin::piecewise();
         let mut trailers = HeaderMap::new();
@@ -161,7 +161,7 @@ async fn rfc9111_3_1_trailers_pass_and_are_merged_into_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9110_7_2_a_request_without_a_clear_host_goes_past_the_cache() {
+async fn rfc9110_7_2_a_request_without_a_clear_host_bypasses_the_cache() {
     let origin = fresh();
     let cache = cache(&origin);
     let built = |uri: &str, hosts: &[&str]| {
@@ -178,7 +178,7 @@ async fn rfc9110_7_2_a_request_without_a_clear_host_goes_past_the_cache() {
         ("/", &["user@a"]),
         ("/", &["a/b"]),
         ("/", &[""]),
-        // What a handler makes of its Host is not for those who ask for the target.
+        // A response chosen by this Host is not for clients of the target.
         ("http://a/", &["evil"]),
         ("http://a/", &["a", "evil"]),
     ] {
@@ -193,7 +193,7 @@ async fn rfc9110_7_2_a_request_without_a_clear_host_goes_past_the_cache() {
     assert!(send(&cache, built("http://a/", &[])).await.is_hit());
 }
 
-/// The first that asks for each is answered by the origin, the second by the cache.
+/// The origin answers the first request for each, the cache the second.
 async fn differ(cache: &Cache, requests: &[(&str, Fields<'_>)]) {
     for (uri, fields) in requests {
         assert!(!get(cache, uri, fields).await.is_hit(), "{uri} {fields:?}");
@@ -202,7 +202,7 @@ async fn differ(cache: &Cache, requests: &[(&str, Fields<'_>)]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_part_of_the_key_tells_clients_apart_and_none_sends_them_past() {
+async fn a_key_part_separates_clients_and_none_bypasses_the_cache() {
     let origin = fresh();
     let tenant = |parts: &http::request::Parts| {
         Some(parts.headers.get("x-tenant")?.to_str().ok()?.to_owned())
@@ -225,7 +225,7 @@ async fn a_field_that_is_not_in_the_key_must_be_in_vary_or_a_part() {
         })
     };
     let evil = [("x-forwarded-host", "evil")];
-    // This is what the warning in the documentation is about.
+    // The documentation warns of this.
     let origin = reflect(&[FRESH]);
     let open = cache(&origin);
     get(&open, "/", &evil).await;
@@ -247,7 +247,7 @@ async fn a_field_that_is_not_in_the_key_must_be_in_vary_or_a_part() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_that_do_not_say_their_scheme_came_as_the_layer_says() {
+async fn requests_without_a_scheme_have_that_of_the_layer() {
     let origin = fresh();
     let cache = layer().https().layer(origin.service());
     assert!(!get(&cache, "/a", &[]).await.is_hit());

@@ -1,4 +1,4 @@
-//! RFC 9111 §4.4, and purges: what is forgotten, and what must not come back.
+//! RFC 9111 §4.4, and purges: what is invalidated, and what must not come back.
 
 use std::{
     sync::{
@@ -61,7 +61,7 @@ async fn rfc9111_4_4_an_unsafe_request_that_succeeds_invalidates_the_target() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_4_4_what_fails_and_what_is_safe_invalidates_nothing() {
+async fn rfc9111_4_4_failed_and_safe_requests_invalidate_nothing() {
     for (method, status) in [
         ("POST", 400),
         ("PUT", 401),
@@ -83,7 +83,7 @@ async fn rfc9111_4_4_what_fails_and_what_is_safe_invalidates_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_4_4_what_the_response_names_is_invalidated_if_it_is_of_the_same_origin() {
+async fn rfc9111_4_4_urls_of_the_same_origin_in_the_response_are_invalidated() {
     for name in ["location", "content-location"] {
         for (value, of, forgotten) in [
             ("/b", "/b", true),
@@ -106,7 +106,7 @@ async fn rfc9111_4_4_what_the_response_names_is_invalidated_if_it_is_of_the_same
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_4_4_a_part_of_the_key_is_no_way_around() {
+async fn rfc9111_4_4_a_key_part_does_not_evade_invalidation() {
     let origin = origin(200, &[("location", "/b")]);
     let part = |parts: &http::request::Parts| {
         Some(parts.headers.get("x-tenant")?.to_str().ok()?.to_owned())
@@ -154,7 +154,7 @@ async fn a_purge_forgets_all_variants_of_a_url() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_began_before_a_purge_answers_nobody_who_comes_later() {
+async fn a_load_from_before_a_purge_answers_no_later_request() {
     for vary in ["x-none", "accept"] {
         let row = Arc::new(AtomicU64::new(1));
         let origin = {
@@ -187,7 +187,7 @@ async fn a_load_that_began_before_a_purge_answers_nobody_who_comes_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_finds_more_variants_brings_nothing_back_that_was_purged() {
+async fn a_load_that_finds_more_variants_restores_nothing_purged() {
     let row = Arc::new(AtomicU64::new(1));
     let origin = {
         let row = row.clone();
@@ -242,11 +242,11 @@ async fn a_response_older_than_a_purge_is_not_stored() {
     assert_eq!(get(&cache, "/", &[]).await.text(), "1");
     row.store(2, Ordering::SeqCst);
     purge_at(&layer, 2).await;
-    // A replica that is behind for two reads more.
+    // A replica that lags for two more reads.
     lag.store(2, Ordering::SeqCst);
     assert_eq!(get(&cache, "/", &[]).await.text(), "2");
     assert_eq!(origin.calls(), 4);
-    // What is as new as the purge stays.
+    // A response as new as the purge stays.
     purge_at(&layer, 2).await;
     assert!(get(&cache, "/", &[]).await.is_hit());
 }

@@ -1,4 +1,4 @@
-//! The HTTP cache, a test for each rule that it keeps, with the section of the RFC in its name.
+//! The HTTP cache: a test for each rule, with the section of the RFC in its name.
 
 mod collapse;
 #[path = "../../examples/console/mod.rs"]
@@ -23,8 +23,9 @@ use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use cattleguard::{
-    Clock, Guard, GuardBuilder, Policy, far,
+    Clock, Guard, GuardBuilder, Policy,
     http::{Body, HttpGuard, HttpGuardLayer, StoredResponse},
+    memory,
 };
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -89,7 +90,7 @@ impl Answer {
         std::str::from_utf8(&self.body).expect("text")
     }
 
-    /// Whether it came out of the cache without the origin.
+    /// Whether the cache answered without the origin.
     fn is_hit(&self) -> bool {
         self.field("cache-status").is_some_and(|status| status.contains("cattleguard; hit"))
     }
@@ -120,7 +121,7 @@ fn response(status: u16, fields: Fields<'_>, body: &str) -> Response<OriginBody>
     response
 }
 
-/// How an HTTP date some seconds from now is written.
+/// The HTTP date some seconds from now.
 fn date(seconds: i64) -> String {
     let now = std::time::SystemTime::now();
     let shift = Duration::from_secs(seconds.unsigned_abs());
@@ -133,7 +134,7 @@ const fn secs(seconds: u64) -> Duration {
 
 /// The tables of the documentation name a test for each rule.
 #[test]
-fn each_test_that_the_documentation_names_is_one() {
+fn every_test_that_the_documentation_names_exists() {
     let tests = [
         include_str!("collapse.rs"),
         include_str!("forward.rs"),
@@ -144,9 +145,9 @@ fn each_test_that_the_documentation_names_is_one() {
         include_str!("stale.rs"),
         include_str!("store.rs"),
         include_str!("validate.rs"),
-        include_str!("../../src/http/cache_control.rs"),
-        include_str!("../../src/http/codec.rs"),
-        include_str!("../../src/http/storing.rs"),
+        include_str!("../../src/http/fields/cache_control.rs"),
+        include_str!("../../src/http/response/codec.rs"),
+        include_str!("../../src/http/response/freshness.rs"),
     ]
     .concat();
     let documentation = include_str!("../../src/http/mod.rs");
@@ -162,7 +163,7 @@ fn each_test_that_the_documentation_names_is_one() {
     }
 }
 
-/// What a service must be to stand in a router.
+/// The bounds of a service in a router.
 #[test]
 fn the_service_is_what_routers_ask_for() {
     fn check<S>(_: S)

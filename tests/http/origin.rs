@@ -31,7 +31,7 @@ impl std::fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// A body whose pieces come one by one, as they are sent.
+/// A body whose pieces arrive one by one, as they are sent.
 pub fn piecewise() -> (mpsc::UnboundedSender<Result<Frame<Bytes>, Broken>>, OriginBody) {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let pieces = futures::stream::poll_fn(move |cx| receiver.poll_recv(cx));

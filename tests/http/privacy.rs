@@ -1,8 +1,7 @@
-//! Whatever fields requests and responses have: what is for one client reaches no other.
+//! Whatever fields requests and responses have: a response for one client reaches no other.
 //!
-//! Each body, and each cookie, has the name of the client whose request it answers. What a client gets
-//! with another's name must be something that may be shared, by what the test knows of the directives
-//! before it spells them.
+//! Each body and each cookie names the client whose request it answers. If a client gets another's, sharing
+//! must be allowed, by what the test knows of the directives before it writes them.
 //!
 //! For a minute each: `PROPTEST_CASES=20000 cargo test --test http privacy`; and the parsers and the decoder:
 //! `PROPTEST_CASES=180000 cargo test --all-features --lib http::`.
@@ -20,11 +19,11 @@ use crate::{
     request, send,
 };
 
-/// What a response says, and what of it forbids or permits to share it.
+/// What a response says, and which of that forbids or permits sharing.
 #[derive(Clone, Debug)]
 struct Said {
     status: u16,
-    /// The elements of `Cache-Control` with what they mean, and how they are spread over lines.
+    /// The directives of `Cache-Control`, and how they are spread over lines.
     control: Vec<(Directive, Spelling)>,
     lines: bool,
     targeted: Option<Vec<Directive>>,
@@ -88,7 +87,7 @@ impl Directive {
         }
     }
 
-    fn spelt(self, spelling: Spelling) -> String {
+    fn written(self, spelling: Spelling) -> String {
         match spelling {
             Spelling::Plain => self.text().to_owned(),
             Spelling::Upper => self.text().to_uppercase(),
@@ -108,7 +107,7 @@ impl Said {
         (0..targeted.len()).filter(last).map(|at| targeted[at]).collect()
     }
 
-    /// Whether what was said to one client may be given to another, who asks in the same way or not.
+    /// Whether the response to one client may be served to another.
     fn may_be_shared(&self, asked: &Asked, other: &Asked) -> bool {
         let said = self.directives();
         let has = |directive| said.contains(&directive);
@@ -137,7 +136,7 @@ impl Said {
         let mut response = Response::new(origin::full(client.to_owned()));
         *response.status_mut() = self.status.try_into().expect("a status");
         let fields = response.headers_mut();
-        let spelt = self.control.iter().map(|(directive, spelling)| directive.spelt(*spelling));
+        let spelt = self.control.iter().map(|(directive, spelling)| directive.written(*spelling));
         let lines: Vec<String> = match self.lines {
             true => spelt.collect(),
             false => Some(spelt.collect::<Vec<_>>().join(",")).into_iter().collect(),
@@ -235,7 +234,7 @@ async fn ask(cache: &Cache, client: &'static str, asked: &Asked) -> Answer {
     send(cache, request(Method::GET, "/", &fields)).await
 }
 
-/// What two clients get who ask in turn, and then at one time.
+/// The answers to two clients that ask in turn, and then at one time.
 async fn answers(said: Said, a: &Asked, b: &Asked) -> Vec<(&'static str, Answer)> {
     let origin = Origin::new(move |request| {
         said.response(request.headers()["x-client"].to_str().expect("text"))
@@ -258,7 +257,7 @@ async fn answers(said: Said, a: &Asked, b: &Asked) -> Vec<(&'static str, Answer)
 
 proptest! {
     #[test]
-    fn rfc9111_3_what_is_for_one_client_reaches_no_other(
+    fn rfc9111_3_private_responses_reach_no_other_client(
         said in said(),
         a in asked(),
         other in prop::option::weighted(0.6, asked()),
@@ -282,9 +281,9 @@ proptest! {
     }
 }
 
-/// The test above would say nothing if nothing were shared.
+/// The test above would prove nothing if nothing were shared.
 #[tokio::test(start_paused = true)]
-async fn what_may_be_shared_is_shared() {
+async fn shareable_responses_are_shared() {
     let said = |control: &[Directive]| Said {
         status: 200,
         control: control.iter().map(|directive| (*directive, Spelling::Plain)).collect(),

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use cattleguard::far::{Invalidated, Memory};
+use cattleguard::{far::Invalidated, memory::MemoryFar};
 use tokio::sync::Notify;
 use tower::service_fn;
 
@@ -27,7 +27,7 @@ fn by_tag() -> HttpGuardLayer {
 }
 
 #[tokio::test]
-async fn a_purged_tag_takes_its_responses_and_no_others() {
+async fn a_purged_tag_purges_its_responses_and_no_others() {
     let (origin, layer) = (tagged(), by_tag());
     let cache = layer.layer(origin.service());
     for path in ["/a", "/b"] {
@@ -49,7 +49,7 @@ async fn a_purged_tag_takes_its_responses_and_no_others() {
 
 #[tokio::test]
 async fn a_purged_tag_is_purged_in_other_processes() {
-    let (origin, far) = (tagged(), Memory::with(1_000, Clock::tokio()));
+    let (origin, far) = (tagged(), MemoryFar::with(1_000, Clock::tokio()));
     let process = || {
         let builder = Guard::builder().policy(policy()).far(far.clone());
         HttpGuardLayer::new(builder).tag_field(HeaderName::from_static("surrogate-key"))
@@ -66,7 +66,7 @@ async fn a_purged_tag_is_purged_in_other_processes() {
 }
 
 #[tokio::test]
-async fn only_cached_and_head_do_not_see_what_was_purged() {
+async fn only_if_cached_and_head_do_not_see_purged_responses() {
     let (origin, layer) = (tagged(), by_tag());
     let cache = layer.layer(origin.service());
     get(&cache, "/a", &[]).await;
@@ -100,7 +100,7 @@ async fn all_variants_of_a_purged_tag_are_purged() {
 }
 
 #[tokio::test]
-async fn those_who_come_after_a_purge_share_one_load() {
+async fn requests_after_a_purge_share_one_load() {
     let (origin, layer) = (tagged().taking(secs(1)), by_tag());
     tokio::time::pause();
     let cache = layer.layer(origin.service());
@@ -114,7 +114,7 @@ async fn those_who_come_after_a_purge_share_one_load() {
 }
 
 #[tokio::test]
-async fn a_load_that_began_before_a_purge_of_its_tag_answers_nobody_who_comes_later() {
+async fn a_load_from_before_a_purge_of_its_tag_answers_no_later_request() {
     let (begun, open) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let runs = Arc::new(AtomicUsize::new(0));
     let (begin, gate, counted) = (begun.clone(), open.clone(), runs.clone());
@@ -169,7 +169,7 @@ async fn purge(layer: &HttpGuardLayer, method: &str, fields: Fields<'_>, body: &
 const TOKEN: (&str, &str) = ("authorization", "Bearer secret");
 
 #[tokio::test]
-async fn nobody_purges_without_the_token() {
+async fn a_purge_needs_the_token() {
     let (origin, layer) = (tagged(), by_tag());
     let cache = layer.layer(origin.service());
     get(&cache, "/a", &[]).await;
@@ -215,7 +215,7 @@ async fn a_request_with_the_token_purges_what_it_names() {
 }
 
 #[tokio::test]
-async fn a_purge_below_a_version_spares_what_is_newer() {
+async fn a_purge_below_a_version_spares_newer_responses() {
     let origin = Origin::new(|_| {
         response(200, &[("cache-control", "max-age=60"), ("x-version", "7")], "seven")
     });

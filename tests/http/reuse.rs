@@ -1,4 +1,4 @@
-//! RFC 9111 §4, §5: what a stored response answers, and how.
+//! RFC 9111 §4, §5: which requests a stored response answers, and how.
 
 use http::Method;
 
@@ -111,7 +111,7 @@ async fn rfc9111_4_1_all_lines_of_vary_count_and_all_of_a_field() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_4_1_fields_that_turn_up_later_select_too() {
+async fn rfc9111_4_1_later_vary_fields_select_too() {
     let origin = Origin::new(|request| {
         let has = |name| request.headers().contains_key(name);
         let vary = if has("x-a") { "x-a, x-b" } else { "x-a" };
@@ -146,7 +146,7 @@ async fn rfc9110_9_3_2_head_is_answered_from_get() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_5_2_1_who_asks_for_something_fresher_gets_it() {
+async fn rfc9111_5_2_1_a_request_for_a_fresher_response_gets_one() {
     for ask in [
         ("cache-control", "no-cache"),
         ("pragma", "no-cache"),
@@ -160,7 +160,7 @@ async fn rfc9111_5_2_1_who_asks_for_something_fresher_gets_it() {
         assert_eq!(origin.calls(), 2, "{ask:?}");
         // For the others, too.
         assert!(get(&cache, "/", &[]).await.is_hit());
-        // But only where clients may.
+        // But only if the layer allows it.
         let cache = layer().layer(origin.service());
         get(&cache, "/", &[]).await;
         assert!(get(&cache, "/", &[ask]).await.is_hit(), "{ask:?}");

@@ -1,4 +1,4 @@
-//! RFC 9111 §4.2.4, RFC 5861: what is served stale, and what never is.
+//! RFC 9111 §4.2.4, RFC 5861: which responses are served stale.
 
 use std::sync::{
     Arc,
@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use cattleguard::{Clock, Guard, Policy, far, http::HttpGuardLayer};
+use cattleguard::{Clock, Guard, Policy, http::HttpGuardLayer, memory};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 
@@ -92,19 +92,19 @@ async fn rfc5861_a_response_says_how_long_it_may_be_served_stale() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_are_shared_and_the_first_has_the_origins_own_words() {
+async fn failures_are_shared_and_one_client_gets_the_origins_response() {
     let origin = Origin::new(|_| response(503, &[("x-a", "1")], "down")).taking(secs(1));
     let cache = layer().layer(origin.service());
     let herd = (0..100).map(|_| get(&cache, "/", &[]));
     let answers = futures::future::join_all(herd).await;
     assert_eq!(origin.calls(), 1);
     assert!(answers.iter().all(|answer| answer.status() == 503));
-    // Whatever stands in it is for the client that has asked.
+    // Its body is for the client that asked.
     assert_eq!(answers.iter().filter(|answer| answer.text() == "down").count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_4_3_3_a_server_that_fails_leaves_what_was_stored() {
+async fn rfc9111_4_3_3_a_failure_leaves_the_stored_response() {
     for status in [500, 502, 503, 504] {
         let origin = then(&[FRESH], move |_| response(status, &[], "down"));
         let cache = stale_cache(&origin);
@@ -129,7 +129,7 @@ async fn rfc9111_4_2_4_nothing_stale_is_served_without_permission() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_5_2_2_2_an_origin_out_of_reach_is_an_error_and_nothing_stale() {
+async fn rfc9111_5_2_2_2_an_unreachable_origin_is_an_error_and_nothing_stale() {
     let calls = Arc::new(AtomicUsize::new(0));
     let service = tower::service_fn(move |_: http::Request<Full<Bytes>>| {
         let call = calls.fetch_add(1, Ordering::SeqCst);
@@ -145,7 +145,7 @@ async fn rfc9111_5_2_2_2_an_origin_out_of_reach_is_an_error_and_nothing_stale() 
     let ask = || cache.clone().oneshot(request(http::Method::GET, "/", &[]));
     assert_eq!(ask().await.expect("an answer").status(), 200);
     tokio::time::advance(secs(61)).await;
-    // Who has called sees the service's own error, the other what it means.
+    // One client gets the service's own error, the other its status.
     let (first, second) = tokio::join!(ask(), ask());
     let statuses = [first, second].map(|answer| answer.ok().map(|answer| answer.status().as_u16()));
     assert!(statuses == [None, Some(502)] || statuses == [Some(502), None], "{statuses:?}");

@@ -1,4 +1,4 @@
-//! RFC 9111 §3: what is stored, and what of it.
+//! RFC 9111 §3: which responses are stored, and which of their fields.
 
 use crate::{Fields, Origin, cache, date, get, layer, response, secs};
 use http_body::Frame;
@@ -77,14 +77,14 @@ async fn rfc9111_3_statuses() {
     for status in [200, 203, 204, 299, 300, 301, 302, 307, 308, 404, 405, 410, 414, 501] {
         assert!(is_stored(&[], status, &[FRESH]).await, "{status}");
     }
-    // Parts, and what RFC 5861 calls an error.
+    // Parts, and the errors of RFC 5861.
     for status in [206, 304, 500, 502, 503, 504] {
         assert!(!is_stored(&[], status, &[FRESH]).await, "{status}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_4_2_2_without_a_word_only_some_statuses_are_guessed_at() {
+async fn rfc9111_4_2_2_only_some_statuses_are_heuristically_fresh() {
     let modified = date(-1_000);
     let fields = [("last-modified", &*modified)];
     for status in [200, 203, 301, 404, 410] {
@@ -93,14 +93,14 @@ async fn rfc9111_4_2_2_without_a_word_only_some_statuses_are_guessed_at() {
     }
     for status in [201, 302, 307, 403] {
         assert!(!is_stored(&[], status, &fields).await, "{status}");
-        // "public" lets a cache guess for any (§5.2.2.9).
+        // "public" allows the heuristic for any status (§5.2.2.9).
         let public = [fields[0], ("cache-control", "public")];
         assert!(is_stored(&[], status, &public).await, "{status}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_4_2_1_what_is_stale_on_arrival_is_not_stored() {
+async fn rfc9111_4_2_1_responses_stale_on_arrival_are_not_stored() {
     let (past, old, ahead) = (date(-60), date(-120), date(60));
     for fields in [
         &[("cache-control", "max-age=0")][..],
@@ -111,14 +111,14 @@ async fn rfc9111_4_2_1_what_is_stale_on_arrival_is_not_stored() {
         &[FRESH, ("date", &old)],
         &[("cache-control", "max-age=60"), ("cache-control", "max-age=0")],
         &[("cache-control", "max-age=x"), ("expires", &old)],
-        // §4.2.2: no guess where something is said.
+        // §4.2.2: no heuristic beside explicit freshness.
         &[("cache-control", "max-age=0"), ("last-modified", &old)],
         &[("expires", "never"), ("last-modified", &old)],
         &[("expires", &ahead), ("expires", &old)],
     ] {
         assert!(!is_stored(&[], 200, fields).await, "{fields:?}");
     }
-    // max-age goes over Expires, s-maxage over max-age, a targeted field over all.
+    // max-age overrules Expires, s-maxage max-age, a targeted field all.
     assert!(is_stored(&[], 200, &[FRESH, ("expires", &past)]).await);
     assert!(
         !is_stored(&[], 200, &[("cdn-cache-control", "max-age=0"), FRESH, ("expires", &date(60))])
@@ -132,7 +132,7 @@ async fn rfc9111_4_1_vary_star_is_never_stored() {
         assert!(!is_stored(&[], 200, &[FRESH, ("vary", value)]).await, "{value}");
     }
     assert!(!is_stored(&[], 200, &[FRESH, ("vary", "accept"), ("vary", "*")]).await);
-    // What is no field's name tells us nothing, so it may mean everything.
+    // An invalid name may mean any field.
     for value in ["x a", "x-a, (", "x-a: 1", "\u{e4}"] {
         assert!(!is_stored(&[], 200, &[FRESH, ("vary", value)]).await, "{value}");
     }
@@ -193,7 +193,7 @@ async fn rfc9111_3_1_fields_of_one_connection_are_not_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_3_3_what_is_not_whole_is_not_stored() {
+async fn rfc9111_3_3_incomplete_responses_are_not_stored() {
     type Frames = Vec<Result<Frame<bytes::Bytes>, crate::origin::Broken>>;
     fn piece() -> Result<Frame<bytes::Bytes>, crate::origin::Broken> {
         Ok(Frame::data(bytes::Bytes::from_static(b"piece")))
@@ -209,7 +209,7 @@ async fn rfc9111_3_3_what_is_not_whole_is_not_stored() {
             let stream = futures::stream::iter(frames());
             response(200, &[FRESH], "").map(|_| StreamBody::new(stream).boxed_unsync())
         });
-        let cache = layer().longest_body(1_000).layer(origin.service());
+        let cache = layer().max_body_size(1_000).layer(origin.service());
         for calls in 1..=2 {
             let request = crate::request(http::Method::GET, "/", &[]);
             let response = tower::ServiceExt::oneshot(cache.clone(), request).await;
@@ -233,7 +233,7 @@ async fn rfc9111_3_3_what_is_not_whole_is_not_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_default_ttl_is_for_what_says_nothing() {
+async fn the_default_ttl_applies_without_explicit_freshness() {
     let origin = Origin::new(|request| match request.uri().path() {
         "/silent" => response(200, &[], "body"),
         "/short" => response(200, &[("cache-control", "max-age=1")], "body"),
@@ -268,7 +268,7 @@ async fn rfc9111_3_1_all_other_fields_are_stored_as_they_are() {
     let cache = cache(&origin);
     let first = get(&cache, "/", &[]).await;
     let second = get(&cache, "/", &[]).await;
-    // §5.4: what Pragma is to mean in a response nobody has said.
+    // §5.4: Pragma has no meaning in a response.
     assert!(second.is_hit());
     for name in first.response.headers().keys() {
         let of = |answer: &crate::Answer| -> Vec<_> {
@@ -284,7 +284,7 @@ async fn rfc9111_3_1_all_other_fields_are_stored_as_they_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_5_2_3_unknown_and_malformed_directives_open_nothing() {
+async fn rfc9111_5_2_3_unknown_and_malformed_directives_permit_nothing() {
     for value in
         ["max-age=60, x", "max-age=60, x=\"no-store\"", "x-private=1, max-age=60", "max-age=60;"]
     {
@@ -306,7 +306,7 @@ async fn rfc9111_5_2_3_unknown_and_malformed_directives_open_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_fields_than_anybody_sends_are_passed_on_and_not_stored() {
+async fn oversized_fields_are_passed_and_not_stored() {
     let long = "x".repeat(70_000);
     assert!(!is_stored(&[], 200, &[FRESH, ("x-a", &long)]).await);
     assert!(!is_stored(&[], 200, &[&[FRESH][..], &[("x-a", "1"); 2_000]].concat()).await);

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use cattleguard::{Clock, Guard, Version, far, http::HttpGuardLayer};
+use cattleguard::{Clock, Guard, Version, http::HttpGuardLayer, memory};
 use tower::Layer;
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_4_3_2_a_condition_is_checked_here() {
+async fn rfc9111_4_3_2_the_cache_evaluates_conditions() {
     let modified = date(-1_000);
     let origin = {
         let modified = modified.clone();
@@ -46,7 +46,7 @@ async fn rfc9111_4_3_2_a_condition_is_checked_here() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9110_14_a_range_is_cut_here() {
+async fn rfc9110_14_the_cache_serves_ranges() {
     let origin = Origin::new(|request| {
         assert!(!request.headers().contains_key("range"));
         response(200, &[FRESH, ("etag", "\"v1\"")], "0123456789")
@@ -67,7 +67,7 @@ async fn rfc9110_14_a_range_is_cut_here() {
     assert_eq!(origin.calls(), 1);
 }
 
-/// Asks, waits until it is stale, and has it looked after.
+/// Requests `/`, waits until it is stale, and requests it again.
 async fn validated(origin: &Origin) -> crate::Cache {
     let cache = stale_cache(origin);
     get(&cache, "/", &[]).await;
@@ -111,7 +111,7 @@ async fn rfc9111_4_3_3_a_stale_response_is_validated_and_its_fields_updated() {
     let cache = stale_cache(&origin);
     get(&cache, "/", &[]).await;
     tokio::time::advance(secs(61)).await;
-    // RFC 5861 §3: something stale, at once.
+    // RFC 5861 §3: the stale response, at once.
     let stale = get(&cache, "/", &[]).await;
     assert_eq!(
         stale.field("cache-status"),
@@ -146,7 +146,7 @@ async fn rfc9111_4_3_1_both_validators_are_sent() {
     let cache = validated(&origin).await;
     assert!(get(&cache, "/", &[]).await.is_hit());
     assert_eq!(origin.calls(), 2);
-    // With nothing to validate by, there is no condition.
+    // Without validators there is no condition.
     let origin = then(&[FRESH], |request| {
         assert!(!request.headers().contains_key("if-none-match"));
         assert!(!request.headers().contains_key("if-modified-since"));
@@ -156,7 +156,7 @@ async fn rfc9111_4_3_1_both_validators_are_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_4_3_4_a_304_about_something_else_updates_nothing() {
+async fn rfc9111_4_3_4_a_304_about_another_response_updates_nothing() {
     const OLD: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
     const NEW: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
     for (stored, told, meant) in [
@@ -186,13 +186,13 @@ async fn rfc9111_4_3_4_a_304_about_something_else_updates_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_4_3_4_what_is_validated_is_as_old_as_its_validation() {
+async fn rfc9111_4_3_4_the_age_counts_from_the_validation() {
     let old = date(-59);
     let first: Vec<(&'static str, String)> = [("date", &*old), FRESH, ("etag", "\"v1\"")]
         .map(|(name, value)| (name, value.to_owned()))
         .into();
     let calls = AtomicUsize::new(0);
-    // A handler's 304 has no date: that is for the server to add.
+    // A handler's 304 has no date: the server adds it.
     let origin = Origin::new(move |_| match calls.fetch_add(1, Ordering::SeqCst) {
         0 => {
             let fields: Vec<_> = first.iter().map(|(name, value)| (*name, &**value)).collect();
@@ -237,12 +237,12 @@ async fn rfc9111_4_3_3_each_variant_is_validated_by_its_own_validator() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rfc9111_4_3_3_an_answer_in_full_replaces_what_was_stored() {
+async fn rfc9111_4_3_3_a_full_response_replaces_the_stored_one() {
     let gone = |_: &http::Request<()>| response(404, &[FRESH], "gone");
     let cache = validated(&then(&[FRESH, ("etag", "\"v1\"")], gone)).await;
     let answer = get(&cache, "/", &[]).await;
     assert_eq!((answer.is_hit(), answer.status(), answer.text()), (true, 404, "gone"));
-    // Also one that is not to be stored, and a 304 that says so.
+    // Also one that must not be stored, and a 304 that says so.
     for status in [200, 304] {
         let private = move |_: &http::Request<()>| {
             response(status, &[("cache-control", "private")], "for one")
@@ -256,7 +256,7 @@ async fn rfc9111_4_3_3_an_answer_in_full_replaces_what_was_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_304_that_nobody_asked_for_is_passed_on_and_not_stored() {
+async fn an_unsolicited_304_is_passed_and_not_stored() {
     let origin = Origin::new(|_| response(304, &[FRESH, ("etag", "\"v1\"")], ""));
     let cache = cache(&origin);
     for calls in 1..=2 {
@@ -307,7 +307,7 @@ async fn rfc9110_14_2_a_range_is_for_get_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_validated_keeps_its_version() {
+async fn a_validated_response_keeps_its_version() {
     let calls = AtomicUsize::new(0);
     let origin = Origin::new(move |_| match calls.fetch_add(1, Ordering::SeqCst) {
         0 => {
@@ -324,7 +324,7 @@ async fn what_is_validated_keeps_its_version() {
     tokio::time::advance(secs(61)).await;
     get(&cache, "/", &[]).await;
     tokio::time::sleep(secs(1)).await;
-    // It would not be what it is below its version.
+    // A purge below its version leaves it.
     layer.purge_at(&"/".parse().expect("a URL"), Some("example.com"), 5).await.expect("done");
     assert!(get(&cache, "/", &[]).await.is_hit());
     layer.purge_at(&"/".parse().expect("a URL"), Some("example.com"), 6).await.expect("done");

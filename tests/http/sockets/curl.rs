@@ -1,4 +1,4 @@
-//! As somebody would look at it by hand.
+//! The cache as seen by curl.
 
 use axum::Router;
 use tokio::process::Command;

@@ -43,7 +43,7 @@ impl Runs {
         self.0.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// Says how often it has run, and that this is so for a minute.
+    /// Answers with how often it has run, fresh for a minute.
     fn handler(&self) -> axum::routing::MethodRouter {
         let runs = self.clone();
         let fields = [("cache-control", "max-age=60"), ("etag", "\"1\"")];

@@ -95,7 +95,7 @@ async fn streams_of_one_connection_share_one_load() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_in_the_middle_of_a_load_ends_nothing() {
+async fn a_client_that_hangs_up_cancels_no_load() {
     let (runs, begun, open) = (Runs::default(), Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (counted, begin, gate) = (runs.clone(), begun.clone(), open.clone());
     let handler = routing::get(async move || {
@@ -132,7 +132,7 @@ async fn oversized_fields_are_refused_before_the_handler() {
 }
 
 #[tokio::test]
-async fn a_request_for_no_one_host_goes_past_the_cache() {
+async fn an_ambiguous_host_bypasses_the_cache() {
     let runs = Runs::default();
     let server = serve(Router::new().route("/a", runs.handler()).layer(layer())).await;
     for hosts in ["host: a\r\nhost: b\r\n", "host: a b\r\n", "host: user@a\r\n", ""] {

@@ -168,7 +168,7 @@ async fn rfc9111_3_the_proxy_stores_what_it_may_and_nothing_else() {
     for (path, asked, status, _, reused) in &rules {
         let (first, _) = proxied.get(path, asked).await;
         assert_eq!(first.status().as_u16(), *status, "{path}");
-        // A failure pauses its key, and is not asked for again at once either.
+        // After a failure the key backs off, so the origin is not asked again at once either.
         let (second, body) = proxied.get(path, asked).await;
         let runs = proxied.script.asked(path).len();
         let shared = *reused || *path == "/3-failure";
@@ -205,7 +205,7 @@ async fn rfc9111_4_the_proxy_selects_validates_and_forgets() {
         assert_eq!(runs("/vary"), expected, "§4.1: {language}");
         assert!(!answer.headers().contains_key("x-hop"), "§3.1");
     }
-    // §4.2.4, §4.3: what must be validated is, when it is stale, and not before.
+    // §4.2.4, §4.3: validated when it is stale, and not before.
     let begun = Instant::now();
     while runs("/valid") < 2 {
         let (answer, body) = proxied.get("/valid", &[]).await;

@@ -2,71 +2,74 @@
 //!
 //! - Directive names are compared without regard to case; arguments may be tokens or quoted strings,
 //!   whichever the definition prefers.
-//! - Of a directive that comes twice the more restrictive counts (§4.2.1); a number that is none makes
-//!   the response stale at once.
-//! - What is malformed is passed over, up to the next token: a directive counts also where a semicolon or
-//!   nothing but white space sets it off. What a quote hides that never closes may be a no-store, so it
-//!   counts as one. Unknown directives are ignored (§5.2.3).
+//! - Of a repeated directive the more restrictive one counts (§4.2.1); a malformed number makes the
+//!   response stale at once.
+//! - Malformed text is skipped up to the next token: a directive counts even if only a semicolon or white
+//!   space separates it. A quote that never closes may hide a `no-store`, so it counts as one. Unknown
+//!   directives are ignored (§5.2.3).
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::elements::elements;
+use super::directive::directives;
 
 /// The directives of all fields of one message.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct CacheControl {
-    pub(super) no_store: bool,
-    pub(super) no_cache: Option<Fields>,
-    pub(super) private: Option<Fields>,
-    pub(super) public: bool,
-    pub(super) must_revalidate: bool,
-    pub(super) proxy_revalidate: bool,
-    pub(super) must_understand: bool,
-    pub(super) only_if_cached: bool,
-    pub(super) max_age: Option<Duration>,
-    pub(super) s_maxage: Option<Duration>,
-    pub(super) min_fresh: Option<Duration>,
-    pub(super) max_stale: Option<Duration>,
-    pub(super) stale_while_revalidate: Option<Duration>,
-    pub(super) stale_if_error: Option<Duration>,
+pub(crate) struct CacheControl {
+    pub(crate) no_store: bool,
+    pub(crate) no_cache: Option<Scope>,
+    pub(crate) private: Option<Scope>,
+    pub(crate) public: bool,
+    pub(crate) must_revalidate: bool,
+    pub(crate) proxy_revalidate: bool,
+    pub(crate) must_understand: bool,
+    pub(crate) only_if_cached: bool,
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) s_maxage: Option<Duration>,
+    pub(crate) min_fresh: Option<Duration>,
+    pub(crate) max_stale: Option<Duration>,
+    pub(crate) stale_while_revalidate: Option<Duration>,
+    pub(crate) stale_if_error: Option<Duration>,
+    /// Read from `CDN-Cache-Control`, which overrules `Cache-Control` and `Expires` (RFC 9213 §2.2).
+    pub(crate) is_targeted: bool,
 }
 
-/// What `private` and `no-cache` are about.
+/// What `private` or `no-cache` applies to.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Fields {
+pub(crate) enum Scope {
     /// The whole response.
-    All,
+    Response,
     /// These fields of it.
-    Named(Vec<HeaderName>),
+    Fields(Vec<HeaderName>),
 }
 
 impl CacheControl {
-    /// Of a request. `Pragma: no-cache` counts where there is no `Cache-Control` (§5.4).
-    pub(super) fn of_request(headers: &HeaderMap) -> Self {
-        let mut directives = Self::of_fields(headers.get_all(header::CACHE_CONTROL));
+    /// Those of a request. `Pragma: no-cache` counts if there is no `Cache-Control` (§5.4).
+    pub(crate) fn of_request(headers: &HeaderMap) -> Self {
+        let mut read = Self::of_fields(headers.get_all(header::CACHE_CONTROL));
         if !headers.contains_key(header::CACHE_CONTROL)
             && headers.get_all(header::PRAGMA).iter().any(|value| {
-                elements(value.as_bytes()).any(|(name, _)| name.eq_ignore_ascii_case("no-cache"))
+                directives(value.as_bytes()).any(|(name, _)| name.eq_ignore_ascii_case("no-cache"))
             })
         {
-            directives.no_cache = Some(Fields::All);
+            read.no_cache = Some(Scope::Response);
         }
-        directives
+        read
     }
 
-    /// Of a response: of `CDN-Cache-Control` alone if there is a valid one.
-    pub(super) fn of_response(headers: &HeaderMap) -> Self {
+    /// Those of a response: only those of `CDN-Cache-Control` if it is valid.
+    pub(crate) fn of_response(headers: &HeaderMap) -> Self {
+        #[cfg(test)]
+        PARSED_RESPONSES.set(PARSED_RESPONSES.get() + 1);
         Self::targeted(headers)
             .unwrap_or_else(|| Self::of_fields(headers.get_all(header::CACHE_CONTROL)))
     }
 
-    /// Whether `Cache-Control` and `Expires` are overruled.
-    pub(super) fn targeted(headers: &HeaderMap) -> Option<Self> {
+    fn targeted(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(&CDN_CACHE_CONTROL).iter().peekable();
         values.peek()?;
-        // A list over several lines is one list.
+        // Several lines are one list.
         let mut joined = Vec::new();
         for value in values {
             if !joined.is_empty() {
@@ -78,39 +81,39 @@ impl CacheControl {
         if dictionary.is_empty() {
             return None;
         }
-        let mut directives = Self::default();
+        let mut read = Self { is_targeted: true, ..Self::default() };
         for (name, member) in &dictionary {
             let sfv::ListEntry::Item(item) = member else { continue };
             match &item.bare_item {
-                sfv::BareItem::Boolean(true) => directives.take(name.as_str(), None),
+                sfv::BareItem::Boolean(true) => read.take(name.as_str(), None),
                 sfv::BareItem::Boolean(false) => {}
                 sfv::BareItem::Integer(number) => {
-                    directives.take(name.as_str(), Some(&number.to_string()));
+                    read.take(name.as_str(), Some(&number.to_string()));
                 }
-                sfv::BareItem::String(text) => directives.take(name.as_str(), Some(text.as_str())),
-                sfv::BareItem::Token(text) => directives.take(name.as_str(), Some(text.as_str())),
-                _ => directives.take(name.as_str(), Some("")),
+                sfv::BareItem::String(text) => read.take(name.as_str(), Some(text.as_str())),
+                sfv::BareItem::Token(text) => read.take(name.as_str(), Some(text.as_str())),
+                _ => read.take(name.as_str(), Some("")),
             }
         }
-        Some(directives)
+        Some(read)
     }
 
     fn of_fields<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Self {
-        let mut directives = Self::default();
+        let mut read = Self::default();
         for value in values {
-            for (name, argument) in elements(value.as_bytes()) {
-                directives.take(name, argument.as_deref());
+            for (name, argument) in directives(value.as_bytes()) {
+                read.take(name, argument.as_deref());
             }
         }
-        directives
+        read
     }
 
     fn take(&mut self, name: &str, argument: Option<&str>) {
         let lower = name.to_ascii_lowercase();
         match lower.as_str() {
             "no-store" => self.no_store = true,
-            "no-cache" => Fields::add(&mut self.no_cache, argument),
-            "private" => Fields::add(&mut self.private, argument),
+            "no-cache" => Scope::add(&mut self.no_cache, argument),
+            "private" => Scope::add(&mut self.private, argument),
             "public" => self.public = true,
             "must-revalidate" => self.must_revalidate = true,
             "proxy-revalidate" => self.proxy_revalidate = true,
@@ -119,7 +122,7 @@ impl CacheControl {
             "max-age" => least(&mut self.max_age, seconds(argument)),
             "s-maxage" => least(&mut self.s_maxage, seconds(argument)),
             "min-fresh" => most(&mut self.min_fresh, seconds(argument)),
-            // Without an argument: however stale.
+            // Without an argument: any staleness.
             "max-stale" => least(
                 &mut self.max_stale,
                 argument.map_or(LONGEST, |argument| seconds(Some(argument))),
@@ -132,34 +135,34 @@ impl CacheControl {
         }
     }
 
-    /// Fields that may be stored with no response (§5.2.2.4, §5.2.2.7).
-    pub(super) fn withheld(&self) -> impl Iterator<Item = &HeaderName> {
+    /// The fields that must not be stored (§5.2.2.4, §5.2.2.7).
+    pub(crate) fn withheld(&self) -> impl Iterator<Item = &HeaderName> {
         [&self.no_cache, &self.private].into_iter().flatten().flat_map(|fields| match fields {
-            Fields::All => [].iter(),
-            Fields::Named(names) => names.iter(),
+            Scope::Response => [].iter(),
+            Scope::Fields(names) => names.iter(),
         })
     }
 
-    /// Whether something stale may never be served (§4.2.4).
-    pub(super) fn forbids_stale(&self) -> bool {
+    /// Whether the response must not be served stale (§4.2.4).
+    pub(crate) fn forbids_stale(&self) -> bool {
         self.must_revalidate
             || self.proxy_revalidate
             || self.s_maxage.is_some()
-            || matches!(self.no_cache, Some(Fields::All))
+            || matches!(self.no_cache, Some(Scope::Response))
     }
 }
 
-impl Fields {
+impl Scope {
     fn add(to: &mut Option<Self>, argument: Option<&str>) {
         let names: Option<Vec<HeaderName>> = argument.and_then(|list| {
             let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
-            // A name that is none leaves us without a word on what is meant: everything, then.
+            // With an invalid name it is unknown which fields are meant: the whole response, then.
             names.map(|name| name.parse().ok()).collect()
         });
         match (to, names) {
-            (Some(Self::Named(all)), Some(names)) => all.extend(names),
-            (to @ None, Some(names)) if !names.is_empty() => *to = Some(Self::Named(names)),
-            (to, _) => *to = Some(Self::All),
+            (Some(Self::Fields(all)), Some(names)) => all.extend(names),
+            (to @ None, Some(names)) if !names.is_empty() => *to = Some(Self::Fields(names)),
+            (to, _) => *to = Some(Self::Response),
         }
     }
 }
@@ -172,7 +175,7 @@ fn most(to: &mut Option<Duration>, one: Duration) {
     *to = Some(to.map_or(one, |other| other.max(one)));
 }
 
-/// Delta-seconds (§1.2.2); too many are very many, and what is no number is none.
+/// Delta-seconds (§1.2.2). A huge number counts as [`LONGEST`], a malformed one as zero.
 fn seconds(argument: Option<&str>) -> Duration {
     let digits = argument.unwrap_or_default();
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -181,10 +184,21 @@ fn seconds(argument: Option<&str>) -> Duration {
     digits.parse().map_or(LONGEST, |seconds| Duration::from_secs(seconds).min(LONGEST))
 }
 
-/// 2³¹ seconds, what §1.2.2 has for "very many".
+/// 2³¹ seconds, to which §1.2.2 reduces larger numbers.
 const LONGEST: Duration = Duration::from_secs(1 << 31);
 
 const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
+
+#[cfg(test)]
+thread_local! {
+    static PARSED_RESPONSES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How often this thread has parsed the directives of a response.
+#[cfg(test)]
+pub(crate) fn parsed_responses() -> usize {
+    PARSED_RESPONSES.get()
+}
 
 #[cfg(test)]
 mod tests {
@@ -223,12 +237,12 @@ mod tests {
     fn of_two_the_more_restrictive_counts() {
         assert_eq!(one("max-age=60, max-age=10").max_age, secs(10));
         assert_eq!(one("max-age=10, max-age=60").max_age, secs(10));
-        assert_eq!(one("private=\"set-cookie\", private").private, Some(Fields::All));
-        assert_eq!(one("private, private=\"set-cookie\"").private, Some(Fields::All));
+        assert_eq!(one("private=\"set-cookie\", private").private, Some(Scope::Response));
+        assert_eq!(one("private, private=\"set-cookie\"").private, Some(Scope::Response));
     }
 
     #[test]
-    fn a_number_that_is_none_is_zero_and_a_huge_one_is_very_long() {
+    fn a_malformed_number_is_zero_and_a_huge_one_is_capped() {
         for bad in ["x", "-1", "1.5", "", "\"\"", "1 2x", "+1"] {
             let read = one(&format!("max-age={bad}")).max_age;
             let expected = if bad == "1 2x" { secs(1) } else { secs(0) };
@@ -239,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_quotes_is_no_directive() {
+    fn quoted_text_is_not_a_directive() {
         let read = one("ext=\"no-store, private\", max-age=5");
         assert_eq!((read.no_store, read.private, read.max_age), (false, None, secs(5)));
         assert!(!one("x=\"a\\\", no-store\"").no_store);
@@ -255,9 +269,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_passed_over() {
+    fn malformed_text_is_skipped() {
         let read = one("@@@, =5, max-age=5;x, , no-cache");
-        assert_eq!((read.max_age, read.no_cache), (secs(5), Some(Fields::All)));
+        assert_eq!((read.max_age, read.no_cache), (secs(5), Some(Scope::Response)));
         for malformed in
             ["max-age=5; no-store", "max-age=5 no-store", "max-age=5 = no-store", "\u{e4}no-store"]
         {
@@ -270,13 +284,13 @@ mod tests {
     fn fields_are_named() {
         let named = |names: &[&'static str]| {
             let names = names.iter().map(|name| HeaderName::from_static(name));
-            Some(Fields::Named(names.collect()))
+            Some(Scope::Fields(names.collect()))
         };
         assert_eq!(one("no-cache=\"Set-Cookie, x-a\"").no_cache, named(&["set-cookie", "x-a"]));
         assert_eq!(one("private=set-cookie").private, named(&["set-cookie"]));
-        // Not a word on which: everything.
-        assert_eq!(one("private=\"\"").private, Some(Fields::All));
-        assert_eq!(one("private=\"a b\"").private, Some(Fields::All));
+        // Without names: the whole response.
+        assert_eq!(one("private=\"\"").private, Some(Scope::Response));
+        assert_eq!(one("private=\"a b\"").private, Some(Scope::Response));
     }
 
     #[test]
@@ -295,7 +309,7 @@ mod tests {
     #[test]
     fn pragma_counts_only_alone() {
         let request = |fields: &[(&'static str, &str)]| CacheControl::of_request(&headers(fields));
-        assert_eq!(request(&[("pragma", "no-cache")]).no_cache, Some(Fields::All));
+        assert_eq!(request(&[("pragma", "no-cache")]).no_cache, Some(Scope::Response));
         let both = request(&[("pragma", "no-cache"), ("cache-control", "max-age=5")]);
         assert_eq!(both.no_cache, None);
         assert_eq!(request(&[("cache-control", "max-stale")]).max_stale, Some(LONGEST));
@@ -303,7 +317,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_is_sent_panics(
+        fn no_input_panics(
             control in prop::collection::vec(any::<u8>(), 0..80),
             targeted in "[a-z*=;,\\?:\"() 0-9.-]{0,40}",
         ) {
@@ -320,7 +334,7 @@ mod tests {
             let _ = CacheControl::of_response(&fields);
         }
 
-        /// Whatever else there is: outside of a whole quoted string it is found.
+        /// Outside of a closed quoted string it is always found.
         #[test]
         fn no_store_is_found_wherever_it_stands(
             before in element(),
@@ -347,7 +361,7 @@ mod tests {
             prop_assert_eq!(read, Some(Duration::from_secs(seconds).min(LONGEST)));
         }
 
-        /// What is added can only make the response fresh for a shorter time.
+        /// A second max-age can only shorten the freshness.
         #[test]
         fn another_max_age_makes_nothing_last_longer(other in "[a-z0-9\"=,; -]{0,12}") {
             let read = one(&format!("max-age=60, max-age={other}")).max_age;
@@ -355,7 +369,7 @@ mod tests {
         }
     }
 
-    /// Directives, and rubbish without quotes.
+    /// Directives, and garbage without quotes.
     fn element() -> impl Strategy<Value = String> {
         prop_oneof![
             "[!-~&&[^\"]]{0,12}",

@@ -1,4 +1,4 @@
-//! Purging by request, for those who know a token.
+//! Purging by request, for clients that know a token.
 
 use std::{
     convert::Infallible,
@@ -15,27 +15,31 @@ use http_body_util::{BodyExt, Full, Limited};
 use sha2::{Digest, Sha256};
 use tower::Service;
 
-use super::{HttpGuardLayer, PurgeError};
+use super::{layer::HttpGuardLayer, purge::PurgeError, response::Tag};
 use crate::far::Invalidated;
 
-/// A service to be mounted where it suits, and to be reached by those only who may purge.
+/// Purges by request. Mount it where only clients that may purge reach it.
 ///
-/// | request | forgets |
+/// | request | purges |
 /// |---|---|
 /// | `PURGE` of a URL | that URL |
-/// | `POST` | each URL of its body, one a line with scheme and host, and each tag of its [`tag_field`](HttpGuardLayer::tag_field) |
+/// | `POST` | each URL in its body, one per line with scheme and host, and each tag in its [`tag_field`](HttpGuardLayer::tag_field) |
 ///
-/// Each with `Authorization: Bearer` and the token, which is compared in constant time. With a
-/// [`version_field`](HttpGuardLayer::version_field) in the request, only responses below that version of the
-/// URLs are forgotten.
+/// A request needs `Authorization: Bearer` and the token, which is compared in constant time. With a
+/// [`version_field`](HttpGuardLayer::version_field) in the request, only responses below that version are
+/// purged by URL. A body is 64 KiB at most.
 ///
-/// | answer | means |
+/// | response | means |
 /// |---|---|
-/// | 204 | forgotten by every connected process |
-/// | 202 | forgotten, but not all have said so yet, see [`Invalidated`] |
-/// | 400, 405, 413 | nothing was understood: forgotten is what came before the line in question |
-/// | 401 | another token, or none |
+/// | 204 | every connected process has dropped it |
+/// | 202 | purged, but not confirmed by all processes yet, see [`Invalidated`] |
+/// | 400, 405, 413 | the request is malformed; the lines before the malformed one are purged |
+/// | 401 | the token is missing or wrong |
 /// | 503 | not acknowledged: ask again |
+///
+/// # Cancel safety
+///
+/// If a client goes away, the rest of its URLs and tags is not purged.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -54,12 +58,12 @@ use crate::far::Invalidated;
 #[derive(Clone)]
 pub struct PurgeService {
     cache: HttpGuardLayer,
-    /// Hashes have one length, and tell nothing by how far they agree.
+    /// A hash: all have one length, and how far two agree tells nothing about the token.
     token: [u8; 32],
 }
 
 impl HttpGuardLayer {
-    /// A service that purges for those who know `token`. An empty token lets nobody in.
+    /// A service that purges for clients that know `token`. With an empty token it refuses every request.
     pub fn purge_service(&self, token: impl AsRef<[u8]>) -> PurgeService {
         PurgeService { cache: self.clone(), token: Sha256::digest(token).into() }
     }
@@ -73,7 +77,7 @@ impl PurgeService {
     {
         let (parts, body) = request.into_parts();
         if !self.admits(&parts.headers) {
-            let mut response = plain(StatusCode::UNAUTHORIZED);
+            let mut response = empty(StatusCode::UNAUTHORIZED);
             let challenge = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             return response;
@@ -84,23 +88,23 @@ impl PurgeService {
                 self.purge(&parts.uri, host, &parts.headers).await
             }
             _ if parts.method == Method::POST => {
-                let Ok(body) = Limited::new(body, LONGEST).collect().await else {
-                    return plain(StatusCode::PAYLOAD_TOO_LARGE);
+                let Ok(body) = Limited::new(body, MAX_BODY_SIZE).collect().await else {
+                    return empty(StatusCode::PAYLOAD_TOO_LARGE);
                 };
                 self.purge_all(&body.to_bytes(), &parts.headers).await
             }
             _ => {
-                let mut response = plain(StatusCode::METHOD_NOT_ALLOWED);
+                let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
                 let allowed = HeaderValue::from_static("POST, PURGE");
                 response.headers_mut().insert(header::ALLOW, allowed);
                 return response;
             }
         };
-        plain(match purged {
+        empty(match purged {
             Ok(Invalidated::Everywhere) => StatusCode::NO_CONTENT,
             Ok(_) => StatusCode::ACCEPTED,
-            Err(Refusal::Malformed) => StatusCode::BAD_REQUEST,
-            Err(Refusal::NotAcknowledged) => StatusCode::SERVICE_UNAVAILABLE,
+            Err(Rejection::Malformed) => StatusCode::BAD_REQUEST,
+            Err(Rejection::NotAcknowledged) => StatusCode::SERVICE_UNAVAILABLE,
         })
     }
 
@@ -121,27 +125,20 @@ impl PurgeService {
         differing == 0
     }
 
-    async fn purge_all(&self, urls: &[u8], headers: &HeaderMap) -> Result<Invalidated, Refusal> {
-        let urls = std::str::from_utf8(urls).map_err(|_| Refusal::Malformed)?;
+    async fn purge_all(&self, urls: &[u8], headers: &HeaderMap) -> Result<Invalidated, Rejection> {
+        let urls = std::str::from_utf8(urls).map_err(|_| Rejection::Malformed)?;
         let urls = urls.lines().map(str::trim).filter(|url| !url.is_empty());
-        let tags = self.cache.tag_names(headers);
-        let mut all = Invalidated::Everywhere;
-        let mut forgot = |done| {
-            if done != Invalidated::Everywhere {
-                all = done;
-            }
-        };
-        let mut nothing = true;
+        let tag_field = self.cache.settings.tag_field.as_ref();
+        let tags = tag_field.into_iter().flat_map(|field| Tag::names(field, headers));
+        let mut worst = None;
         for url in urls {
-            let url: Uri = url.parse().map_err(|_| Refusal::Malformed)?;
-            forgot(self.purge(&url, None, headers).await?);
-            nothing = false;
+            let url: Uri = url.parse().map_err(|_| Rejection::Malformed)?;
+            worst = Some(worse(worst, self.purge(&url, None, headers).await?));
         }
         for tag in tags {
-            forgot(self.cache.purge_tag(tag).await?);
-            nothing = false;
+            worst = Some(worse(worst, self.cache.purge_tag(tag).await?));
         }
-        if nothing { Err(Refusal::Malformed) } else { Ok(all) }
+        worst.ok_or(Rejection::Malformed)
     }
 
     async fn purge(
@@ -149,22 +146,31 @@ impl PurgeService {
         url: &Uri,
         host: Option<&str>,
         headers: &HeaderMap,
-    ) -> Result<Invalidated, Refusal> {
-        let Some(version) = self.cache.version_named(headers) else {
+    ) -> Result<Invalidated, Rejection> {
+        let version_field = self.cache.settings.version_field.as_ref();
+        let Some(version) = version_field.and_then(|field| headers.get(field)) else {
             return Ok(self.cache.purge(url, host).await?);
         };
         let version: Option<u64> = version.to_str().ok().and_then(|text| text.parse().ok());
-        let version = version.ok_or(Refusal::Malformed)?;
+        let version = version.ok_or(Rejection::Malformed)?;
         Ok(self.cache.purge_at(url, host, version).await?)
     }
 }
 
-enum Refusal {
+/// The one that promises less: the worst outcome so far, or the latest.
+fn worse(worst: Option<Invalidated>, done: Invalidated) -> Invalidated {
+    match done {
+        Invalidated::Everywhere => worst.unwrap_or(done),
+        _ => done,
+    }
+}
+
+enum Rejection {
     Malformed,
     NotAcknowledged,
 }
 
-impl From<PurgeError> for Refusal {
+impl From<PurgeError> for Rejection {
     fn from(error: PurgeError) -> Self {
         match error {
             PurgeError::NoHost => Self::Malformed,
@@ -176,7 +182,7 @@ impl From<PurgeError> for Refusal {
     }
 }
 
-fn plain(status: StatusCode) -> Response<Full<Bytes>> {
+fn empty(status: StatusCode) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = status;
     let no_store = HeaderValue::from_static("no-store");
@@ -209,5 +215,5 @@ impl fmt::Debug for PurgeService {
     }
 }
 
-/// Of a body, in bytes.
-const LONGEST: usize = 64 << 10;
+/// In bytes.
+const MAX_BODY_SIZE: usize = 64 << 10;

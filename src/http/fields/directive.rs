@@ -1,42 +1,42 @@
-//! The elements of a list of directives: token, or token=token, or token="quoted".
+//! The directives of a list: token, or token=token, or token="quoted".
 //!
-//! What is malformed is passed over up to the next token. What a quote hides that never closes may be a
-//! no-store, so it counts as one.
+//! Malformed text is skipped up to the next token. A quote that never closes may hide a `no-store`, so it
+//! counts as one.
 
 /// Names and their arguments, unquoted.
-pub(super) fn elements(bytes: &[u8]) -> impl Iterator<Item = (&str, Option<String>)> {
+pub(crate) fn directives(bytes: &[u8]) -> impl Iterator<Item = (&str, Option<String>)> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         loop {
             match *rest {
                 [] => return None,
-                // A string that belongs to nothing.
+                // A string without a name.
                 [b'"', ref after @ ..] => {
                     rest = after;
                     if quoted(&mut rest).is_none() {
-                        return Some(HIDDEN);
+                        return Some(UNCLOSED);
                     }
                 }
                 [byte, ref after @ ..] if !is_tchar(byte) => rest = after,
-                _ => return Some(element(&mut rest)),
+                _ => return Some(directive(&mut rest)),
             }
         }
     })
 }
 
-/// What is taken for a string without an end.
-const HIDDEN: (&str, Option<String>) = ("no-store", None);
+/// What an unclosed string counts as.
+const UNCLOSED: (&str, Option<String>) = ("no-store", None);
 
-fn element<'a>(rest: &mut &'a [u8]) -> (&'a str, Option<String>) {
+fn directive<'a>(rest: &mut &'a [u8]) -> (&'a str, Option<String>) {
     let name = token(rest);
     let [b'=', after @ ..] = *rest else { return (name, None) };
     *rest = after;
     let [b'"', after @ ..] = *rest else {
-        // Nothing after "=": an argument that is no number and no name.
+        // Nothing after "=": an argument that is neither a number nor a name.
         return (name, Some(token(rest).to_owned()));
     };
     *rest = after;
-    quoted(rest).map_or(HIDDEN, |argument| (name, Some(argument)))
+    quoted(rest).map_or(UNCLOSED, |argument| (name, Some(argument)))
 }
 
 fn token<'a>(rest: &mut &'a [u8]) -> &'a str {
@@ -67,7 +67,7 @@ const fn is_tchar(byte: u8) -> bool {
         )
 }
 
-/// After the opening quote. `None` if there is no closing one: then nothing is left.
+/// The string after its opening quote. `None` if it is not closed: then nothing is left.
 fn quoted(rest: &mut &[u8]) -> Option<String> {
     let mut text = Vec::new();
     loop {

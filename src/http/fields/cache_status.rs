@@ -1,21 +1,21 @@
-//! `Cache-Status` (RFC 9211): how this cache came by a response.
+//! `Cache-Status` (RFC 9211): how this cache handled a request.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::Outcome;
 
-pub(super) const NAME: HeaderName = HeaderName::from_static("cache-status");
+pub(crate) const NAME: HeaderName = HeaderName::from_static("cache-status");
 
-pub(super) const HIT: &str = "cattleguard; hit";
-pub(super) const REQUEST: &str = "cattleguard; fwd=request";
-pub(super) const PURGED: &str = "cattleguard; fwd=miss; stored; detail=purged";
-pub(super) const METHOD: &str = "cattleguard; fwd=method";
-pub(super) const GAVE_UP: &str = "cattleguard; fwd=bypass; detail=not-storable";
-pub(super) const NO_KEY: &str = "cattleguard; fwd=bypass; detail=no-key";
-pub(super) const NOT_STORED: &str = "cattleguard; fwd=miss; detail=not-storable";
+pub(crate) const HIT: &str = "cattleguard; hit";
+pub(crate) const REQUEST: &str = "cattleguard; fwd=request";
+pub(crate) const PURGED: &str = "cattleguard; fwd=miss; stored; detail=purged";
+pub(crate) const METHOD: &str = "cattleguard; fwd=method";
+pub(crate) const HIT_FOR_PASS: &str = "cattleguard; fwd=bypass; detail=not-storable";
+pub(crate) const NO_KEY: &str = "cattleguard; fwd=bypass; detail=no-key";
+pub(crate) const NOT_STORED: &str = "cattleguard; fwd=miss; detail=not-storable";
 
-/// The member of this cache, for a response made of what is stored.
-pub(super) const fn of(outcome: Outcome) -> &'static str {
+/// This cache's member for a response that was made from a stored one.
+pub(crate) const fn of(outcome: Outcome) -> &'static str {
     use crate::{Bypass, StaleReason, Tier};
     match outcome {
         Outcome::Hit(Tier::Near) => HIT,
@@ -33,7 +33,7 @@ pub(super) const fn of(outcome: Outcome) -> &'static str {
 }
 
 /// Adds this cache's member after those of the caches before it (§2), in one field.
-pub(super) fn add(headers: &mut HeaderMap, member: &'static str) {
+pub(crate) fn add(headers: &mut HeaderMap, member: &'static str) {
     let mut before = headers.get_all(NAME).iter().peekable();
     let value = match before.peek() {
         None => HeaderValue::from_static(member),
@@ -47,18 +47,18 @@ pub(super) fn add(headers: &mut HeaderMap, member: &'static str) {
             HeaderValue::from_bytes(&list).unwrap_or(HeaderValue::from_static(member))
         }
     };
-    // No room for it: not worth more than the response.
+    // A full map refuses it: the response matters more.
     let _ = headers.try_insert(NAME, value);
 }
 
-/// Another word for this cache's member, which is the last one.
-pub(super) fn replace(headers: &mut HeaderMap, member: &'static str) {
+/// Replaces this cache's member, which is the last one.
+pub(crate) fn replace(headers: &mut HeaderMap, member: &'static str) {
     remove(headers);
     add(headers, member);
 }
 
-/// Takes this cache's member away, which is the last one.
-pub(super) fn remove(headers: &mut HeaderMap) {
+/// Removes this cache's member, which is the last one.
+pub(crate) fn remove(headers: &mut HeaderMap) {
     let own = headers.get(NAME).and_then(|value| value.to_str().ok());
     let before = own.and_then(|list| list.rfind(", cattleguard").map(|at| list[..at].to_owned()));
     match before.and_then(|before| before.parse::<HeaderValue>().ok()) {

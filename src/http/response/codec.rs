@@ -5,63 +5,62 @@
 //! response: status (2) · generated, µs (8) · lifetime, µs (8) · grace (8) · stale-if-error (8)
 //!           · fields: count (4), each name (4 + n) and value (4 + n)
 //!           · tags: count (4), each name (4 + n) and epoch (8)
-//!           · packing (1: as it is, 2: LZ4) · length (4) · body
+//!           · encoding (1: plain, 2: LZ4) · length (4) · body
 //! variants: generation (8) · count (4), each name (4 + n)
 //! epoch:    number (8)
 //! ```
 //!
-//! Numbers are big-endian; a window of 2⁶⁴ − 1 is none. Written by one release, read by another or not at
-//! all: then it counts as missing, and is loaded again.
+//! Numbers are big-endian; 2⁶⁴ − 1 stands for a missing duration. A release that cannot read an entry of
+//! another release treats it as missing and loads it again.
 
 use std::{
-    error::Error,
     fmt,
     time::{Duration, SystemTime},
 };
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use tower::BoxError;
 
 use super::{
-    StoredResponse, cache_status,
-    stored::{Kind, Variants, Whole},
-    tags::Tag,
+    super::{fields::cache_status, key::Variants},
+    cached::CachedResponse,
+    stored::{Kind, StoredResponse},
+    tag::Tag,
 };
 use crate::{codec::Codec, policy::StaleFor};
 
-/// The codec of the responses that an [`HttpGuardLayer`](super::HttpGuardLayer) stores. Bodies above a
-/// size are packed by LZ4, unless they are packed already.
+/// The codec for a far tier that stores the responses of an
+/// [`HttpGuardLayer`](crate::http::HttpGuardLayer). It compresses long bodies by LZ4, unless they have a
+/// `Content-Encoding`.
 #[derive(Clone, Copy, Debug)]
 pub struct Responses {
-    pack_above: usize,
-    longest: usize,
+    compress_above: usize,
+    max_compressible: usize,
 }
 
 impl Default for Responses {
     fn default() -> Self {
-        Self { pack_above: 1024, longest: 64 << 20 }
+        Self { compress_above: 1024, max_compressible: 64 << 20 }
     }
 }
 
 impl Responses {
-    /// Bodies longer than this are packed, in bytes. Default 1 KiB; `usize::MAX` turns packing off.
-    pub fn pack_above(mut self, bytes: usize) -> Self {
-        self.pack_above = bytes;
+    /// The size in bytes above which a body is compressed. Default 1 KiB; `usize::MAX` turns compression
+    /// off. Raise it where the processor is scarcer than the memory of the far tier.
+    pub fn compress_above(mut self, bytes: usize) -> Self {
+        self.compress_above = bytes;
         self
     }
 }
 
 impl Codec<StoredResponse> for Responses {
-    fn encode(
-        &self,
-        stored: &StoredResponse,
-        bytes: &mut Vec<u8>,
-    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn encode(&self, stored: &StoredResponse, bytes: &mut Vec<u8>) -> Result<(), BoxError> {
         bytes.push(FORMAT);
         match &stored.0 {
-            Kind::Response(whole) => {
+            Kind::Response(cached) => {
                 bytes.push(RESPONSE);
-                self.encode_response(whole, bytes)
+                self.encode_response(cached, bytes)
             }
             Kind::Variants(Variants { generation, fields }) => {
                 bytes.push(VARIANTS);
@@ -77,7 +76,7 @@ impl Codec<StoredResponse> for Responses {
         }
     }
 
-    fn decode(&self, mut bytes: Bytes) -> Result<StoredResponse, Box<dyn Error + Send + Sync>> {
+    fn decode(&self, mut bytes: Bytes) -> Result<StoredResponse, BoxError> {
         let bytes = &mut bytes;
         if bytes.try_get_u8()? != FORMAT {
             return Err(Malformed.into());
@@ -100,19 +99,21 @@ impl Codec<StoredResponse> for Responses {
     }
 }
 
-type Failed = Box<dyn Error + Send + Sync>;
-
 impl Responses {
-    fn encode_response(&self, whole: &Whole, bytes: &mut Vec<u8>) -> Result<(), Failed> {
-        bytes.extend(whole.status.as_u16().to_be_bytes());
-        let generated = whole.generated.duration_since(SystemTime::UNIX_EPOCH)?;
-        let windows = [whole.stale.grace, whole.stale.if_error];
-        for time in [Some(generated), Some(whole.lifetime)].into_iter().chain(windows) {
+    fn encode_response(
+        &self,
+        cached: &CachedResponse,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), BoxError> {
+        bytes.extend(cached.status.as_u16().to_be_bytes());
+        let generated = cached.generated.duration_since(SystemTime::UNIX_EPOCH)?;
+        let stale = cached.stale;
+        for time in [Some(generated), Some(cached.lifetime), stale.grace, stale.if_error] {
             let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(NONE - 1);
             bytes.extend(time.map_or(NONE, micros).to_be_bytes());
         }
-        // Those that are put into place on the way back are left out.
-        let mut headers = whole.headers.clone();
+        // Decoding inserts these again.
+        let mut headers = cached.headers.clone();
         headers.remove(header::AGE);
         cache_status::remove(&mut headers);
         put_length(bytes, headers.len())?;
@@ -120,24 +121,24 @@ impl Responses {
             put(bytes, name.as_str().as_bytes())?;
             put(bytes, value.as_bytes())?;
         }
-        put_length(bytes, whole.tags.len())?;
-        for tag in &whole.tags {
+        put_length(bytes, cached.tags.len())?;
+        for tag in &cached.tags {
             put(bytes, tag.name.as_bytes())?;
             bytes.extend(tag.epoch.to_be_bytes());
         }
-        let body = &whole.body;
-        let pack = body.len() > self.pack_above
-            && body.len() <= self.longest
-            && !whole.headers.contains_key(header::CONTENT_ENCODING);
-        let packed = pack.then(|| lz4_flex::block::compress(body));
-        match packed.filter(|packed| packed.len() < body.len()) {
-            Some(packed) => {
-                bytes.push(PACKED);
+        let body = &cached.body;
+        let is_compressible = body.len() > self.compress_above
+            && body.len() <= self.max_compressible
+            && !cached.headers.contains_key(header::CONTENT_ENCODING);
+        let compressed = is_compressible.then(|| lz4_flex::block::compress(body));
+        match compressed.filter(|compressed| compressed.len() < body.len()) {
+            Some(compressed) => {
+                bytes.push(LZ4);
                 put_length(bytes, body.len())?;
-                bytes.extend_from_slice(&packed);
+                bytes.extend_from_slice(&compressed);
             }
             None => {
-                bytes.push(AS_IT_IS);
+                bytes.push(PLAIN);
                 put_length(bytes, body.len())?;
                 bytes.extend_from_slice(body);
             }
@@ -145,9 +146,9 @@ impl Responses {
         Ok(())
     }
 
-    fn decode_response(&self, bytes: &mut Bytes) -> Result<Whole, Failed> {
+    fn decode_response(&self, bytes: &mut Bytes) -> Result<CachedResponse, BoxError> {
         let status = StatusCode::from_u16(bytes.try_get_u16()?)?;
-        let mut time = || -> Result<Option<Duration>, Failed> {
+        let mut time = || -> Result<Option<Duration>, BoxError> {
             let micros = bytes.try_get_u64()?;
             Ok((micros != NONE).then(|| Duration::from_micros(micros)))
         };
@@ -168,35 +169,38 @@ impl Responses {
             let name = std::str::from_utf8(&take(bytes)?)?.to_owned();
             tags.push(Tag { name, epoch: bytes.try_get_u64()? });
         }
-        let packing = bytes.try_get_u8()?;
+        let encoding = bytes.try_get_u8()?;
         let length = bytes.try_get_u32()? as usize;
         let rest = bytes.split_to(bytes.len());
-        let body = match packing {
-            AS_IT_IS => rest,
-            // What claims to be longer than what is ever packed makes no room for itself.
-            PACKED if length <= self.longest => lz4_flex::block::decompress(&rest, length)?.into(),
+        let body = match encoding {
+            PLAIN => rest,
+            // A forged length must not allocate more than is ever compressed.
+            LZ4 if length <= self.max_compressible => {
+                lz4_flex::block::decompress(&rest, length)?.into()
+            }
             _ => return Err(Malformed.into()),
         };
         if body.len() != length {
             return Err(Malformed.into());
         }
         let stale = StaleFor { grace, if_error };
-        Ok(Whole { status, headers, body, generated, lifetime, stale, tags }.with_places())
+        Ok(CachedResponse { status, headers, body, generated, lifetime, stale, tags }
+            .with_hit_fields())
     }
 }
 
-fn put(bytes: &mut Vec<u8>, piece: &[u8]) -> Result<(), Failed> {
+fn put(bytes: &mut Vec<u8>, piece: &[u8]) -> Result<(), BoxError> {
     put_length(bytes, piece.len())?;
     bytes.extend_from_slice(piece);
     Ok(())
 }
 
-fn put_length(bytes: &mut Vec<u8>, length: usize) -> Result<(), Failed> {
+fn put_length(bytes: &mut Vec<u8>, length: usize) -> Result<(), BoxError> {
     bytes.extend(u32::try_from(length)?.to_be_bytes());
     Ok(())
 }
 
-fn take(bytes: &mut Bytes) -> Result<Bytes, Failed> {
+fn take(bytes: &mut Bytes) -> Result<Bytes, BoxError> {
     let length = bytes.try_get_u32()? as usize;
     if length > bytes.len() {
         return Err(Malformed.into());
@@ -204,12 +208,12 @@ fn take(bytes: &mut Bytes) -> Result<Bytes, Failed> {
     Ok(bytes.split_to(length))
 }
 
-fn name(bytes: &mut Bytes) -> Result<HeaderName, Failed> {
+fn name(bytes: &mut Bytes) -> Result<HeaderName, BoxError> {
     Ok(HeaderName::from_bytes(&take(bytes)?)?)
 }
 
-/// Not more than there can be in what is left, four bytes each, nor than a header map takes.
-fn count(bytes: &mut Bytes) -> Result<usize, Failed> {
+/// At most what the remaining bytes can hold, four bytes each, and what a header map takes.
+fn count(bytes: &mut Bytes) -> Result<usize, BoxError> {
     let count = bytes.try_get_u32()? as usize;
     if count > bytes.len() / 4 || count > 1 << 14 {
         return Err(Malformed.into());
@@ -226,14 +230,14 @@ impl fmt::Display for Malformed {
     }
 }
 
-impl Error for Malformed {}
+impl std::error::Error for Malformed {}
 
 const FORMAT: u8 = 1;
 const RESPONSE: u8 = 1;
 const VARIANTS: u8 = 2;
 const EPOCH: u8 = 3;
-const AS_IT_IS: u8 = 1;
-const PACKED: u8 = 2;
+const PLAIN: u8 = 1;
+const LZ4: u8 = 2;
 const NONE: u64 = u64::MAX;
 
 #[cfg(test)]
@@ -242,7 +246,7 @@ mod tests {
 
     use super::*;
 
-    fn whole(body: Bytes, fields: &[(&'static str, &'static str)]) -> Whole {
+    fn cached(body: Bytes, fields: &[(&'static str, &'static str)]) -> CachedResponse {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -251,7 +255,7 @@ mod tests {
         let stale = StaleFor { grace: Some(Duration::from_secs(3)), if_error: None };
         let (status, lifetime) = (StatusCode::NOT_FOUND, Duration::from_secs(60));
         let tags = vec![Tag { name: "t".to_owned(), epoch: 7 }];
-        Whole { status, headers, body, generated, lifetime, stale, tags }.with_places()
+        CachedResponse { status, headers, body, generated, lifetime, stale, tags }.with_hit_fields()
     }
 
     fn encoded(kind: Kind) -> Vec<u8> {
@@ -260,27 +264,27 @@ mod tests {
         bytes
     }
 
-    fn round_trip(whole: &Whole) -> usize {
-        let bytes = encoded(Kind::Response(whole.clone()));
+    fn round_trip(cached: &CachedResponse) -> usize {
+        let bytes = encoded(Kind::Response(cached.clone()));
         let length = bytes.len();
         let back = Responses::default().decode(bytes.into()).expect("decodes");
         let Kind::Response(back) = back.0 else { panic!("a response") };
-        assert_eq!(&back, whole);
+        assert_eq!(&back, cached);
         length
     }
 
     #[test]
     fn responses_come_back_as_they_were() {
         let fields = [("set-x", "1"), ("set-x", "2"), ("cache-status", "up; hit")];
-        round_trip(&whole(Bytes::from_static(b"hello"), &fields));
-        round_trip(&whole(Bytes::new(), &[]));
+        round_trip(&cached(Bytes::from_static(b"hello"), &fields));
+        round_trip(&cached(Bytes::new(), &[]));
     }
 
     #[test]
-    fn long_bodies_are_packed_unless_they_are_already() {
+    fn long_bodies_are_compressed_unless_they_are_already() {
         let body = Bytes::from("all work and no play ".repeat(1_000));
-        assert!(round_trip(&whole(body.clone(), &[])) < 1_000);
-        assert!(round_trip(&whole(body.clone(), &[("content-encoding", "gzip")])) > body.len());
+        assert!(round_trip(&cached(body.clone(), &[])) < 1_000);
+        assert!(round_trip(&cached(body.clone(), &[("content-encoding", "gzip")])) > body.len());
     }
 
     #[test]
@@ -299,9 +303,9 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_claims_to_be_huge_makes_no_room_for_itself() {
-        let packed = whole(Bytes::from(vec![0; 100_000]), &[]);
-        let mut bytes = encoded(Kind::Response(packed));
+    fn a_forged_length_allocates_nothing() {
+        let zeros = cached(Bytes::from(vec![0; 100_000]), &[]);
+        let mut bytes = encoded(Kind::Response(zeros));
         let at = bytes.len() - lz4_flex::block::compress(&[0; 100_000]).len() - 4;
         bytes[at..at + 4].copy_from_slice(&u32::MAX.to_be_bytes());
         assert!(Responses::default().decode(bytes.into()).is_err());
@@ -309,13 +313,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rubbish_is_refused_and_nothing_panics(
-            rubbish in proptest::collection::vec(any::<u8>(), 0..200),
+        fn garbage_is_refused_without_a_panic(
+            garbage in proptest::collection::vec(any::<u8>(), 0..200),
             at in 0usize..100,
             byte in any::<u8>(),
         ) {
-            let _ = Responses::default().decode(rubbish.into());
-            let mut bytes = encoded(Kind::Response(whole(
+            let _ = Responses::default().decode(garbage.into());
+            let mut bytes = encoded(Kind::Response(cached(
                 Bytes::from(vec![b'x'; 2_000]),
                 &[("x-a", "1"), ("x-b", "2")],
             )));

@@ -1,0 +1,84 @@
+//! What all clones of a service share.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::{Response, request::Parts};
+use http_body::Body as HttpBody;
+
+use super::{
+    body::Body,
+    cache_mode::CacheMode,
+    epochs::Epochs,
+    fields::cache_status,
+    key::CacheKey,
+    response::{CachedResponse, Kind, StoredResponse},
+    settings::Settings,
+};
+use crate::{Error, Fetched, Guard, Version, far::Invalidated, freshness::Found};
+
+pub(super) struct Cache {
+    pub(super) guard: Guard<str, StoredResponse>,
+    pub(super) settings: Settings,
+}
+
+impl Cache {
+    /// The response to a plain near hit: fresh, accepted by the request and not purged. Waits for nothing.
+    pub(super) fn near_hit<B: HttpBody<Data = Bytes>>(
+        &self,
+        request: &Parts,
+        primary: &CacheKey,
+        mode: CacheMode,
+    ) -> Option<Response<Body<B>>> {
+        let mut look = self.guard.look_near(primary);
+        if let Found::Fresh(entry) = &look
+            && let Some(StoredResponse(Kind::Variants(variants))) = entry.value()
+        {
+            look = self.guard.look_near(&variants.key(primary, &request.headers));
+        }
+        let Found::Fresh(entry) = look else { return None };
+        let cached = entry.value()?.response()?;
+        let now = SystemTime::now();
+        if !mode.accepts(cached, now) || !self.epochs().are_current_near(cached) {
+            return None;
+        }
+        Some(cached.respond(&request.method, &request.headers, cache_status::HIT, now))
+    }
+
+    /// The stored response to a request, near or far, without a load.
+    pub(super) async fn find(
+        &self,
+        request: &Parts,
+        primary: &CacheKey,
+        mode: CacheMode,
+    ) -> Option<Fetched<StoredResponse>> {
+        let mut fetched = self.guard.find(primary).await?;
+        if let Kind::Variants(variants) = &fetched.value()?.0 {
+            fetched = self.guard.find(&*variants.key(primary, &request.headers)).await?;
+        }
+        let cached = fetched.value()?.response()?;
+        let is_found = mode.accepts(cached, SystemTime::now()) && !self.is_purged(cached).await;
+        is_found.then_some(fetched)
+    }
+
+    /// Whether a tag of a response was purged since its load.
+    pub(super) async fn is_purged(&self, cached: &CachedResponse) -> bool {
+        !self.epochs().are_current(cached).await
+    }
+
+    /// Invalidates a response; with a version, only what is older.
+    pub(super) fn invalidate(
+        &self,
+        key: CacheKey,
+        version: Option<Version>,
+    ) -> impl Future<Output = Result<Invalidated, Error>> + Send {
+        match version {
+            Some(version) => self.guard.invalidate_at(&*key, version).into_future(),
+            None => self.guard.invalidate(&*key).into_future(),
+        }
+    }
+
+    pub(super) fn epochs(&self) -> Epochs<'_> {
+        Epochs(&self.guard)
+    }
+}

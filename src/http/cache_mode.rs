@@ -1,0 +1,85 @@
+//! How a request uses the cache (RFC 9111 §5.2.1).
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, header};
+
+use super::{fields::CacheControl, response::CachedResponse};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum CacheMode {
+    /// The request asks for nothing in particular.
+    Default,
+    /// The request forbids caching, or only the origin can answer it.
+    Bypass,
+    /// Only a stored response will do, and only within these bounds.
+    OnlyIfCached(Freshness),
+    /// A stored response will do within these bounds; else a new one.
+    Reload(Freshness),
+}
+
+/// The bounds that a request sets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Freshness {
+    max_age: Duration,
+    min_fresh: Duration,
+}
+
+impl CacheMode {
+    pub(super) fn of(request: &HeaderMap) -> Self {
+        if request.contains_key(header::UPGRADE)
+            || request.contains_key(header::IF_MATCH)
+            || request.contains_key(header::IF_UNMODIFIED_SINCE)
+        {
+            return Self::Bypass;
+        }
+        // Most requests have neither: a hit parses nothing.
+        if !request.contains_key(header::CACHE_CONTROL) && !request.contains_key(header::PRAGMA) {
+            return Self::Default;
+        }
+        let directives = CacheControl::of_request(request);
+        if directives.no_store {
+            return Self::Bypass;
+        }
+        let max_age = match directives.no_cache {
+            Some(_) => Some(Duration::ZERO),
+            None => directives.max_age,
+        };
+        let freshness = Freshness {
+            max_age: max_age.unwrap_or(Freshness::ANY.max_age),
+            min_fresh: directives.min_fresh.unwrap_or(Freshness::ANY.min_fresh),
+        };
+        match freshness {
+            freshness if directives.only_if_cached => Self::OnlyIfCached(freshness),
+            Freshness::ANY => Self::Default,
+            freshness => Self::Reload(freshness),
+        }
+    }
+
+    /// Whether a stored response is fresh enough.
+    pub(super) fn accepts(self, cached: &CachedResponse, now: SystemTime) -> bool {
+        match self {
+            Self::Default => true,
+            Self::Bypass => false,
+            Self::OnlyIfCached(freshness) | Self::Reload(freshness) => {
+                freshness.includes(cached, now)
+            }
+        }
+    }
+}
+
+impl Freshness {
+    /// No bounds: whatever the cache may serve, stale responses included.
+    const ANY: Self = Self { max_age: Duration::MAX, min_fresh: Duration::ZERO };
+
+    fn includes(self, cached: &CachedResponse, now: SystemTime) -> bool {
+        if self == Self::ANY {
+            return true;
+        }
+        let age = cached.age(now);
+        let left = cached.lifetime.checked_sub(age);
+        age <= self.max_age
+            && !self.max_age.is_zero()
+            && left.is_some_and(|left| left >= self.min_fresh)
+    }
+}

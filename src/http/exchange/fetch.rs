@@ -1,0 +1,180 @@
+use std::time::SystemTime;
+
+use http::{Method, Response, request::Parts};
+use tokio::time::Instant;
+
+use super::{
+    super::{
+        body::Body,
+        cache_mode::CacheMode,
+        fields::cache_status,
+        key::CacheKey,
+        response::{CachedResponse, Kind, StoredResponse},
+    },
+    error_response,
+    exchange::Exchange,
+    loader::{KnownVariants, OriginLoader},
+    origin::Origin,
+    passthrough::Answer,
+    reload::{Cause, Reload},
+};
+use crate::{Error, Fetched, Outcome, Tier, freshness::Found};
+
+/// A GET or HEAD, answered through the guard.
+///
+/// A GET looks up the URL, and then the variant that the request selects if there are any. It begins again
+/// if a load finds more selecting fields, or if a tag of the response was purged.
+pub(crate) struct Fetch<S: Origin<B>, B> {
+    exchange: Exchange<S, B>,
+    /// The URL's own key.
+    primary: CacheKey,
+    next: Lookup,
+    /// How the origin was asked, if it was: a load that finds variants stores one of them, and its lookup
+    /// is a hit.
+    asked: Option<Outcome>,
+    /// What `Cache-Status` tells in place of the outcome.
+    cache_status: Option<&'static str>,
+}
+
+enum Lookup {
+    Url,
+    Variant(KnownVariants),
+}
+
+/// A request whose entry changes more often than this goes to the origin.
+const MAX_LOOKUPS: usize = 4;
+
+impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
+    pub(crate) fn new(exchange: Exchange<S, B>, primary: CacheKey) -> Self {
+        Self { exchange, primary, next: Lookup::Url, asked: None, cache_status: None }
+    }
+
+    pub(crate) async fn run(self, mode: CacheMode) -> Answer<S::Body, S::Error> {
+        let is_head = self.exchange.request.method == Method::HEAD;
+        match mode {
+            CacheMode::Reload(_) => return self.reload_unless_fresh(mode).await,
+            CacheMode::OnlyIfCached(_) => {}
+            CacheMode::Default | CacheMode::Bypass if is_head => {}
+            CacheMode::Default | CacheMode::Bypass => return self.get().await,
+        }
+        let found = self.exchange.cache.find(&self.exchange.request, &self.primary, mode).await;
+        match response(found.as_ref()) {
+            Some((cached, outcome)) => Ok(self.respond(cached, outcome)),
+            // The response to a HEAD has no body to store.
+            None if mode == CacheMode::Default => self.exchange.forward(cache_status::METHOD).await,
+            None => Ok(error_response::not_cached()),
+        }
+    }
+
+    async fn get(mut self) -> Answer<S::Body, S::Error> {
+        let timeout = self.exchange.cache.settings.timeout;
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        for _ in 0..MAX_LOOKUPS {
+            let fetched = match self.look_up(deadline).await {
+                Ok(fetched) => fetched,
+                Err(error) => return self.fail(&error),
+            };
+            match fetched.value().map(|stored| &stored.0) {
+                Some(Kind::Response(cached)) => {
+                    if !self.exchange.cache.is_purged(cached).await {
+                        return Ok(self.respond(cached, fetched.outcome()));
+                    }
+                    if self.reload(Cause::Purge).await.is_err() {
+                        break;
+                    }
+                    self.next = Lookup::Url;
+                    self.cache_status = Some(cache_status::PURGED);
+                }
+                Some(Kind::Variants(variants)) => {
+                    if let Some(answer) = self.exchange.passthrough.take_answer() {
+                        return answer;
+                    }
+                    let (variants, version) = (variants.clone(), fetched.version());
+                    self.next = Lookup::Variant(KnownVariants { variants, version });
+                }
+                Some(Kind::Epoch(_)) | None => break,
+            }
+        }
+        match self.exchange.passthrough.take_answer() {
+            Some(answer) => answer,
+            None => self.exchange.forward(cache_status::HIT_FOR_PASS).await,
+        }
+    }
+
+    async fn look_up(
+        &mut self,
+        deadline: Option<Instant>,
+    ) -> Result<Fetched<StoredResponse>, Error> {
+        let (key, known) = match &self.next {
+            Lookup::Url => (self.primary, None),
+            Lookup::Variant(known) => {
+                (known.variants.key(&self.primary, &self.exchange.request.headers), Some(known))
+            }
+        };
+        let guard = &self.exchange.cache.guard;
+        let fetched = match guard.look_near(&key) {
+            Found::Fresh(entry) => Fetched::new(entry, Outcome::Hit(Tier::Near)),
+            look => {
+                let load = OriginLoader::new(self.exchange.clone(), self.primary, known.cloned());
+                guard.resolve_miss(look, (&*key).into(), deadline, load).await?
+            }
+        };
+        Ok(match (fetched.outcome(), self.asked) {
+            (Outcome::Hit(_), Some(asked)) => fetched.with(asked),
+            (Outcome::Hit(_), None) => fetched,
+            (outcome, _) => {
+                self.asked = Some(outcome);
+                fetched
+            }
+        })
+    }
+
+    /// For a request that asks for a fresher response than the cache would serve.
+    async fn reload_unless_fresh(self, mode: CacheMode) -> Answer<S::Body, S::Error> {
+        let is_get = self.exchange.request.method == Method::GET;
+        let found = self.exchange.cache.guard.find(&*self.primary).await;
+        if found.is_none() && is_get {
+            return self.get().await;
+        }
+        let Some((cached, outcome)) = response(found.as_ref()) else {
+            // A new load of several variants could not be shared.
+            return self.exchange.forward(cache_status::REQUEST).await;
+        };
+        if mode.accepts(cached, SystemTime::now()) && !self.exchange.cache.is_purged(cached).await {
+            return Ok(self.respond(cached, outcome));
+        }
+        if !is_get {
+            return self.exchange.forward(cache_status::REQUEST).await;
+        }
+        if let Err(error) = self.reload(Cause::Request).await {
+            return self.fail(&error);
+        }
+        let mut response = self.get().await?;
+        cache_status::replace(response.headers_mut(), cache_status::REQUEST);
+        Ok(response)
+    }
+
+    fn reload(&self, cause: Cause) -> impl Future<Output = Result<(), Error>> + Send + use<S, B> {
+        let load = Reload::new(self.exchange.clone(), self.primary, cause);
+        let key = CacheKey::of_reload(&self.primary);
+        let reload = self.exchange.cache.guard.resolve_miss(Found::Nothing, (&*key).into(), None, load);
+        async move { reload.await.map(drop) }
+    }
+
+    fn respond(&self, cached: &CachedResponse, outcome: Outcome) -> Response<Body<S::Body>> {
+        let Parts { method, headers, .. } = &*self.exchange.request;
+        let cache_status = self.cache_status.unwrap_or(cache_status::of(outcome));
+        cached.respond(method, headers, cache_status, SystemTime::now())
+    }
+
+    /// The origin's own answer for the client whose request met the failure; for the others its status.
+    fn fail(&self, error: &Error) -> Answer<S::Body, S::Error> {
+        let answer = self.exchange.passthrough.take_answer();
+        answer.unwrap_or_else(|| Ok(error_response::failed(error)))
+    }
+}
+
+fn response(found: Option<&Fetched<StoredResponse>>) -> Option<(&CachedResponse, Outcome)> {
+    let found = found?;
+    Some((found.value()?.response()?, found.outcome()))
+}

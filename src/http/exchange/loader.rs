@@ -1,0 +1,340 @@
+//! The load of a response. Nothing else calls the inner service for a response that may be stored.
+//!
+//! A load calls the origin, with the validators of the stored response if there is one. A response that may
+//! be stored is read to its end and stored; any other goes to the client that started the load, and a
+//! hit-for-pass marker tells the other clients to ask for their own. A response that request fields select
+//! is stored as a variant, and the URL's own key leads to it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::Body as HttpBody;
+use tower::ServiceExt;
+
+use super::{
+    super::{
+        body::{Body, Buffered},
+        epochs::Epoch,
+        fields::{cache_status, vary},
+        key::{CacheKey, Variants},
+        response::{CachedResponse, Head, Kind, Storable, StoredResponse, is_failure},
+        settings::Settings,
+    },
+    exchange::Exchange,
+    origin::{Origin, OriginFailure},
+};
+use crate::{
+    Entry, Error, Loaded, Version,
+    guard::{Loader, LoadBudget},
+};
+
+/// Loads the response of a URL, or that of one of its variants.
+pub(crate) struct OriginLoader<S: Origin<B>, B> {
+    exchange: Exchange<S, B>,
+    /// The URL's own key.
+    primary: CacheKey,
+    /// Set in the load of a variant.
+    known: Option<KnownVariants>,
+    previous: Option<Arc<Entry<StoredResponse>>>,
+    /// More than one if the guard refused a response as older than what is known.
+    attempts: u32,
+}
+
+/// The variants of a URL when a request selected one.
+#[derive(Clone)]
+pub(crate) struct KnownVariants {
+    pub(crate) variants: Variants,
+    /// At least that of the last purge: no older response becomes a variant.
+    pub(crate) version: Version,
+}
+
+/// What the origin answered.
+enum Answered<R> {
+    /// With a response.
+    Response(Head, R),
+    /// With a 304: the stored response, its fields updated.
+    NotModified(Head, Bytes),
+}
+
+/// The response, ready to be stored or passed.
+enum Received<R: HttpBody> {
+    Complete(Complete),
+    NotStorable(Head, Body<R>),
+}
+
+/// A whole response that may be stored.
+struct Complete {
+    head: Head,
+    body: Bytes,
+    storable: Storable,
+}
+
+/// The entry under a URL's own key that leads to its variants.
+struct VariantIndex {
+    variants: Variants,
+    version: Version,
+    ttl: Duration,
+}
+
+impl<S: Origin<B>, B: Default + Send + 'static> Loader<StoredResponse> for OriginLoader<S, B> {
+    fn load(
+        &mut self,
+        _: &LoadBudget,
+    ) -> impl Future<Output = Result<Loaded<StoredResponse>, Error>> + Send + use<S, B> {
+        self.attempts += 1;
+        self.clone().run()
+    }
+
+    fn previous(&mut self, entry: &Arc<Entry<StoredResponse>>) {
+        self.previous = Some(entry.clone());
+    }
+}
+
+impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
+    pub(crate) fn new(
+        exchange: Exchange<S, B>,
+        primary: CacheKey,
+        known: Option<KnownVariants>,
+    ) -> Self {
+        Self { exchange, primary, known, previous: None, attempts: 0 }
+    }
+
+    async fn run(mut self) -> Result<Loaded<StoredResponse>, Error> {
+        let epoch = match self.settings().tag_field {
+            Some(_) => Some(self.exchange.cache.epochs().of_all_tags().await?),
+            None => None,
+        };
+        let received = match self.call().await? {
+            Answered::Response(head, body) if is_failure(head.parts.status) => {
+                let failure = OriginFailure(head.parts.status);
+                self.pass(head, Body::origin(body));
+                return Err(Error::Origin(Arc::new(failure)));
+            }
+            Answered::Response(head, body) => match self.storable(&head) {
+                Some(storable) => {
+                    Received::read(head, body, storable, self.settings().max_body_size).await
+                }
+                None => Received::NotStorable(head, Body::origin(body)),
+            },
+            Answered::NotModified(head, body) => match self.storable(&head) {
+                Some(storable) => Received::Complete(Complete { head, body, storable }),
+                None => Received::NotStorable(head, Body::stored(body)),
+            },
+        };
+        match received {
+            Received::Complete(complete) => self.store(complete, epoch).await,
+            Received::NotStorable(head, body) => Ok(self.hit_for_pass(head, body)),
+        }
+    }
+
+    /// Calls the origin. If it answers with a 304 about another response than the stored one, calls it again
+    /// without a condition.
+    async fn call(&mut self) -> Result<Answered<S::Body>, Error> {
+        let begun = Instant::now();
+        loop {
+            let response = match self.exchange.origin.clone().oneshot(self.request()).await {
+                Ok(response) => response,
+                Err(error) => {
+                    self.exchange.passthrough.set_answer(Err(error));
+                    return Err(Error::Origin(Arc::new(OriginFailure(StatusCode::BAD_GATEWAY))));
+                }
+            };
+            let (parts, body) = response.into_parts();
+            let head = Head::new(parts, begun.elapsed(), SystemTime::now());
+            let is_update = head.parts.status == StatusCode::NOT_MODIFIED;
+            let Some(stored) = self.stored().filter(|_| is_update) else {
+                return Ok(Answered::Response(head, body));
+            };
+            if stored.is_validated_by(&head.parts.headers) {
+                return Ok(Answered::NotModified(self.updated(stored, head), stored.body.clone()));
+            }
+            self.previous = None;
+        }
+    }
+
+    /// A request for the whole response, even if the client asks for a part.
+    fn request(&self) -> Request<B> {
+        let mut parts = (*self.exchange.request).clone();
+        for name in
+            [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_RANGE, header::RANGE]
+        {
+            parts.headers.remove(name);
+        }
+        let stored = self.stored().map(|stored| &stored.headers);
+        // RFC 9111 §4.3.1.
+        for (validator, condition) in [
+            (header::ETAG, header::IF_NONE_MATCH),
+            (header::LAST_MODIFIED, header::IF_MODIFIED_SINCE),
+        ] {
+            if let Some(value) = stored.and_then(|stored| stored.get(validator)) {
+                parts.headers.insert(condition, value.clone());
+            }
+        }
+        Request::from_parts(parts, self.exchange.passthrough.take_body())
+    }
+
+    /// The head of the stored response after a 304.
+    fn updated(&self, stored: &CachedResponse, update: Head) -> Head {
+        let headers = stored.updated_by(&update);
+        let Head { mut parts, took, received, .. } = update;
+        // An unchanged response keeps its version, unless the handler sets another.
+        let kept = || self.previous.as_ref().map(|entry| entry.version());
+        if let Some(version) = self.settings().version_of(&parts).or_else(kept) {
+            parts.extensions.insert(version);
+        }
+        parts.headers = headers;
+        parts.status = stored.status;
+        Head::new(parts, took, received)
+    }
+
+    fn storable(&self, head: &Head) -> Option<Storable> {
+        let request = &self.exchange.request.headers;
+        match Storable::check(request, head, self.settings().default_ttl) {
+            Ok(storable) => Some(storable),
+            Err(reason) => {
+                tracing::trace!(?reason, "a response is not stored");
+                None
+            }
+        }
+    }
+
+    async fn store(
+        self,
+        complete: Complete,
+        epoch: Option<Epoch>,
+    ) -> Result<Loaded<StoredResponse>, Error> {
+        let Complete { head, body, storable } = complete;
+        let version = self.settings().version_of(&head.parts);
+        if version.is_none() && self.attempts > 1 {
+            // The row had a version and was purged by it; its 404 has none, and would never be new enough.
+            return Ok(self.hit_for_pass(head, Body::stored(body)));
+        }
+        let version = version.unwrap_or(Version::ZERO);
+        if self.known.as_ref().is_some_and(|known| version < known.version) {
+            // A lagging handler. The purge was of the URL; of its variants only the index knows of it.
+            self.pass(head, Body::stored(body));
+            return Ok(Loaded::absent().uncacheable());
+        }
+        let mut cached = CachedResponse::new(&head, body.clone(), storable);
+        if let (Some(field), Some(epoch)) = (&self.settings().tag_field, epoch) {
+            let epochs = self.exchange.cache.epochs();
+            cached.tags = epochs.tags(field, &head.parts.headers, epoch).await?;
+        }
+        let response = StoredResponse(Kind::Response(cached));
+        let response = Loaded::found(response, version).ttl(storable.ttl());
+        let fields = vary::selecting_fields(&head.parts.headers).unwrap_or_default();
+        let known = self.known.as_ref().map(|known| &known.variants);
+        let Some(variants) = Variants::extended(known, fields) else { return Ok(response) };
+        let ttl = storable.lifetime.max(MIN_VARIANTS_TTL);
+        let index = VariantIndex { variants, version, ttl };
+        match self.known {
+            None => self.store_variant(index, response).await,
+            Some(_) => {
+                self.pass(head, Body::stored(body));
+                self.store_index(index).await
+            }
+        }
+    }
+
+    /// The URL turns out to have variants: stores the first, then the index, so that no request is led to
+    /// a variant that is not there yet.
+    async fn store_variant(
+        self,
+        index: VariantIndex,
+        response: Loaded<StoredResponse>,
+    ) -> Result<Loaded<StoredResponse>, Error> {
+        let key = index.variants.key(&self.primary, &self.exchange.request.headers);
+        let mut response = Some(response);
+        let load = move || {
+            let response = response.take().ok_or(OriginFailure(StatusCode::BAD_GATEWAY));
+            async move { response }
+        };
+        let _ = self.exchange.cache.guard.fetch(&*key, load).await?;
+        Ok(index.loaded())
+    }
+
+    /// More fields select than the known ones: stores the index of a new generation, which has no variants
+    /// yet. Not even this response is one: a purge may have come during the load, and the lease of a variant
+    /// does not know of it.
+    async fn store_index(self, index: VariantIndex) -> Result<Loaded<StoredResponse>, Error> {
+        if let Err(error) = self.exchange.cache.guard.put(&*self.primary, index.loaded()).await {
+            tracing::debug!(%error, "the new variants of a URL are not known everywhere");
+        }
+        Ok(index.loaded().uncacheable())
+    }
+
+    /// Passes a response to its client, and has the other clients ask for their own.
+    fn hit_for_pass(&self, head: Head, body: Body<S::Body>) -> Loaded<StoredResponse> {
+        self.pass(head, body);
+        Loaded::absent().ttl(self.settings().hit_for_pass_ttl)
+    }
+
+    /// Passes a response to the client that started the load, and to no other.
+    fn pass(&self, head: Head, body: Body<S::Body>) {
+        let mut parts = head.parts;
+        cache_status::add(&mut parts.headers, cache_status::NOT_STORED);
+        self.exchange.passthrough.set_answer(Ok(Response::from_parts(parts, body)));
+    }
+
+    /// The stored response that this load replaces or validates.
+    fn stored(&self) -> Option<&CachedResponse> {
+        self.previous.as_ref()?.value()?.response()
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.exchange.cache.settings
+    }
+}
+
+impl<R: HttpBody<Data = Bytes>> Received<R> {
+    /// Reads a body to its end. It is incomplete if it is cut off (RFC 9111 §3.3) or contradicts its declared
+    /// length.
+    async fn read(head: Head, body: R, storable: Storable, max_size: usize) -> Self {
+        let mut declared = head.parts.headers.get_all(header::CONTENT_LENGTH).iter();
+        // Not every body knows its length when the fields do.
+        if declared.next().and_then(number).is_some_and(|length| length > max_size as u64) {
+            return Self::NotStorable(head, Body::origin(body));
+        }
+        match Body::buffer(body, max_size).await {
+            Buffered::Incomplete(body) => Self::NotStorable(head, body),
+            Buffered::Complete(body) => {
+                let length = body.len().to_string();
+                let mut declared = head.parts.headers.get_all(header::CONTENT_LENGTH).iter();
+                match declared.all(|declared| declared.as_bytes() == length.as_bytes()) {
+                    true => Self::Complete(Complete { head, body, storable }),
+                    false => Self::NotStorable(head, Body::stored(body)),
+                }
+            }
+        }
+    }
+}
+
+fn number(value: &HeaderValue) -> Option<u64> {
+    value.to_str().ok()?.parse().ok()
+}
+
+impl VariantIndex {
+    fn loaded(&self) -> Loaded<StoredResponse> {
+        let variants = StoredResponse(Kind::Variants(self.variants.clone()));
+        Loaded::found(variants, self.version).ttl(self.ttl)
+    }
+}
+
+impl<S: Origin<B>, B> Clone for OriginLoader<S, B> {
+    fn clone(&self) -> Self {
+        Self {
+            exchange: self.exchange.clone(),
+            primary: self.primary,
+            known: self.known.clone(),
+            previous: self.previous.clone(),
+            attempts: self.attempts,
+        }
+    }
+}
+
+/// How long at least a URL is known to have variants.
+const MIN_VARIANTS_TTL: Duration = Duration::from_secs(3600);

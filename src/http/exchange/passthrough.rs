@@ -1,0 +1,38 @@
+//! What a load hands to and from the one client that started it, past the cache.
+
+use http::Response;
+use http_body::Body as HttpBody;
+use parking_lot::Mutex;
+
+use super::super::body::Body;
+
+/// The request's body on its way to the origin, and the origin's own answer on its way back.
+pub(crate) struct Passthrough<B, R: HttpBody, E> {
+    /// Until it is sent.
+    body: Mutex<Option<B>>,
+    answer: Mutex<Option<Answer<R, E>>>,
+}
+
+/// What a client gets: a response, or the inner service's error.
+pub(crate) type Answer<R, E> = Result<Response<Body<R>>, E>;
+
+impl<B: Default, R: HttpBody, E> Passthrough<B, R, E> {
+    pub(crate) fn new(body: B) -> Self {
+        Self { body: Mutex::new(Some(body)), answer: Mutex::default() }
+    }
+
+    /// The request's body; an empty one if the load is repeated.
+    pub(crate) fn take_body(&self) -> B {
+        self.body.lock().take().unwrap_or_default()
+    }
+
+    /// The latest answer counts. The one before is dropped outside of the lock: it is the user's type.
+    pub(crate) fn set_answer(&self, answer: Answer<R, E>) {
+        let before = self.answer.lock().replace(answer);
+        drop(before);
+    }
+
+    pub(crate) fn take_answer(&self) -> Option<Answer<R, E>> {
+        self.answer.lock().take()
+    }
+}

@@ -1,0 +1,12 @@
+//! The cache keys of requests (RFC 9111 §2, §4.1).
+
+mod authority;
+mod cache_key;
+mod extractor;
+mod variants;
+
+pub(super) use self::{
+    cache_key::CacheKey,
+    extractor::{KeyExtractor, Query},
+    variants::Variants,
+};

@@ -1,0 +1,130 @@
+//! Several responses of one URL, told apart by request fields (RFC 9111 §4.1).
+
+use http::{HeaderMap, HeaderName, header};
+
+use super::cache_key::CacheKey;
+
+/// The variants of a URL.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Variants {
+    /// Part of the key of every variant: a new generation forgets them all.
+    pub(crate) generation: u64,
+    /// The request fields that select a variant.
+    pub(crate) fields: Vec<HeaderName>,
+}
+
+impl Variants {
+    /// Those of a response that `fields` selected. `None` if `known` covers these fields.
+    pub(crate) fn extended(known: Option<&Self>, fields: Vec<HeaderName>) -> Option<Self> {
+        let known = known.map_or(&[][..], |known| &known.fields);
+        if fields.iter().all(|field| known.contains(field)) {
+            return None;
+        }
+        let mut fields: Vec<HeaderName> = known.iter().cloned().chain(fields).collect();
+        fields.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        fields.dedup();
+        Some(Self { generation: fastrand::u64(..), fields })
+    }
+
+    /// The key of the variant that a request selects.
+    pub(crate) fn key(&self, primary: &str, request: &HeaderMap) -> CacheKey {
+        // Room for what browsers send: this is on the path of a hit, and should not grow.
+        let mut selected_by = Vec::with_capacity(256);
+        write_values(request, &self.fields, &mut selected_by);
+        CacheKey::of_variant(primary, self.generation, &selected_by)
+    }
+}
+
+/// Appends a request's values of these fields, so that two requests get the same text exactly when their
+/// values match. A missing field differs from an empty one.
+fn write_values(request: &HeaderMap, names: &[HeaderName], text: &mut Vec<u8>) {
+    for name in names {
+        text.extend_from_slice(name.as_str().as_bytes());
+        let mut values = request.get_all(name).iter().peekable();
+        if values.peek().is_none() {
+            text.push(b'\n');
+            continue;
+        }
+        text.push(b':');
+        let start = text.len();
+        for value in values {
+            if text.len() > start {
+                text.push(b',');
+            }
+            // In a quoted string case and white space matter.
+            match is_list_of_choices(name) && !value.as_bytes().contains(&b'"') {
+                true => write_list(value.as_bytes(), text),
+                false => text.extend_from_slice(value.as_bytes().trim_ascii()),
+            }
+        }
+        // No field value contains a line break.
+        text.push(b'\n');
+    }
+}
+
+/// Fields whose value is a list, without regard to case and white space (§4.1: "normalizing both header
+/// field values in a way known to have identical semantics").
+fn is_list_of_choices(name: &HeaderName) -> bool {
+    [header::ACCEPT_ENCODING, header::ACCEPT_LANGUAGE, header::ACCEPT, header::ACCEPT_CHARSET]
+        .contains(name)
+}
+
+fn write_list(value: &[u8], text: &mut Vec<u8>) {
+    let mut first = true;
+    for element in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+        if element.is_empty() {
+            continue;
+        }
+        if !std::mem::take(&mut first) {
+            text.push(b',');
+        }
+        let is_white = |byte: &&u8| !matches!(byte, b' ' | b'\t');
+        text.extend(element.iter().filter(is_white).map(u8::to_ascii_lowercase));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn request(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn values(names: &[&'static str], fields: &[(&'static str, &'static str)]) -> Vec<u8> {
+        let names: Vec<_> = names.iter().map(|name| HeaderName::from_static(name)).collect();
+        let mut text = Vec::new();
+        write_values(&request(fields), &names, &mut text);
+        text
+    }
+
+    #[test]
+    fn equal_choices_are_one_variant_however_they_are_written() {
+        let encoding = |value| values(&["accept-encoding"], &[("accept-encoding", value)]);
+        assert_eq!(encoding("gzip, br"), encoding(" GZIP,br "));
+        assert_ne!(encoding("gzip, br"), encoding("br"));
+        let lines = [("accept-encoding", "gzip"), ("accept-encoding", "br")];
+        assert_eq!(encoding("gzip, br"), values(&["accept-encoding"], &lines));
+        let accept = |value| values(&["accept"], &[("accept", value)]);
+        assert_eq!(accept("text/html, */*"), accept("TEXT/html,*/*"));
+        assert_ne!(accept("a/b;c=\"D\""), accept("a/b;c=\"d\""));
+    }
+
+    #[test]
+    fn other_values_are_compared_byte_by_byte() {
+        let value = |value| values(&["x-a"], &[("x-a", value)]);
+        assert_ne!(value("A"), value("a"));
+        assert_ne!(value(""), values(&["x-a"], &[]));
+        // The end of one field cannot pass for the beginning of another.
+        assert_ne!(
+            values(&["x-a", "x-b"], &[("x-a", "1"), ("x-b", "2")]),
+            values(&["x-a", "x-b"], &[("x-a", "1x-b:2")])
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! Purging by URL and by tag.
+
+use std::fmt;
+
+use http::Uri;
+
+use super::{epochs::Epochs, layer::HttpGuardLayer};
+use crate::{Error, Version, far::Invalidated};
+
+impl HttpGuardLayer {
+    /// Invalidates all variants of a URL: an absolute one, or a relative one of `host`. With the promise of
+    /// [`Guard::invalidate`](crate::Guard::invalidate). For responses with a
+    /// [`key_part`](Self::key_part) there is [`purge_part`](Self::purge_part).
+    ///
+    /// # Cancel safety
+    ///
+    /// A URL has two entries, one for requests with `Authorization`. Once polled the first is invalidated,
+    /// even if the future is dropped; the second may not be. Call it again.
+    ///
+    /// # Errors
+    ///
+    /// [`PurgeError::NoHost`] if the URL has no host and none is given; [`PurgeError::Guard`] as
+    /// [`Guard::invalidate`](crate::Guard::invalidate) fails.
+    pub async fn purge(&self, url: &Uri, host: Option<&str>) -> Result<Invalidated, PurgeError> {
+        self.invalidate(url, host, None, None).await
+    }
+
+    /// As [`purge`](Self::purge), for the responses with this [`key_part`](Self::key_part).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`purge`](Self::purge).
+    ///
+    /// # Errors
+    ///
+    /// As for [`purge`](Self::purge).
+    pub async fn purge_part(
+        &self,
+        url: &Uri,
+        host: Option<&str>,
+        part: &str,
+    ) -> Result<Invalidated, PurgeError> {
+        self.invalidate(url, host, Some(part), None).await
+    }
+
+    /// As [`purge`](Self::purge), for the responses below a version, with the promise of
+    /// [`Guard::invalidate_at`](crate::Guard::invalidate_at).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`purge`](Self::purge).
+    ///
+    /// # Errors
+    ///
+    /// As for [`purge`](Self::purge).
+    pub async fn purge_at(
+        &self,
+        url: &Uri,
+        host: Option<&str>,
+        version: impl Into<Version>,
+    ) -> Result<Invalidated, PurgeError> {
+        self.invalidate(url, host, None, Some(version.into())).await
+    }
+
+    /// Invalidates all responses with a tag of the [`tag_field`](Self::tag_field), those whose load is in
+    /// progress too. Each is loaded again when it is next requested.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the tag may not be purged. Call it again.
+    ///
+    /// # Errors
+    ///
+    /// [`PurgeError::Guard`] as [`Guard::invalidate`](crate::Guard::invalidate) fails.
+    pub async fn purge_tag(&self, tag: &str) -> Result<Invalidated, PurgeError> {
+        Epochs(&self.guard).purge(tag).await.map_err(PurgeError::Guard)
+    }
+
+    async fn invalidate(
+        &self,
+        url: &Uri,
+        host: Option<&str>,
+        part: Option<&str>,
+        version: Option<Version>,
+    ) -> Result<Invalidated, PurgeError> {
+        let keys = self.settings.keys.keys_of_url(url, host, part).ok_or(PurgeError::NoHost)?;
+        let mut worst = Invalidated::Everywhere;
+        for key in keys {
+            let done = match version {
+                Some(version) => self.guard.invalidate_at(&*key, version).await,
+                None => self.guard.invalidate(&*key).await,
+            };
+            match done.map_err(PurgeError::Guard)? {
+                Invalidated::Everywhere => {}
+                less => worst = less,
+            }
+        }
+        Ok(worst)
+    }
+}
+
+/// Why a purge is not acknowledged.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub enum PurgeError {
+    /// The URL names no host, and none was given with it.
+    NoHost,
+    /// The guard could not confirm the invalidation.
+    Guard(Error),
+}
+
+impl fmt::Display for PurgeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoHost => "the URL to be purged names no host; give one",
+            Self::Guard(_) => "the purge was not acknowledged",
+        })
+    }
+}
+
+impl std::error::Error for PurgeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NoHost => None,
+            Self::Guard(error) => Some(error),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! A response: whether it may be stored, for how long it is fresh, and what is served of it.
+
+mod cached;
+mod codec;
+mod freshness;
+mod head;
+mod portion;
+mod storable;
+mod stored;
+mod tag;
+
+pub(super) use self::{
+    cached::CachedResponse,
+    head::Head,
+    storable::{Storable, is_failure},
+    stored::Kind,
+    tag::Tag,
+};
+pub use self::{codec::Responses, stored::StoredResponse};

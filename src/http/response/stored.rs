@@ -1,0 +1,45 @@
+//! What a guard stores for the HTTP cache.
+
+use std::{fmt, time::Duration};
+
+use super::{super::key::Variants, cached::CachedResponse};
+use crate::policy::StaleFor;
+
+/// The value of the guard behind an [`HttpGuardLayer`](crate::http::HttpGuardLayer): a response, the
+/// request fields that tell the variants of a URL apart, or the epoch of a tag.
+#[derive(Clone)]
+pub struct StoredResponse(pub(crate) Kind);
+
+#[derive(Clone)]
+pub(crate) enum Kind {
+    Response(CachedResponse),
+    Variants(Variants),
+    /// Of a tag.
+    Epoch(u64),
+}
+
+impl StoredResponse {
+    pub(crate) fn response(&self) -> Option<&CachedResponse> {
+        match &self.0 {
+            Kind::Response(cached) => Some(cached),
+            Kind::Variants(_) | Kind::Epoch(_) => None,
+        }
+    }
+
+    /// How long the value allows itself to be served stale. A hit-for-pass marker is never stale: it would
+    /// be refreshed by a load for which no request waits.
+    pub(crate) fn stale_for(stored: Option<&Self>) -> StaleFor {
+        match stored.map(|stored| &stored.0) {
+            Some(Kind::Response(cached)) => cached.stale,
+            Some(Kind::Variants(_) | Kind::Epoch(_)) | None => {
+                StaleFor { grace: Some(Duration::ZERO), if_error: Some(Duration::ZERO) }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for StoredResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredResponse").finish_non_exhaustive()
+    }
+}

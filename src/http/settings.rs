@@ -1,0 +1,53 @@
+//! What the user has set.
+
+use std::time::Duration;
+
+use http::{HeaderName, response::Parts};
+
+use super::key::KeyExtractor;
+use crate::Version;
+
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) keys: KeyExtractor,
+    pub(super) default_ttl: Option<Duration>,
+    pub(super) max_body_size: usize,
+    pub(super) hit_for_pass_ttl: Duration,
+    pub(super) version_field: Option<HeaderName>,
+    pub(super) tag_field: Option<HeaderName>,
+    pub(super) reloads: Reloads,
+    pub(super) timeout: Option<Duration>,
+}
+
+/// Whether a client may ask for a response that is fresher than the stored one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reloads {
+    Ignored,
+    Allowed,
+}
+
+impl Settings {
+    /// The version that the handler has set.
+    pub(super) fn version_of(&self, response: &Parts) -> Option<Version> {
+        let in_field = || {
+            let value = response.headers.get(self.version_field.as_ref()?)?;
+            Some(Version::new(value.to_str().ok()?.parse().ok()?))
+        };
+        response.extensions.get::<Version>().copied().or_else(in_field)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            keys: KeyExtractor::default(),
+            default_ttl: None,
+            max_body_size: 1 << 20,
+            hit_for_pass_ttl: Duration::from_secs(10),
+            version_field: None,
+            tag_field: None,
+            reloads: Reloads::Ignored,
+            timeout: None,
+        }
+    }
+}
