@@ -140,15 +140,9 @@ impl<V> Entry<V> {
         self.fresh_until.before(Duration::try_from_secs_f64(longest).unwrap_or(Duration::MAX))
     }
 
-    /// Fresh, stale or dead at `now`, where stale lasts for `grace`.
-    pub(crate) fn age(&self, now: Moment, grace: Duration) -> Age {
-        if now < self.fresh_until {
-            Age::Fresh
-        } else if now < self.fresh_until.after(grace) {
-            Age::Stale
-        } else {
-            Age::Dead
-        }
+    /// Whether `moment` is within its ttl.
+    pub(crate) fn is_fresh_at(&self, moment: Moment) -> bool {
+        moment < self.fresh_until
     }
 }
 
@@ -160,14 +154,6 @@ impl<V> fmt::Debug for Entry<V> {
             .field("fresh_until", &self.fresh_until)
             .finish()
     }
-}
-
-/// Fresh: within ttl. Stale: within grace. Dead: neither.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Age {
-    Fresh,
-    Stale,
-    Dead,
 }
 
 /// What a caller gets: the shared entry and how it came. Cloning copies a pointer.

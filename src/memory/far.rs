@@ -15,7 +15,6 @@ use parking_lot::{Mutex, MutexGuard};
 use super::records::Records;
 use crate::{
     Clock, Entry, Fault, Moment, Version,
-    entry::Age,
     far::{
         Attempt, Commit, Event, Far, Grant, Invalidated, Put, Record, Renewal, Token, Watcher,
         Watchers,
@@ -129,7 +128,7 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
         let stored = self.inner.records.get(name);
         let minimum = stored.as_ref().map_or(Version::ZERO, |stored| stored.version);
         if let Some(entry) = stored.and_then(|stored| stored.entry)
-            && entry.age(now.after(fresh_for), Duration::ZERO) == Age::Fresh
+            && entry.is_fresh_at(now.after(fresh_for))
         {
             return Ok(Attempt::Hit(entry));
         }

@@ -157,7 +157,8 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
     fn reload(&self, cause: Cause) -> impl Future<Output = Result<(), Error>> + Send + use<S, B> {
         let load = Reload::new(self.exchange.clone(), self.primary, cause);
         let key = CacheKey::of_reload(&self.primary);
-        let reload = self.exchange.cache.guard.resolve_miss(Found::Nothing, (&*key).into(), None, load);
+        let reload =
+            self.exchange.cache.guard.resolve_miss(Found::Nothing, (&*key).into(), None, load);
         async move { reload.await.map(drop) }
     }
 

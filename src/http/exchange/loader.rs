@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     Entry, Error, Loaded, Version,
-    guard::{Loader, LoadBudget},
+    guard::{LoadBudget, Loader},
 };
 
 /// Loads the response of a URL, or that of one of its variants.

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     Error, Loaded,
-    guard::{Loader, LoadBudget},
     freshness::Found,
+    guard::{LoadBudget, Loader},
 };
 
 /// Invalidates a stored response and loads it anew. Requests that reload one URL at one time share a

@@ -10,7 +10,7 @@ use super::{
     reply::{bulk, malformed},
     store::Records,
 };
-use crate::{Entry, Fault, codec::Codec, entry::Age};
+use crate::{Entry, Fault, codec::Codec};
 
 /// How many names one command asks for: a longer answer would hold up the commands behind it.
 const AT_ONCE: usize = 512;
@@ -92,7 +92,7 @@ impl<C> Records<C> {
         let (entry, lease): (Value, Value) = self.connection.query(&get).await?;
         let now = self.clock.own().now();
         if let Some(entry) = bulk(entry).and_then(|bytes| self.entry(bytes))
-            && entry.age(now.after(fresh_for), Duration::ZERO) == Age::Fresh
+            && entry.is_fresh_at(now.after(fresh_for))
         {
             return Ok(LookUp::Hit(Arc::new(entry)));
         }
