@@ -9,7 +9,6 @@ use std::{ops::Range, time::Duration};
 /// otherwise.
 #[derive(Clone, Debug)]
 pub(crate) struct Backoff {
-    first: Duration,
     longest: Duration,
     next: Duration,
     spread: Range<f64>,
@@ -18,12 +17,11 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// A back-off whose pauses grow from `first` to `longest`. Equal ones make a steady pause.
     pub(crate) const fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest, next: first, spread: 0.5..1.5 }
+        Self { longest, next: first, spread: 0.5..1.5 }
     }
 
     /// Spreads the pauses by a factor of this range instead.
-    #[cfg(feature = "redis")]
-    pub(crate) fn spread(mut self, factors: Range<f64>) -> Self {
+    pub(crate) const fn spread(mut self, factors: Range<f64>) -> Self {
         self.spread = factors;
         self
     }
@@ -39,11 +37,6 @@ impl Backoff {
         let pause = self.next;
         self.next = (pause * 2).min(self.longest);
         spread(pause.min(limit), self.spread.clone())
-    }
-
-    /// Begins again with the first pause: after an attempt that succeeded.
-    pub(crate) const fn reset(&mut self) {
-        self.next = self.first;
     }
 }
 
@@ -65,13 +58,11 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_the_longest_and_begin_again() {
+    fn pauses_double_up_to_the_longest() {
         let mut backoff = Backoff::new(FIRST, LONGEST);
         for of in [FIRST, FIRST * 2, LONGEST, LONGEST] {
             assert_spread(backoff.next(), of);
         }
-        backoff.reset();
-        assert_spread(backoff.next(), FIRST);
     }
 
     #[test]

@@ -18,7 +18,6 @@ mod token;
 mod version;
 
 // What the systems share.
-#[cfg(any(feature = "redis", feature = "postgres", feature = "mysql"))]
 mod backoff;
 #[cfg(any(feature = "redis", feature = "postgres"))]
 mod subscription;

@@ -82,6 +82,7 @@ impl<F: Feed> Subscription<F> {
     }
 
     /// The state now. It cannot change while it is borrowed.
+    #[cfg(feature = "redis")]
     pub(crate) fn state(&self) -> watch::Ref<'_, State> {
         self.shared.state.borrow()
     }
@@ -142,7 +143,7 @@ async fn run<F: Feed>(running: Running<F>) {
         let listening = Listening(shared);
         let ended = shared.listen(attempt).await;
         if *shared.state.borrow() == State::Connected {
-            backoff.reset();
+            backoff = F::BACKOFF;
         }
         drop(listening);
         if let Err(fault) = ended {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     Bypass, Error, Loaded, Outcome, Version,
+    backoff::Backoff,
     far::{Commit, Grant, Record, Renewal, Token},
     flight::{Completer, Epoch},
     freshness::Age,
@@ -46,7 +47,7 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
     /// Renewal and load are polled side by side all the time: a load that takes longer than the lease keeps it.
     pub(super) async fn run(&self, load: &mut impl Loader<V>, budget: &LoadBudget) -> Leased<V> {
         let mut renewal = Renewing::of(self);
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = REPLICA_LAG;
         loop {
             // Before the load: it tells of a write that the load may have missed.
             let news = self.wakeup.next();
@@ -54,13 +55,12 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
                 Attempted::Resolved(resolution) => return Leased::Resolved(resolution),
                 Attempted::Behind(version) => version,
             };
-            let again = Instant::now() + pause;
+            let again = Instant::now() + backoff.next();
             if again >= budget.deadline {
                 let minimum = self.grant.minimum;
                 let outdated = Error::Outdated { loaded: behind, minimum };
                 return Leased::Resolved(self.failed(outdated).await);
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
             // Asked again under the same lease, which keeps the others from doing the same meanwhile.
             if !self.wait_for_replica(&mut renewal, news, again).await {
                 return Leased::LookAgain;
@@ -329,9 +329,9 @@ impl<V: Send + Sync + 'static> Core<V> {
 /// The target of events about values that were not written because something newer is known.
 const REFUSED: &str = "cattleguard::refused";
 
-/// How long to wait before asking a lagging origin again, doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long to wait before asking a lagging origin again.
+const REPLICA_LAG: Backoff =
+    Backoff::new(Duration::from_millis(10), Duration::from_millis(500)).spread(1.0..1.0);
 
 /// When to release again what the far tier did not answer to.
 const RELEASE_AGAIN: Duration = Duration::from_millis(50);

@@ -14,7 +14,7 @@ use std::{
 use futures::{StreamExt, future, stream};
 
 use super::{core::Core, pending::PendingInvalidation};
-use crate::{Fault, far::Token};
+use crate::{Fault, backoff::Backoff, far::Token};
 
 impl<V: Send + Sync + 'static> Core<V> {
     /// Starts the task that brings the far tier back, if there is none.
@@ -26,15 +26,14 @@ impl<V: Send + Sync + 'static> Core<V> {
         // Weak, so that the task keeps no guard alive.
         let core = self.me.clone();
         tokio::spawn(async move {
-            let mut pause = FIRST_PROBE;
+            let mut backoff = PROBES;
             loop {
-                tokio::time::sleep(pause.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+                tokio::time::sleep(backoff.next()).await;
                 let Some(core) = core.upgrade() else { return };
                 // Closed already: a caller was denied just before, and has come late to say so.
                 if core.breaker.is_closed() || core.recover().await {
                     return core.end_recovery(duty);
                 }
-                pause = (pause * 2).min(LONGEST_PROBE);
             }
         });
     }
@@ -120,6 +119,6 @@ impl Drop for Duty {
 }
 
 const PROBE: &str = "cattleguard:probe";
-const FIRST_PROBE: Duration = Duration::from_millis(20);
-const LONGEST_PROBE: Duration = Duration::from_millis(250);
+const PROBES: Backoff =
+    Backoff::new(Duration::from_millis(20), Duration::from_millis(250)).spread(0.75..1.25);
 const AT_ONCE: usize = 64;

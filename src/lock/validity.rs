@@ -60,21 +60,12 @@ impl Validity {
         let validity = self.clone();
         async move {
             let mut changes = validity.0.subscribe();
-            loop {
-                let state = *changes.borrow_and_update();
-                if state.ended {
-                    return;
-                }
-                tokio::select! {
-                    // Never an error: `validity` is a sender.
-                    _ = changes.changed() => {}
-                    () = tokio::time::sleep_until(state.expires_at()) => {
-                        if validity.has_ended() {
-                            return validity.end();
-                        }
-                    }
-                }
+            while !validity.has_ended() {
+                let expires_at = changes.borrow_and_update().expires_at();
+                // In time or not: a look decides. Never an error: `validity` is a sender.
+                let _ = tokio::time::timeout_at(expires_at, changes.changed()).await;
             }
+            validity.end();
         }
     }
 
