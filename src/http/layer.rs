@@ -152,7 +152,7 @@ mod tests {
     use std::convert::Infallible;
 
     use http::{Request, Response, header};
-    use http_body_util::{BodyExt, Full};
+    use http_body_util::BodyExt;
     use tower::{ServiceExt, service_fn};
 
     use super::{super::fields::parsed_responses, *};

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use http::{Request, header, request::Parts};
+use http::{Request, Response, header, request::Parts};
 use tower::ServiceExt;
 
 use super::{
@@ -59,7 +59,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Exchange<S, B> {
             // The guard keeps it, and sends it when the far tier is back.
             tracing::debug!(%error, "a change is not invalidated everywhere yet");
         }
-        Ok(http::Response::from_parts(parts, body))
+        Ok(Response::from_parts(parts, body))
     }
 }
 
