@@ -114,7 +114,7 @@ async fn main() -> Result<(), BoxError> {
     println!("http://{}/products/7", listener.local_addr()?);
     let stop = async { drop(tokio::signal::ctrl_c().await) };
     axum::serve(listener, router).with_graceful_shutdown(stop).await?;
-    let (guard, pages) = (guard.shutdown(PATIENCE).await, pages.shutdown(PATIENCE).await);
+    let (guard, pages) = tokio::join!(guard.shutdown(PATIENCE), pages.shutdown(PATIENCE));
     eprintln!("products: {guard:?}, pages: {pages:?}");
     Ok(())
 }
