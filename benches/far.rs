@@ -82,69 +82,68 @@ fn hit(c: &mut Criterion, runtime: &Runtime, raw: &ConnectionManager, guard: &Gu
         group.bench_function(BenchmarkId::new("raw GET", tasks), |b| {
             b.to_async(runtime).iter_custom(|total| {
                 let raw = raw.clone();
-                spread(tasks, total, move |number| {
-                    let mut raw = raw.clone();
-                    async move {
-                        let value: Bytes =
-                            raw.get(format!("cg:{{:{}}}", number % KEYS)).await.expect("a value");
-                        assert!(value.len() > SIZE);
-                    }
-                })
+                spread(tasks, total, move |number| raw_hit(raw.clone(), number % KEYS))
             });
         });
         group.bench_function(BenchmarkId::new("Guard::fetch", tasks), |b| {
             b.to_async(runtime).iter_custom(|total| {
                 let guard = guard.clone();
-                spread(tasks, total, move |number| {
-                    let guard = guard.clone();
-                    async move {
-                        let fetched = guard.fetch(&(number % KEYS), load).await.expect("a value");
-                        assert_eq!(fetched.value().map(Bytes::len), Some(SIZE));
-                    }
-                })
+                spread(tasks, total, move |number| guard_hit(guard.clone(), number % KEYS))
             });
         });
     }
     group.finish();
 }
 
+async fn raw_hit(mut raw: ConnectionManager, key: u64) {
+    let value: Bytes = raw.get(format!("cg:{{:{key}}}")).await.expect("a value");
+    assert!(value.len() > SIZE);
+}
+
+async fn guard_hit(guard: Guard<u64, Bytes>, key: u64) {
+    let fetched = guard.fetch(&key, load).await.expect("a value");
+    assert_eq!(fetched.value().map(Bytes::len), Some(SIZE));
+}
+
 fn miss(c: &mut Criterion, runtime: &Runtime, raw: &ConnectionManager, guard: &Guard<u64, Bytes>) {
-    static NEXT: AtomicU64 = AtomicU64::new(1 << 40);
     let mut group = c.benchmark_group("cold miss");
     group.measurement_time(Duration::from_secs(5)).throughput(Throughput::Elements(1));
     for tasks in [1, 64] {
-        // What most people write, and what any lock needs at least.
         group.bench_function(BenchmarkId::new("raw GET, SET NX, SET, DEL", tasks), |b| {
             b.to_async(runtime).iter_custom(|total| {
                 let raw = raw.clone();
-                spread(tasks, total, move |_| {
-                    let mut raw = raw.clone();
-                    async move {
-                        let key = NEXT.fetch_add(1, Ordering::Relaxed);
-                        let lock = format!("{key}:lock");
-                        let found: Option<Bytes> = raw.get(key).await.expect("an answer");
-                        assert!(found.is_none());
-                        assert!(raw.set_nx::<_, _, bool>(&lock, 1).await.expect("an answer"));
-                        raw.pset_ex::<_, _, ()>(key, &[7u8; SIZE][..], 60_000).await.expect("set");
-                        raw.del::<_, ()>(&lock).await.expect("deleted");
-                    }
-                })
+                spread(tasks, total, move |_| raw_miss(raw.clone()))
             });
         });
         group.bench_function(BenchmarkId::new("Guard::fetch", tasks), |b| {
             b.to_async(runtime).iter_custom(|total| {
                 let guard = guard.clone();
-                spread(tasks, total, move |_| {
-                    let guard = guard.clone();
-                    async move {
-                        let key = NEXT.fetch_add(1, Ordering::Relaxed);
-                        guard.fetch(&key, load).await.expect("a value");
-                    }
-                })
+                spread(tasks, total, move |_| guard_miss(guard.clone()))
             });
         });
     }
     group.finish();
+}
+
+/// A key that was never asked for.
+fn next_key() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 40);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What most people write, and the least that a lock needs.
+async fn raw_miss(mut raw: ConnectionManager) {
+    let key = next_key();
+    let lock = format!("{key}:lock");
+    let found: Option<Bytes> = raw.get(key).await.expect("an answer");
+    assert!(found.is_none());
+    assert!(raw.set_nx::<_, _, bool>(&lock, 1).await.expect("an answer"));
+    raw.pset_ex::<_, _, ()>(key, &[7u8; SIZE][..], 60_000).await.expect("set");
+    raw.del::<_, ()>(&lock).await.expect("deleted");
+}
+
+async fn guard_miss(guard: Guard<u64, Bytes>) {
+    guard.fetch(&next_key(), load).await.expect("a value");
 }
 
 criterion_group!(far, benches);

@@ -16,6 +16,10 @@ mod version;
 
 // What the systems share.
 #[cfg(any(feature = "redis", feature = "postgres", feature = "mysql"))]
+#[cfg_attr(
+    not(any(feature = "redis", feature = "postgres")),
+    expect(dead_code, reason = "only a subscription begins again with the first pause")
+)]
 mod backoff;
 #[cfg(any(feature = "redis", feature = "postgres"))]
 mod subscription;

@@ -82,6 +82,7 @@ impl<F: Feed> Subscription<F> {
     }
 
     /// The state now. It cannot change while it is borrowed.
+    #[cfg(feature = "redis")]
     pub(crate) fn state(&self) -> watch::Ref<'_, State> {
         self.shared.state.borrow()
     }

@@ -3,7 +3,7 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Attempt, Lease, Lock, lease::WeakLease, queue::Queue};
+use super::{Attempt, Lease, Lock, Queue, lease::WeakLease};
 use crate::Fault;
 
 /// An owner of locks that may acquire a name again while it holds it. Works over every lock.

@@ -65,14 +65,10 @@ impl Validity {
                 if state.ended {
                     return;
                 }
-                tokio::select! {
-                    // Never an error: `validity` is a sender.
-                    _ = changes.changed() => {}
-                    () = tokio::time::sleep_until(state.expires_at()) => {
-                        if validity.has_ended() {
-                            return validity.end();
-                        }
-                    }
+                // A change is never an error: `validity` is a sender.
+                let changed = tokio::time::timeout_at(state.expires_at(), changes.changed()).await;
+                if changed.is_err() && validity.has_ended() {
+                    return validity.end();
                 }
             }
         }

@@ -94,7 +94,7 @@ impl Server {
     ) -> Result<(), Fault> {
         let mut call = self.script(&RELEASE, name);
         call.arg(token.as_bytes()).arg(waiter);
-        Ok(self.connection.run(&call).await?)
+        self.connection.run(&call).await
     }
 
     /// The lease that was granted. `asked` is the moment before the server was.
