@@ -80,52 +80,60 @@ fn hit(c: &mut Criterion, runtime: &Runtime, raw: &ConnectionManager, guard: &Gu
     group.measurement_time(Duration::from_secs(5)).throughput(Throughput::Elements(1));
     for tasks in [1, 64] {
         group.bench_function(BenchmarkId::new("raw GET", tasks), |b| {
-            let raw = raw.clone();
-            let get = move |number| raw_hit(raw.clone(), number);
-            b.to_async(runtime).iter_custom(|total| spread(tasks, total, get.clone()));
+            b.to_async(runtime).iter_custom(|total| {
+                let raw = raw.clone();
+                spread(tasks, total, move |number| raw_hit(raw.clone(), number % KEYS))
+            });
         });
         group.bench_function(BenchmarkId::new("Guard::fetch", tasks), |b| {
-            let guard = guard.clone();
-            let fetch = move |number| guarded_hit(guard.clone(), number);
-            b.to_async(runtime).iter_custom(|total| spread(tasks, total, fetch.clone()));
+            b.to_async(runtime).iter_custom(|total| {
+                let guard = guard.clone();
+                spread(tasks, total, move |number| guard_hit(guard.clone(), number % KEYS))
+            });
         });
     }
     group.finish();
 }
 
-async fn raw_hit(mut raw: ConnectionManager, number: u64) {
-    let value: Bytes = raw.get(format!("cg:{{:{}}}", number % KEYS)).await.expect("a value");
+async fn raw_hit(mut raw: ConnectionManager, key: u64) {
+    let value: Bytes = raw.get(format!("cg:{{:{key}}}")).await.expect("a value");
     assert!(value.len() > SIZE);
 }
 
-async fn guarded_hit(guard: Guard<u64, Bytes>, number: u64) {
-    let fetched = guard.fetch(&(number % KEYS), load).await.expect("a value");
+async fn guard_hit(guard: Guard<u64, Bytes>, key: u64) {
+    let fetched = guard.fetch(&key, load).await.expect("a value");
     assert_eq!(fetched.value().map(Bytes::len), Some(SIZE));
 }
-
-static NEXT: AtomicU64 = AtomicU64::new(1 << 40);
 
 fn miss(c: &mut Criterion, runtime: &Runtime, raw: &ConnectionManager, guard: &Guard<u64, Bytes>) {
     let mut group = c.benchmark_group("cold miss");
     group.measurement_time(Duration::from_secs(5)).throughput(Throughput::Elements(1));
     for tasks in [1, 64] {
-        // What most people write, and what any lock needs at least.
         group.bench_function(BenchmarkId::new("raw GET, SET NX, SET, DEL", tasks), |b| {
-            let raw = raw.clone();
-            let miss = move |_| raw_miss(raw.clone());
-            b.to_async(runtime).iter_custom(|total| spread(tasks, total, miss.clone()));
+            b.to_async(runtime).iter_custom(|total| {
+                let raw = raw.clone();
+                spread(tasks, total, move |_| raw_miss(raw.clone()))
+            });
         });
         group.bench_function(BenchmarkId::new("Guard::fetch", tasks), |b| {
-            let guard = guard.clone();
-            let fetch = move |_| guarded_miss(guard.clone());
-            b.to_async(runtime).iter_custom(|total| spread(tasks, total, fetch.clone()));
+            b.to_async(runtime).iter_custom(|total| {
+                let guard = guard.clone();
+                spread(tasks, total, move |_| guard_miss(guard.clone()))
+            });
         });
     }
     group.finish();
 }
 
+/// A key that was never asked for.
+fn next_key() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 40);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What most people write, and the least that a lock needs.
 async fn raw_miss(mut raw: ConnectionManager) {
-    let key = NEXT.fetch_add(1, Ordering::Relaxed);
+    let key = next_key();
     let lock = format!("{key}:lock");
     let found: Option<Bytes> = raw.get(key).await.expect("an answer");
     assert!(found.is_none());
@@ -134,9 +142,8 @@ async fn raw_miss(mut raw: ConnectionManager) {
     raw.del::<_, ()>(&lock).await.expect("deleted");
 }
 
-async fn guarded_miss(guard: Guard<u64, Bytes>) {
-    let key = NEXT.fetch_add(1, Ordering::Relaxed);
-    guard.fetch(&key, load).await.expect("a value");
+async fn guard_miss(guard: Guard<u64, Bytes>) {
+    guard.fetch(&next_key(), load).await.expect("a value");
 }
 
 criterion_group!(far, benches);

@@ -161,8 +161,8 @@ async fn alone(lock: &BoxLock, name: &str, phase: Duration) -> Result<Vec<Durati
     Ok(turns)
 }
 
-/// All clients on one name: from the beginning of a release until another holds, and who was granted how
-/// often.
+/// All clients on one name: the time from the beginning of a release to the next grant, and the grants of
+/// each client.
 async fn contend(locks: Vec<BoxLock>) -> Result<(Vec<Duration>, Vec<u64>), Failure> {
     let epoch = Instant::now();
     let (released, hand_overs) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
@@ -211,7 +211,7 @@ async fn kill(kind: &Kind, lock: &BoxLock) -> Result<Duration, Failure> {
                 lock.acquire("killed", TTL, deadline()).await.map(|lease| (Instant::now(), lease))
             }
         });
-        // In the midst of the work, and with somebody waiting.
+        // In the middle of the work, and with a waiter.
         sleep(TTL / 2).await;
         let begin = Instant::now();
         holder.kill()?;

@@ -174,3 +174,80 @@ impl<F: Feed> Drop for Listening<'_, F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio::{runtime, sync::Notify};
+
+    use super::*;
+
+    /// A feed whose connections end when the test says so.
+    #[derive(Clone, Default)]
+    struct TestFeed {
+        connected: Arc<AtomicUsize>,
+        disconnected: Arc<AtomicUsize>,
+        end: Arc<Notify>,
+    }
+
+    impl Feed for TestFeed {
+        type Connection = ();
+
+        const BACKOFF: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));
+
+        async fn connect(&self, _: usize) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        async fn deliver(&self, (): ()) -> Result<(), Fault> {
+            self.end.notified().await;
+            Ok(())
+        }
+
+        fn on_connected(&self) {
+            self.connected.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn on_disconnected(&self) {
+            self.disconnected.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    impl TestFeed {
+        fn counts(&self) -> (usize, usize) {
+            (self.connected.load(Ordering::SeqCst), self.disconnected.load(Ordering::SeqCst))
+        }
+    }
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_ends_is_told_and_replaced() {
+        let feed = TestFeed::default();
+        let subscription = Subscription::new(feed.clone());
+        assert_eq!(subscription.ready(LIMIT).await, State::Connected);
+        feed.end.notify_one();
+        while feed.counts() != (2, 1) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(subscription);
+        while feed.counts() != (2, 2) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn a_subscription_outlives_the_runtime_that_started_it() {
+        let feed = TestFeed::default();
+        let subscription = Subscription::new(feed.clone());
+        for number in 1..3 {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.expect("a runtime");
+            assert_eq!(runtime.block_on(subscription.ready(LIMIT)), State::Connected);
+            assert_eq!(feed.counts(), (number, number - 1));
+            drop(runtime);
+            assert_eq!(feed.counts(), (number, number));
+        }
+    }
+}

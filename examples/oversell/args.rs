@@ -48,15 +48,15 @@ impl Args {
     pub fn checked(self) -> Result<Self, String> {
         match self.processes * self.buyers {
             0 | 1 => {
-                Err("one buyer races with nobody: give --processes or --buyers 2 or more"
+                Err("one buyer has no other to race with: give --processes or --buyers 2 or more"
                     .to_owned())
             }
             _ => Ok(self),
         }
     }
 
-    /// How many pieces each buyer wants. Twice the stock altogether, so that all of it is sold and
-    /// somebody leaves with empty hands.
+    /// How many pieces each buyer wants. Twice the stock altogether, so that all of it is sold and some
+    /// buyers leave with empty hands.
     pub fn wants(&self) -> u32 {
         (2 * self.stock).div_ceil(self.processes * self.buyers)
     }

@@ -68,7 +68,7 @@ pub struct Answer {
 
 /// Far longer than a purchase: only a buyer that died would be waited for.
 const TTL: Duration = Duration::from_secs(5);
-/// How long anybody waits for the lock.
+/// How long a buyer waits for the lock.
 const LONG: Duration = Duration::from_secs(300);
 
 #[derive(Clone)]
@@ -221,7 +221,7 @@ pub async fn live() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Failures too: the program decides what becomes of them, and Ctrl-C may be why there is one.
+/// Failures too: the program decides what to do about them, and Ctrl-C may be the cause.
 fn say(answer: Result<Answer, Failure>) -> Result<(), Failure> {
     let answer = answer.map_err(|error| chain(&*error));
     let mut out = std::io::stdout().lock();

@@ -119,7 +119,7 @@ impl Systems {
     /// is known before anything is measured.
     pub async fn prepare(&mut self, kind: Kind) -> Result<(), String> {
         self.start(kind).await?;
-        // Opening alone may reach nobody yet.
+        // Opening alone may not connect yet.
         let trying = async {
             let lock = kind.open(&self.addresses).await?;
             lock.try_acquire("a first try", OPEN).await.map(drop)

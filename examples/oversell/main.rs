@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(async {
         let ended = tokio::select! {
             // In this order: Ctrl-C stops the private servers, too, and their last words would
-            // hide that somebody pressed it.
+            // hide that Ctrl-C was pressed.
             biased;
             () = console::interrupted() => None,
             ended = run(&args, &schema) => Some(ended),
@@ -175,8 +175,8 @@ async fn sell(
         let (seconds, answers) = fleet.buy(method, args.wants(), decide_ms).await?;
         let row =
             Row::new(method, (processes, buyers), shop.books(args.stock).await?, seconds, answers);
-        // On a machine so busy that nobody met anybody, longer decisions make them meet. Only
-        // here: a lock that let two buyers in is not asked again.
+        // On a machine so busy that no two buyers met, longer decisions make them meet. Only here: a
+        // lock that let two buyers in gets no second chance.
         if method == Method::Unlocked && row.books.oversold() == 0 && decide_ms < 400 {
             decide_ms *= 3;
             continue;

@@ -50,7 +50,7 @@ pub struct Books {
     pub stock: i64,
     /// Promised to buyers: one row each, whatever the product's own count says.
     pub sold: i64,
-    /// What the shop believes to have left.
+    /// What remains by the shop's own count.
     pub left: i64,
 }
 
@@ -100,7 +100,7 @@ impl Shop {
         Ok(Books { stock: i64::from(stock), sold, left })
     }
 
-    /// What most people write first. Right as long as nobody else is between its two statements.
+    /// What most people write first. Right as long as no other buyer is between its two statements.
     pub async fn read_then_write(&self, decide: Duration) -> Result<Purchase, sqlx::Error> {
         let read = sqlx::query_scalar("SELECT stock FROM product");
         let stock: i32 = read.fetch_one(&self.pool).await?;
@@ -126,7 +126,7 @@ impl Shop {
         Ok(Purchase::Sold)
     }
 
-    /// No lock of ours: who decides has read nothing that could be outdated when it is written.
+    /// Without our locks: the decision rests on nothing read before, which could be outdated at the write.
     pub async fn atomic(&self, decide: Duration) -> Result<Purchase, sqlx::Error> {
         tokio::time::sleep(decide).await;
         let take = "WITH taken AS (\
@@ -176,7 +176,7 @@ impl Shop {
     }
 }
 
-/// A schema of our own with the empty shop, in a database that may be somebody's.
+/// A schema of our own with the empty shop, in a database that may be in use.
 pub async fn create(url: &str, schema: &str) -> Result<(), sqlx::Error> {
     // Not a pool: it hides why it cannot connect.
     let connecting = tokio::time::timeout(CONNECT, PgConnection::connect(url));

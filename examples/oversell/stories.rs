@@ -54,7 +54,7 @@ pub async fn mail(
 }
 
 /// *Correctness.* A holder is stopped for longer than its lease; another takes the lock and writes;
-/// the first wakes up, believes to hold the lock still, and writes, too.
+/// the first wakes up, takes itself for the holder still, and writes, too.
 pub async fn late_write(
     systems: &Systems,
     shop: &Shop,

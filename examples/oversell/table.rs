@@ -150,7 +150,7 @@ pub fn stories(told: &[Told]) -> String {
     if !late.is_empty() {
         text += &format!(
             "\nCorrectness: a holder pauses for longer than its lease of {TTL_MS} ms; another takes the \
-             lock and writes\nthe price {NEW_PRICE}; the first goes on and writes {OLD_PRICE}.\n{late}"
+             lock and writes\nthe price {NEW_PRICE}; the first continues and writes {OLD_PRICE}.\n{late}"
         );
     }
     text

@@ -60,12 +60,17 @@ impl Validity {
         let validity = self.clone();
         async move {
             let mut changes = validity.0.subscribe();
-            while !validity.has_ended() {
-                let expires_at = changes.borrow_and_update().expires_at();
-                // In time or not: a look decides. Never an error: `validity` is a sender.
-                let _ = tokio::time::timeout_at(expires_at, changes.changed()).await;
+            loop {
+                let state = *changes.borrow_and_update();
+                if state.ended {
+                    return;
+                }
+                // A change is never an error: `validity` is a sender.
+                let changed = tokio::time::timeout_at(state.expires_at(), changes.changed()).await;
+                if changed.is_err() && validity.has_ended() {
+                    return validity.end();
+                }
             }
-            validity.end();
         }
     }
 

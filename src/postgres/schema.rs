@@ -6,7 +6,7 @@ use sqlx::Postgres;
 
 use crate::sql::{Failure, Pooled};
 
-/// Fencing tokens of all names: one sequence, so that they grow whatever becomes of a name's row.
+/// Fencing tokens of all names: one sequence, so that they grow also when a name's row was deleted.
 const CREATE_SEQUENCE: &str = "CREATE SEQUENCE IF NOT EXISTS cattleguard_fence";
 
 /// What a statement says when the sequence or table is not there.

@@ -56,8 +56,8 @@ struct EventHandler {
     unconfirmed: Mutex<HashMap<u64, Confirmations>>,
     next_number: AtomicU64,
     connected_before: AtomicBool,
-    /// Until when other processes may not have subscribed again. A process that comes back earlier than
-    /// they do would count too few.
+    /// Until when other processes may not have subscribed again. A process that subscribes
+    /// earlier than they do would count too few.
     others_back: Mutex<Option<Instant>>,
 }
 

@@ -42,7 +42,7 @@
 //! | `cg:{namespace:name}:w` | nothing: a write that `WAIT` confirms | 1 ms |
 //! | `cg:{namespace:}:events` | the channel of messages | – |
 //! | `cg:replies:<process>` | the channel of confirmations for a process | – |
-//! | `cgs:{…}` | the same four, of an [`ElectedFar`] | |
+//! | `cgs:{…}` | the first four, of an [`ElectedFar`] | the same |
 //! | `cgk:{namespace:name}` | the lease of a lock | its ttl |
 //! | `cgk:{namespace:name}:f` | the last fencing token | a minute after the lease |
 //! | `cgk:{namespace:name}:q`, `:w` | the queue of waiters | 2 s after the last attempt |

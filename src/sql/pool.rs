@@ -26,7 +26,7 @@ pub(crate) struct Pool<DB: Server> {
     options: Options<DB>,
     max: usize,
     timeout: Duration,
-    connections: managed::Pool<Manager<DB>>,
+    managed: managed::Pool<Manager<DB>>,
 }
 
 const MAX: usize = 32;
@@ -40,12 +40,12 @@ impl<DB: Server> Pool<DB> {
     pub(crate) fn new(options: Options<DB>) -> Self {
         // A statement that waits for a lock is slow by design.
         let options = options.disable_statement_logging();
-        Self { connections: pool(options.clone(), MAX), options, max: MAX, timeout: TIMEOUT }
+        Self { managed: pool(options.clone(), MAX), options, max: MAX, timeout: TIMEOUT }
     }
 
     pub(crate) fn max(mut self, max: usize) -> Self {
         self.max = max.max(1);
-        self.connections = pool(self.options.clone(), self.max);
+        self.managed = pool(self.options.clone(), self.max);
         self
     }
 
@@ -66,7 +66,7 @@ impl<DB: Server> Pool<DB> {
     /// A connection, as soon as one is free.
     pub(crate) async fn get(&self, until: Instant) -> Result<Pooled<DB>, Failure> {
         let timeouts = Timeouts { wait: None, create: Some(self.timeout), recycle: None };
-        let object = match timeout_at(until, self.connections.timeout_get(&timeouts)).await {
+        let object = match timeout_at(until, self.managed.timeout_get(&timeouts)).await {
             Ok(Ok(object)) => object,
             Ok(Err(PoolError::Backend(failure))) => return Err(failure),
             Ok(Err(_)) | Err(_) => return Err(Failure::Timeout),
@@ -94,7 +94,7 @@ impl<DB: Server> Pool<DB> {
         }
         // It makes room for the new one. The others in the pool are as old.
         drop(connection);
-        drop(self.connections.retain(|_, _| false));
+        drop(self.managed.retain(|_, _| false));
         let (connection, asked) = (self.get(until).await?, Instant::now());
         let (connection, answer) = statement(connection).await;
         Ok(Answered { answer: answer?, asked, connection })
@@ -112,8 +112,8 @@ pub(crate) struct Answered<DB: Server, T> {
 
 impl<DB: Server> Clone for Pool<DB> {
     fn clone(&self) -> Self {
-        let (options, connections) = (self.options.clone(), self.connections.clone());
-        Self { options, max: self.max, timeout: self.timeout, connections }
+        let (options, managed) = (self.options.clone(), self.managed.clone());
+        Self { options, max: self.max, timeout: self.timeout, managed }
     }
 }
 

@@ -75,7 +75,7 @@ pub(crate) trait Wait: Send {
     fn pause(&mut self, remaining: Duration) -> impl Future<Output = ()> + Send;
 }
 
-/// Pauses of a waiter that hears no messages.
+/// Pauses of a waiter without messages.
 pub(crate) const POLLING: Backoff =
     Backoff::new(Duration::from_millis(3), Duration::from_millis(50));
 

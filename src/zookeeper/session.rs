@@ -88,7 +88,7 @@ impl Session {
         Ok(Self::new(addresses.into(), connector, SESSION_TIMEOUT))
     }
 
-    /// How long the ensemble keeps the session of a process that it does not hear, with all its locks; and how
+    /// How long the ensemble keeps the session of a silent process, with all its locks; and how
     /// long one call may take. Default 4 s. The servers limit it to 2 to 20 of their `tickTime`. Shorten it, and the servers' `tickTime`, for locks that are free soon after a crash;
     /// lengthen it where pauses of the process or of the network end leases too often.
     ///

@@ -131,7 +131,7 @@ pub async fn a_lease_kept_alive_outlives_its_ttl(kind: Kind) {
     let (mine, other, name) = (open(&kind).await, open(&kind).await, fresh_name());
     let lease = granted(&mine, &name, SHORT).await.expect("a free name");
     lease.keep_alive();
-    assert!(timeout(SHORT * 3 + adds(&kind), lease.lost()).await.is_err(), "lost while kept");
+    assert!(timeout(SHORT * 3 + adds(&kind), lease.lost()).await.is_err(), "lost while kept alive");
     assert!(granted(&other, &name, SHORT).await.is_none());
     lease.renew().await.expect("still ours");
     drop(lease);
@@ -149,7 +149,7 @@ pub async fn work_keeps_its_lease_and_ends_with_it(kind: Kind) {
         sleep(SHORT * 2).await;
         7
     });
-    assert_eq!(done.await.expect("kept while it runs"), 7);
+    assert_eq!(done.await.expect("kept alive while it runs"), 7);
     lease.release().await.expect("a release");
 }
 
@@ -169,7 +169,7 @@ pub async fn a_waiter_has_the_name_soon_after_its_release(kind: Kind) {
     assert!(at - begin < Duration::from_secs(1), "{:?}", at - begin);
 }
 
-/// For those who promise it.
+/// For locks that promise it.
 pub async fn waiters_are_served_in_turn(kind: Kind) {
     let (mine, name) = (open(&kind).await, fresh_name());
     let lease = granted(&mine, &name, TTL).await.expect("a free name");
@@ -306,7 +306,7 @@ pub async fn many_names_in_opposite_orders_do_not_deadlock(kind: Kind) {
         if caller % 2 == 1 {
             names.reverse();
         }
-        // One that comes twice.
+        // A repeated name.
         names.push(names[0].clone());
         callers.spawn(async move {
             for _ in 0..5 {

@@ -16,17 +16,17 @@ use crate::{
     worker::Worker,
 };
 
-/// The ttl of a lease that is kept, and shall be lost.
-const KEPT: Duration = Duration::from_millis(900);
+/// The ttl of a lease that is kept alive, and then lost.
+const ALIVE: Duration = Duration::from_millis(900);
 
 async fn open(kind: &str, address: &str) -> BoxLock {
     Kind::new(kind, address).open().await.expect("a lock")
 }
 
-async fn kept(lock: &BoxLock) -> Lease {
-    let lease = granted(lock, &fresh_name(), KEPT).await.expect("a free name");
+async fn kept_alive(lock: &BoxLock) -> Lease {
+    let lease = granted(lock, &fresh_name(), ALIVE).await.expect("a free name");
     lease.keep_alive();
-    assert!(timeout(KEPT * 2, lease.lost()).await.is_err(), "kept while all is well");
+    assert!(timeout(ALIVE * 2, lease.lost()).await.is_err(), "kept alive while the server is well");
     lease
 }
 
@@ -59,13 +59,13 @@ pub async fn a_cut_connection_loses_the_lease() {
             let proxy = Proxy::start(port).expect("a proxy");
             let way = url(scheme, proxy.port(), path);
             let lock = open(kind, way.trim_end_matches('/')).await;
-            let lease = kept(&lock).await;
+            let lease = kept_alive(&lock).await;
             match fault {
                 "cut" => proxy.cut(),
                 _ => proxy.stall(),
             }
             // Its end, and what a busy machine adds; ZooKeeper's session timeout is longer.
-            lost_within(&lease, KEPT + Duration::from_millis(1500)).await;
+            lost_within(&lease, ALIVE + Duration::from_millis(1500)).await;
             let begin = Instant::now();
             let error =
                 lock.try_acquire(&fresh_name(), TTL).await.expect_err("no way to the server");
@@ -91,17 +91,17 @@ pub async fn a_session_ended_by_the_server_frees_its_locks() {
     let postgres = Postgres::start().expect("a server");
     let (lock, other) =
         (open("postgres", &postgres.url()).await, open("postgres", &postgres.url()).await);
-    let lease = kept(&lock).await;
+    let lease = kept_alive(&lock).await;
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory'";
     sqlx::query(end).execute(&mut admin(&postgres).await).await.expect("an answer");
     let begin = Instant::now();
     let next = other.acquire(lease.name(), TTL, soon()).await.expect("freed at once");
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
-    lost_within(&lease, KEPT).await;
+    lost_within(&lease, ALIVE).await;
     assert!(next.fence() > lease.fence());
 }
 
-/// A majority of an ensemble goes on, and so do its leases.
+/// A majority of an ensemble keeps working, and its leases stay valid.
 pub async fn an_ensemble_goes_on_without_one_node() {
     let mut ensemble = Zookeeper::start_ensemble().expect("an ensemble");
     let (lock, other) = (
@@ -136,7 +136,7 @@ pub async fn an_ensemble_goes_on_without_one_node() {
 pub async fn a_failover_leads_to_the_new_primary() {
     let mut group = RedisSentinel::start().expect("a group");
     let lock = open("redis-sentinel", &group.sentinel_urls().join(",")).await;
-    let lease = kept(&lock).await;
+    let lease = kept_alive(&lock).await;
     group.primary.kill();
     let begin = Instant::now();
     let deadline = begin + LONG;
@@ -155,17 +155,17 @@ pub async fn a_failover_leads_to_the_new_primary() {
     }
 }
 
-/// A majority of servers goes on without one, and stops without two.
+/// A majority of three servers works without one, and stops without two.
 pub async fn a_quorum_needs_most_of_its_servers() {
     let mut servers: Vec<Redis> = (0..3).map(|_| Redis::start().expect("a Redis")).collect();
     let urls: Vec<_> = servers.iter().map(Redis::url).collect();
     let (lock, other) =
         (open("redis-quorum", &urls.join(",")).await, open("redis-quorum", &urls.join(",")).await);
     servers[0].kill();
-    let lease = kept(&lock).await;
+    let lease = kept_alive(&lock).await;
     assert!(granted(&other, lease.name(), TTL).await.is_none());
     servers[1].kill();
-    lost_within(&lease, KEPT + Duration::from_secs(1)).await;
+    lost_within(&lease, ALIVE + Duration::from_secs(1)).await;
     let error = other.try_acquire(lease.name(), TTL).await.expect_err("a minority");
     let kinds = [FaultKind::Unreachable, FaultKind::Timeout];
     assert!(kinds.contains(&error.kind()), "{error:?}");
@@ -176,13 +176,13 @@ pub async fn a_frozen_server_ends_every_call_in_time() {
     let redis = Redis::start().expect("a Redis");
     let link = Connection::open(&redis.url()).await.expect("a connection");
     let lock = BoxLock::new(cattleguard::redis::RedisLock::new(link));
-    let lease = kept(&lock).await;
+    let lease = kept_alive(&lock).await;
     redis.freeze();
     let begin = Instant::now();
     let late = lock.try_acquire(&fresh_name(), TTL).await.expect_err("no answer");
     assert_eq!(late.kind(), FaultKind::Timeout, "{late:?}");
     assert!(begin.elapsed() < Duration::from_secs(1), "the far timeout is 50 ms");
-    lost_within(&lease, KEPT + Duration::from_millis(500)).await;
+    lost_within(&lease, ALIVE + Duration::from_millis(500)).await;
     redis.thaw();
 }
 
@@ -222,7 +222,7 @@ pub async fn a_fence_outlives_the_clock() {
     }
 }
 
-/// Clause 7: nobody goes before the first, and a dead first holds nobody up for long.
+/// Clause 7: no other is served before the first waiter, and a dead first waiter delays the others shortly.
 pub async fn a_frozen_waiter_keeps_its_place_for_a_second() {
     let redis = Redis::start().expect("a Redis");
     let kind = Kind::new("redis", &redis.url());

@@ -64,7 +64,7 @@ fn renewed() -> Result<Renewal, Fault> {
 pub async fn work_ends_with_its_lease_while_a_renewal_hangs() {
     let (system, lease) = System::lease(renewed);
     let begin = Instant::now();
-    let ended = lease.run(sleep(TTL * 10)).await.expect_err("nobody renewed it");
+    let ended = lease.run(sleep(TTL * 10)).await.expect_err("it was not renewed");
     assert_eq!(ended.kind(), FaultKind::Lost);
     assert_eq!(begin.elapsed().as_secs(), TTL.as_secs());
     assert_eq!(system.asked.load(Ordering::SeqCst), 1, "it hangs");

@@ -37,7 +37,7 @@ pub async fn run(mut args: impl Iterator<Item = String>) {
                 let lease = lease.await.expect("the lock");
                 // Two at once would find the other's mark, or lose a count.
                 let mark = OpenOptions::new().write(true).create_new(true).open(&inside);
-                drop(mark.expect("nobody else is inside"));
+                drop(mark.expect("no other process is inside"));
                 let count: u32 =
                     fs::read_to_string(&counter).expect("a counter").parse().expect("a number");
                 tokio::task::yield_now().await;
@@ -71,8 +71,8 @@ impl Worker {
         Self { child, out }
     }
 
-    /// The next line it says; empty when it has ended.
-    pub fn hears(&mut self) -> String {
+    /// The next line it prints; empty when it has ended.
+    pub fn read_line(&mut self) -> String {
         let mut line = String::new();
         self.out.read_line(&mut line).expect("a pipe");
         line.trim().to_owned()

@@ -5,8 +5,8 @@ use std::{
 
 use crate::{Clock, Moment};
 
-/// An estimate of the server's clock, from what its answers say. A wrong one moves only the moment at
-/// which an entry is taken for stale.
+/// An estimate of the server's clock, from its answers. A wrong one moves only the moment at which an entry is
+/// taken for stale.
 pub(super) struct ServerClock {
     own: Clock,
     /// The server's clock minus ours, in milliseconds; `i64::MIN` before the first answer.
@@ -36,9 +36,9 @@ impl ServerClock {
     pub(super) fn moment_of(&self, server: u64) -> Moment {
         let now = self.own.now();
         let server_now = millis(now).saturating_add(self.ahead.load(Ordering::Relaxed));
-        let left = i64::try_from(server).unwrap_or(i64::MAX).saturating_sub(server_now);
-        let by = Duration::from_millis(left.unsigned_abs());
-        if left >= 0 { now.after(by) } else { now.before(by) }
+        let remaining = i64::try_from(server).unwrap_or(i64::MAX).saturating_sub(server_now);
+        let by = Duration::from_millis(remaining.unsigned_abs());
+        if remaining >= 0 { now.after(by) } else { now.before(by) }
     }
 }
 
