@@ -19,8 +19,11 @@ pub enum FaultKind {
     /// No connection, or it broke, or the server cannot serve now: it loads its data, lost its primary,
     /// has become a replica.
     Unreachable,
-    /// No answer in time. The call may have been carried out.
+    /// No answer in time, and none to others either. The call may have been carried out.
     Timeout,
+    /// The system is there, but this call found no room, had no answer in time while others had theirs, or
+    /// is refused for now (Redis: `NOREPLICAS`, `BUSY`, `MISCONF`, …). It may have been carried out; try again.
+    Busy,
     /// The system refused: no permission, read-only, out of memory, …
     Refused,
     /// A value could not be encoded, or a stored one not decoded.
@@ -33,8 +36,14 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// The kinds that a far tier returns.
-    pub(crate) const OF_FAR: [Self; 5] =
-        [Self::Config, Self::Unreachable, Self::Timeout, Self::Refused, Self::Codec];
+    pub(crate) const OF_FAR: [Self; 6] = [
+        Self::Config,
+        Self::Unreachable,
+        Self::Timeout,
+        Self::Busy,
+        Self::Refused,
+        Self::Codec,
+    ];
 
     /// A short, stable word for logs and metric labels.
     pub const fn as_str(self) -> &'static str {
@@ -42,6 +51,7 @@ impl FaultKind {
             Self::Config => "config",
             Self::Unreachable => "unreachable",
             Self::Timeout => "timeout",
+            Self::Busy => "busy",
             Self::Refused => "refused",
             Self::Codec => "codec",
             Self::Held => "held",
@@ -52,6 +62,11 @@ impl FaultKind {
     /// Whether it says that the system is away, rather than that it will not do this.
     pub(crate) const fn is_outage(self) -> bool {
         matches!(self, Self::Unreachable | Self::Timeout)
+    }
+
+    /// Whether the same call may go through later.
+    pub(crate) const fn may_pass(self) -> bool {
+        self.is_outage() || matches!(self, Self::Busy)
     }
 }
 
@@ -84,6 +99,7 @@ impl fmt::Display for Fault {
             FaultKind::Config => "the address, options, ttl or name cannot be used",
             FaultKind::Unreachable => "the server cannot be reached",
             FaultKind::Timeout => "the server did not answer in time",
+            FaultKind::Busy => "the server is busy or refuses for now",
             FaultKind::Refused => "the server refused the command",
             FaultKind::Codec => "a value could not be encoded or decoded",
             FaultKind::Held => "others held the lock until the deadline",

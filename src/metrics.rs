@@ -10,7 +10,7 @@
 //! | `cattleguard_loads_in_progress` | gauge | loads | `guard` | places of the bulkhead that are taken; of an aborted load until its task is gone |
 //! | `cattleguard_loads_queued` | gauge | loads | `guard` | loads that wait for a place in the bulkhead |
 //! | `cattleguard_flights_open` | gauge | flights | `guard` | flights in the air: loads, refreshes, and waits for another process |
-//! | `cattleguard_far_errors_total` | counter | calls | `guard`, `kind` | calls to the far tier that failed, probes included: `config`, `unreachable`, `timeout`, `refused`, `codec` |
+//! | `cattleguard_far_errors_total` | counter | calls | `guard`, `kind` | calls to the far tier that failed, probes included: `config`, `unreachable`, `timeout`, `busy`, `refused`, `codec` |
 //! | `cattleguard_breaker_state` | gauge | – | `guard` | the breaker before the far tier: 0 closed, 1 half open, 2 open |
 //! | `cattleguard_pending_invalidations` | gauge | names | `guard` | invalidations that wait for the far tier to come back |
 //! | `cattleguard_writes_total` | counter | writes | `guard`, `what`, `result` | what became of each `put` (`stored`, `older`, `failed`) and each `invalidate` (`everywhere`, `unconfirmed`, `unreplicated`, `failed`) |
