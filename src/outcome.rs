@@ -50,11 +50,14 @@ pub enum Bypass {
     NoKey,
     /// The far tier did not answer: one load per process instead of one in the fleet.
     FarUnavailable,
+    /// The far tier refused, and goes on refusing until it is set up otherwise (permissions, memory, a value that
+    /// is too big): one load per process, and nothing stored.
+    FarRefused,
 }
 
 impl Outcome {
     /// Each that there is: a metric has a series for it from the start.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Hit(Tier::Near),
         Self::Hit(Tier::Far),
         Self::Stale(Tier::Near),
@@ -67,6 +70,7 @@ impl Outcome {
         Self::Awaited,
         Self::Bypassed(Bypass::NoKey),
         Self::Bypassed(Bypass::FarUnavailable),
+        Self::Bypassed(Bypass::FarRefused),
     ];
 
     /// A short, stable word for logs and metric labels.
@@ -84,6 +88,7 @@ impl Outcome {
             Self::Awaited => "awaited",
             Self::Bypassed(Bypass::NoKey) => "bypassed_no_key",
             Self::Bypassed(Bypass::FarUnavailable) => "bypassed_far_unavailable",
+            Self::Bypassed(Bypass::FarRefused) => "bypassed_far_refused",
         }
     }
 

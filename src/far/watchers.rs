@@ -1,4 +1,7 @@
-use std::sync::{Arc, Weak};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Weak},
+};
 
 use parking_lot::RwLock;
 
@@ -23,7 +26,12 @@ impl Watchers {
         let watchers: Vec<Arc<dyn Watcher>> =
             self.list.read().iter().filter_map(Weak::upgrade).collect();
         for watcher in watchers {
-            watcher.on_event(event);
+            // A panic is the user's: a value whose drop panics, say. It must not end the task that reads the
+            // messages, nor keep the other watchers from hearing.
+            let heard = catch_unwind(AssertUnwindSafe(|| watcher.on_event(event)));
+            if heard.is_err() {
+                tracing::error!("a watcher of the far tier panicked");
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     answer::{Answer, NearTtl, Resolution, abandoned},
     core::Core,
     flight_task::{Departure, FOREVER, Plan},
+    leased::bypass_of,
     loader::Loader,
     nesting::Loading,
     refresh::{Due, RefreshPermit},
@@ -91,13 +92,16 @@ impl<V: Send + Sync + 'static> Core<V> {
         found: Result<Option<Arc<Entry<V>>>, Fault>,
         permit: &mut Option<RefreshPermit>,
     ) -> Step<V> {
-        let Ok(found) = found else {
-            // The origin is not asked during a back-off because the far tier cannot say more.
-            let backoff = self.failures.current(reader.name(), || self.now());
-            return match backoff {
-                Some(backoff) => reader.fail(self, backoff.error(self.now())),
-                None => reader.fly(self, Plan::Unleased, None),
-            };
+        let found = match found {
+            Ok(found) => found,
+            Err(fault) => {
+                // The origin is not asked during a back-off because the far tier cannot say more.
+                let backoff = self.failures.current(reader.name(), || self.now());
+                return match backoff {
+                    Some(backoff) => reader.fail(self, backoff.error(self.now())),
+                    None => reader.fly(self, Plan::Unleased(bypass_of(&fault)), None),
+                };
+            }
         };
         match self.judge(found) {
             Found::Fresh(entry) => reader.complete(self, entry),
@@ -138,10 +142,12 @@ impl<V: Send + Sync + 'static> Core<V> {
         let mut last_round = None;
         loop {
             let step = match self.board(&name) {
-                Step::Read(reader) => match by(deadline, self.ask(self.far.read(&name))).await {
-                    Some(found) => self.decide(reader, found, &mut None),
-                    None => return self.leave_to_a_flight(&name, load),
-                },
+                Step::Read(reader) => {
+                    match by(deadline, self.ask_about(&name, self.far.read(&name))).await {
+                        Some(found) => self.decide(reader, found, &mut None),
+                        None => return self.leave_to_a_flight(&name, load),
+                    }
+                }
                 step => step,
             };
             match step {

@@ -3,8 +3,9 @@
 //! - Every call of a caller goes through the breaker. While it is open the call fails at once, and the recovery
 //!   is under way.
 //! - A fault that says that the far tier is away counts for the breaker; one that says that it refuses does not.
-//! - An invalidation that did not get through is kept pending, and opens the breaker at once: while one is
-//!   pending, this process reads nothing from the far tier that it has itself declared outdated.
+//! - An invalidation that did not get through is kept pending. While it is, this process asks the far tier
+//!   nothing about its name: it reads nothing there that it has itself declared outdated. If the far tier is
+//!   away, it also opens the breaker at once.
 
 use std::{future::Future, sync::Arc};
 
@@ -55,13 +56,41 @@ impl<V: Send + Sync + 'static> Core<V> {
         answer
     }
 
-    /// What the far tier has, if it says so.
-    pub(super) async fn found_in_far(&self, name: &str) -> Option<Arc<Entry<V>>> {
-        self.ask(self.far.read(name)).await.ok().flatten()
+    /// As `ask`, for what this process would then serve under this name.
+    pub(super) async fn ask_about<T>(
+        &self,
+        name: &str,
+        call: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        self.may_ask_about(name)?;
+        self.ask(call).await
     }
 
-    /// Keeps an invalidation that did not get through.
-    pub(super) fn keep_pending(&self, name: &str, version: Option<Version>) {
+    pub(super) fn may_ask_about(&self, name: &str) -> Result<(), Fault> {
+        match self.pending.contains(name) {
+            true => Err(Fault::saying(FaultKind::Busy, "an invalidation of this name is pending")),
+            false => Ok(()),
+        }
+    }
+
+    /// What the far tier has, if it says so.
+    pub(super) async fn found_in_far(&self, name: &str) -> Option<Arc<Entry<V>>> {
+        self.ask_about(name, self.far.read(name)).await.ok().flatten()
+    }
+
+    /// Keeps an invalidation, or the one that a failed put stands for, if the same call may go through later.
+    pub(super) fn keep_if_it_may_pass(&self, name: &str, version: Option<Version>, fault: &Fault) {
+        if !fault.kind().may_pass() {
+            return;
+        }
+        self.keep_pending(name, version);
+        match fault.kind().is_outage() && self.breaker.open() == Failed::Opened {
+            true => self.go_without(),
+            false => self.start_recovery(),
+        }
+    }
+
+    fn keep_pending(&self, name: &str, version: Option<Version>) {
         // Kept before the breaker is opened, and the recovery closes it only under the lock and with
         // nothing pending: in either order of the two, it ends up open.
         if let Err(Full) = self.pending.add(name, version) {
@@ -69,10 +98,6 @@ impl<V: Send + Sync + 'static> Core<V> {
             tracing::error!(
                 "an invalidation is lost: {capacity} others are waiting for the far tier already"
             );
-        }
-        match self.breaker.open() {
-            Failed::Opened => self.go_without(),
-            Failed::Counted => self.start_recovery(),
         }
     }
 

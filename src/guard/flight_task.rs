@@ -18,14 +18,14 @@ use tracing::Instrument;
 use super::{
     answer::{Answer, Resolution},
     core::Core,
-    leased::{Leased, LeasedLoad},
+    leased::{Leased, LeasedLoad, bypass_of},
     loader::{LoadBudget, Loader},
     nesting::Loading,
     refresh::{Refresh, RefreshPermit},
     wakeups::{Message, Wakeup},
 };
 use crate::{
-    Entry, Error, Fetched, Moment, Outcome, StaleReason, Tier,
+    Bypass, Entry, Error, Fetched, Moment, Outcome, StaleReason, Tier,
     far::{Attempt, Grant, Token},
     flight::Completer,
     freshness::Found,
@@ -36,8 +36,8 @@ pub(super) enum Plan {
     Lease,
     /// Under a lease, too, and no caller waits for it.
     Refresh(RefreshPermit, Refresh),
-    /// Without a lease: the far tier has just failed to answer.
-    Unleased,
+    /// Without a lease: the far tier has just failed to answer, or refused.
+    Unleased(Bypass),
 }
 
 /// A flight that is to begin.
@@ -74,7 +74,7 @@ enum Stage<V> {
         message: Message,
     },
     Leased(Token, Grant),
-    Unleased,
+    Unleased(Bypass),
     Resolved(Resolution<V>),
 }
 
@@ -112,9 +112,9 @@ impl<V: Send + Sync + 'static> Core<V> {
                 let task = FlightTask::new(self, completer, load, refresh.fresh_for, false);
                 self.resolve_while_serving(completer, task.run(), refresh).await
             }
-            Plan::Unleased => {
+            Plan::Unleased(bypass) => {
                 let budget = self.load_budget(completer, true);
-                self.load_unleased(completer, &mut load, &budget).await
+                self.load_unleased(completer, &mut load, &budget, bypass).await
             }
         }
     }
@@ -240,7 +240,7 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
                 Stage::LookUp => self.look_up().await,
                 Stage::Holder { remaining, message } => self.holder(remaining, message).await,
                 Stage::Leased(token, grant) => self.leased(token, grant).await,
-                Stage::Unleased => self.unleased().await,
+                Stage::Unleased(bypass) => self.unleased(bypass).await,
                 Stage::Resolved(resolution) => return resolution,
             }
         }
@@ -253,7 +253,8 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
         let (name, token) = (self.completer.name(), Token::random());
         let may_ask = core.breaker.is_closed();
         let ttl = core.policy.lease_ttl;
-        match core.ask(core.far.look_up_or_lease(name, token, ttl, self.fresh_for)).await {
+        let looking = core.far.look_up_or_lease(name, token, ttl, self.fresh_for);
+        match core.ask_about(name, looking).await {
             Ok(Attempt::Hit(entry)) => Stage::Resolved(Resolution::read(epoch, entry, self.found)),
             Ok(Attempt::Granted(grant)) => Stage::Leased(token, grant),
             Ok(Attempt::BackOff { remaining }) => {
@@ -261,13 +262,13 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
                 Stage::Resolved(core.failed_elsewhere(self.completer, remaining).await)
             }
             Ok(Attempt::Held { remaining }) => Stage::Holder { remaining, message },
-            Err(_) => {
+            Err(fault) => {
                 // It may have been granted all the same. Never committed under: the grant may
                 // have come after an invalidation that comes after this load's reading.
                 if may_ask {
                     core.release_later(name, token);
                 }
-                Stage::Unleased
+                Stage::Unleased(bypass_of(&fault))
             }
         }
     }
@@ -301,10 +302,10 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
         }
     }
 
-    async fn unleased(&mut self) -> Stage<V> {
+    async fn unleased(&mut self, bypass: Bypass) -> Stage<V> {
         let Self { core, completer, .. } = *self;
         let budget = self.budget.get_or_insert_with(|| core.load_budget(completer, self.queues));
-        Stage::Resolved(core.load_unleased(completer, &mut self.load, budget).await)
+        Stage::Resolved(core.load_unleased(completer, &mut self.load, budget, bypass).await)
     }
 }
 

@@ -1,7 +1,8 @@
 //! A load under a lease: renewed while it runs, committed, released or failed at its end.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
     wakeups::{Message, Wakeup},
 };
 use crate::{
-    Bypass, Error, Loaded, Outcome, Version,
+    Bypass, Error, Fault, FaultKind, Loaded, Outcome, Version,
     backoff::Backoff,
     far::{Commit, Grant, Record, Renewal, Token},
     flight::{Completer, Epoch},
@@ -83,13 +84,13 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
         };
         let cacheable = loaded.cacheable;
         let record = core.freshness.record(loaded, core.now());
-        if !cacheable {
-            core.release(self.completer.name(), self.token).await;
-            return Attempted::Resolved(Resolution::visible_before(epoch, fetched(&record)));
-        }
         let (version, minimum) = (record.entry.version(), self.grant.minimum);
+        // Older is older, whether it may be kept or not.
         if record.version.is_none() || version >= minimum {
-            return Attempted::Resolved(self.commit(epoch, record).await);
+            return Attempted::Resolved(match cacheable {
+                true => self.commit(epoch, record).await,
+                false => self.pass(epoch, &record).await,
+            });
         }
         core.observer.commit_refused("outdated");
         tracing::debug!(target: REFUSED, %version, %minimum, "load refused: older than the record");
@@ -120,11 +121,17 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
         renewal.is_held()
     }
 
+    /// What may not be kept ends the lease, and is for callers only that boarded before it was read.
+    async fn pass(&self, epoch: Epoch, record: &Record<V>) -> Resolution<V> {
+        self.core.release(self.completer.name(), self.token).await;
+        Resolution::visible_before(epoch, fetched(record))
+    }
+
     async fn commit(&self, epoch: Epoch, record: Record<V>) -> Resolution<V> {
         let (core, name) = (self.core, self.completer.name());
         let loaded = record.entry.clone();
         let unshared = fetched(&record);
-        match core.ask(core.far.commit(name, self.token, record)).await {
+        match core.commit(name, self.token, record).await {
             // Accepted means that the lease was never revoked: no invalidation came between this
             // load's beginning and now, so the value is right also for callers that boarded meanwhile.
             Ok(Commit::Stored(entry)) => {
@@ -146,9 +153,9 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
                     _ => Resolution::visible_before(epoch, unshared),
                 }
             }
-            Err(_) => {
+            Err(fault) => {
                 core.release_later(name, self.token);
-                core.unshared(loaded)
+                core.unshared(loaded, bypass_of(&fault))
             }
         }
     }
@@ -161,6 +168,14 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
 
 fn fetched<V>(record: &Record<V>) -> crate::Fetched<V> {
     crate::Fetched::new(record.entry.clone(), Outcome::Loaded)
+}
+
+/// What a fault of the far tier means for the answer.
+pub(super) fn bypass_of(fault: &Fault) -> Bypass {
+    match fault.kind().may_pass() {
+        true => Bypass::FarUnavailable,
+        false => Bypass::FarRefused,
+    }
 }
 
 /// The renewal of a lease while its load runs.
@@ -212,16 +227,17 @@ impl<V: Send + Sync + 'static> Core<V> {
         completer: &Completer<Answer<V>>,
         load: &mut impl Loader<V>,
         budget: &LoadBudget,
+        bypass: Bypass,
     ) -> Resolution<V> {
         match self.load_once(completer.name(), load, budget).await {
-            Ok(loaded) => self.unshared_load(loaded),
+            Ok(loaded) => self.unshared_load(loaded, bypass),
             Err(error) => self.failed(completer, None, error).await,
         }
     }
 
-    fn unshared_load(&self, loaded: Loaded<V>) -> Resolution<V> {
+    fn unshared_load(&self, loaded: Loaded<V>, bypass: Bypass) -> Resolution<V> {
         let cacheable = loaded.cacheable;
-        let resolution = self.unshared(self.freshness.record(loaded, self.now()).entry);
+        let resolution = self.unshared(self.freshness.record(loaded, self.now()).entry, bypass);
         match cacheable {
             true => resolution,
             false => Resolution::of(resolution.completion),
@@ -229,9 +245,23 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 
     /// An answer that the far tier did not take.
-    fn unshared(&self, entry: Arc<crate::Entry<V>>) -> Resolution<V> {
-        let outcome = Outcome::Bypassed(Bypass::FarUnavailable);
-        Resolution::loaded(entry, outcome, NearTtl::Outage)
+    fn unshared(&self, entry: Arc<crate::Entry<V>>, bypass: Bypass) -> Resolution<V> {
+        Resolution::loaded(entry, Outcome::Bypassed(bypass), NearTtl::Outage)
+    }
+
+    /// A codec's panic must not cost the others the lease's ttl: it counts as a value that cannot be encoded.
+    async fn commit(
+        &self,
+        name: &Arc<str>,
+        token: Token,
+        record: Record<V>,
+    ) -> Result<Commit<V>, Fault> {
+        let committing = AssertUnwindSafe(self.far.commit(name, token, record)).catch_unwind();
+        let committing = async {
+            let panicked = Fault::saying(FaultKind::Codec, "the codec panicked");
+            committing.await.unwrap_or(Err(panicked))
+        };
+        self.ask_about(name, committing).await
     }
 
     /// The answer after a failed load, and what becomes of its lease.

@@ -1,6 +1,6 @@
 //! Loads within loads: a loader that fetches the key it is loading would wait for itself.
 
-use std::{future::Future, sync::Arc};
+use std::{collections::HashSet, future::Future, sync::Arc};
 
 tokio::task_local! {
     static LOADING: Option<Arc<Loading>>;
@@ -9,10 +9,26 @@ tokio::task_local! {
 /// A load in progress, and the one whose loader has asked for it.
 pub(super) struct Loading {
     guard: usize,
-    name: Arc<str>,
+    names: Names,
     /// Of how many loads by `guard`, one within the other, this is the innermost.
     depth: usize,
     within: Option<Arc<Loading>>,
+}
+
+enum Names {
+    One(Arc<str>),
+    /// Of a batch. Not a load within a load for each: what is nested as deep as a batch is wide overflows the
+    /// stack when it is dropped.
+    Many(HashSet<Arc<str>>),
+}
+
+impl Names {
+    fn contain(&self, name: &str) -> bool {
+        match self {
+            Self::One(one) => &**one == name,
+            Self::Many(many) => many.contains(name),
+        }
+    }
 }
 
 impl Loading {
@@ -23,7 +39,7 @@ impl Loading {
 
     /// Whether this task is part of the load of `name` by `guard`.
     pub(super) fn is_current(guard: usize, name: &str) -> bool {
-        Self::find(|load| load.guard == guard && &*load.name == name, |_| ()).is_some()
+        Self::find(|load| load.guard == guard && load.names.contain(name), |_| ()).is_some()
     }
 
     /// How many loads by `guard`, one within the other, this task is part of.
@@ -45,15 +61,17 @@ impl Loading {
 
     /// The load of `name` by `guard`, within the current one.
     pub(super) fn of(guard: usize, name: &Arc<str>) -> Option<Arc<Self>> {
-        Self::of_all(guard, std::slice::from_ref(name))
+        Self::begin(guard, Names::One(name.clone()))
     }
 
     /// One load of several names.
     pub(super) fn of_all(guard: usize, names: &[Arc<str>]) -> Option<Arc<Self>> {
+        Self::begin(guard, Names::Many(names.iter().cloned().collect()))
+    }
+
+    fn begin(guard: usize, names: Names) -> Option<Arc<Self>> {
         let depth = Self::depth(guard) + 1;
-        names.iter().fold(Self::current(), |within, name| {
-            Some(Arc::new(Self { guard, name: name.clone(), depth, within }))
-        })
+        Some(Arc::new(Self { guard, names, depth, within: Self::current() }))
     }
 
     /// Makes `work` a part of the load.

@@ -1,7 +1,7 @@
-//! The return of the far tier, while the breaker is open.
+//! The return of the far tier, while the breaker is open or invalidations are pending.
 //!
-//! One task probes. When the far tier answers, the pending invalidations are sent, and only when none is left
-//! does the breaker close.
+//! One task, with growing pauses. While the breaker is open it probes. When the far tier answers, the pending
+//! invalidations are sent, and only when none is left does the breaker close.
 
 use std::{
     sync::{
@@ -30,8 +30,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             loop {
                 tokio::time::sleep(backoff.next()).await;
                 let Some(core) = core.upgrade() else { return };
-                // Closed already: a caller was denied just before, and has come late to say so.
-                if core.breaker.is_closed() || core.recover().await {
+                if core.recover().await {
                     return core.end_recovery(duty);
                 }
             }
@@ -40,14 +39,17 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     fn end_recovery(&self, duty: Duty) {
         drop(duty);
-        // An invalidation may have opened it again while the task was still on duty.
-        if !self.breaker.is_closed() {
+        // An invalidation may have come while the task was still on duty.
+        if !self.breaker.is_closed() || !self.pending.is_empty() {
             self.start_recovery();
         }
     }
 
     /// One attempt to get back to normal.
     async fn recover(&self) -> bool {
+        if self.breaker.is_closed() {
+            return self.send_pending().await;
+        }
         self.breaker.half_open();
         let recovered = self.probe().await && self.send_pending().await;
         if !recovered {
@@ -70,14 +72,16 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
-    /// Sends what is pending, and closes the breaker when nothing is left.
+    /// Sends what is pending, and closes the breaker, if it is open, when nothing is left.
     async fn send_pending(&self) -> bool {
         loop {
             if let Some(none_pending) = self.pending.lock_if_empty() {
                 // Closed under the lock: see `keep_pending`.
-                self.breaker.close();
+                if !self.breaker.is_closed() {
+                    self.breaker.close();
+                    tracing::info!("the far tier is back");
+                }
                 drop(none_pending);
-                tracing::info!("the far tier is back");
                 return true;
             }
             let sending = stream::iter(self.pending.all()).map(|(name, pending)| async move {
@@ -99,7 +103,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         for version in pending.versions() {
             let Err(fault) = self.far.invalidate(name, version, retention).await else { continue };
             self.observer.far_failed(&fault);
-            if fault.kind().is_outage() {
+            if fault.kind().may_pass() {
                 return false;
             }
             tracing::error!(%fault, "an invalidation is lost");

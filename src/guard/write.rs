@@ -78,9 +78,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
                 Ok(Write::Older { minimum })
             }
             Err(error) => {
-                if error.kind().is_outage() {
-                    core.keep_pending(&name, version);
-                }
+                core.keep_if_it_may_pass(&name, version, &error);
                 core.forget_below(&name, None);
                 core.observer.put("failed");
                 Err(error.into())
@@ -104,9 +102,9 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// # Errors
     ///
     /// [`Error::Far`], when the far tier did not confirm: it is not acknowledged. This process has
-    /// forgotten the key; others may serve the old value until it expires. If the far tier is away, the
-    /// guard keeps the invalidation (10,000 names at most) and repeats it before it reads anything
-    /// there again; only the end of the process, or of the last clone of the guard, loses it.
+    /// forgotten the key; others may serve the old value until it expires. If the far tier is away,
+    /// busy or refuses for now, the guard keeps the invalidation (10,000 names at most) and repeats it, and asks
+    /// nothing about the key there before it went through; only the end of the process, or of the last clone of the guard, loses it.
     /// [`Error::Abandoned`], when the runtime shuts down.
     ///
     /// # Panics
@@ -217,10 +215,8 @@ impl<V: Send + Sync + 'static> Core<V> {
         self.forget_below(&name, version);
         let retention = self.freshness.tombstone_retention();
         let invalidated = self.ask_to_write(self.far.invalidate(&name, version, retention)).await;
-        if let Err(error) = &invalidated
-            && error.kind().is_outage()
-        {
-            self.keep_pending(&name, version);
+        if let Err(fault) = &invalidated {
+            self.keep_if_it_may_pass(&name, version, fault);
         }
         self.forget_below(&name, version);
         let invalidated = match (invalidated, confirmed) {

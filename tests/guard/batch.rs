@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use cattleguard::{Error, Fetched, Loaded, Outcome, Tier};
+use cattleguard::{Clock, Error, Fetched, Loaded, Outcome, Tier, memory::MemoryFar};
 use futures::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -591,4 +591,12 @@ async fn a_batch_that_fetches_one_of_its_own_keys_is_told() {
         }
     });
     are(&bounded(fetched).await, &keys);
+}
+
+#[tokio::test]
+async fn a_batch_of_a_hundred_thousand_keys_is_answered() {
+    let guard = guard_on(MemoryFar::with(200_000, Clock::system()));
+    let (table, keys) = (Table::taking(ms(0)), keys(0..100_000));
+    are(&fetch(&guard, &keys, &table).await, &keys);
+    assert_eq!((table.asked().iter().map(Vec::len).sum::<usize>(), guard.flights()), (100_000, 0));
 }

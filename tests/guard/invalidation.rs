@@ -1,10 +1,17 @@
 //! P2 never backwards, P3 no resurrection, P4 fresh for those who come later.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use cattleguard::{
-    Error, Loaded, Outcome, Tier, Version, Write,
+    Clock, Error, Guard, Loaded, Outcome, Tier, Version, Write,
     far::{Attempt, Event, Far, Invalidated, Token},
+    memory::MemoryFar,
 };
 use tokio::time::Instant;
 
@@ -805,4 +812,51 @@ async fn an_invalidation_storm_lets_everyone_land() {
     assert_eq!((guard.flights(), far.lease_count()), (0, 0));
     let last = guard.fetch("k", origin.load()).await;
     assert_eq!(version_of(&last), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_not_be_kept_is_refused_too_if_it_is_older_than_an_invalidation() {
+    let guard = guard_on(memory());
+    let origin = Origin::new();
+    guard.invalidate_at("k", 10).await.expect("an invalidation");
+    let lagging = || Reply::Loaded(row_at(9).uncacheable());
+    origin.next(lagging()).next(lagging()).next(Reply::Loaded(row_at(10).uncacheable()));
+    assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 10);
+    assert_eq!(origin.loads(), 3);
+}
+
+/// A value whose drop panics.
+struct Bomb(Arc<AtomicBool>);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(!self.0.load(Ordering::SeqCst), "a drop panics");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_whose_drop_panics_does_not_stop_the_messages() {
+    let far: MemoryFar<Bomb> = MemoryFar::with(1_000, Clock::tokio());
+    let armed = Arc::new(AtomicBool::new(false));
+    let guard: Guard<str, Bomb> = builder_of().far(far.clone()).build();
+    let other: Guard<str, Bomb> = builder_of().far(far).build();
+    for key in ["a", "b"] {
+        let bomb = armed.clone();
+        let load = move || {
+            let bomb = Bomb(bomb.clone());
+            async move { Ok::<_, std::io::Error>(Loaded::found(bomb, 1)) }
+        };
+        guard.fetch(key, load).await.expect("a value");
+    }
+    armed.store(true, Ordering::SeqCst);
+    // The invalidation drops the last pointers, and goes through all the same.
+    assert!(other.invalidate("a").await.is_ok());
+    armed.store(false, Ordering::SeqCst);
+    assert!(guard.peek("a").is_none());
+    assert!(other.invalidate("b").await.is_ok());
+    assert!(guard.peek("b").is_none());
+}
+
+fn builder_of<V>() -> cattleguard::GuardBuilder<str, V> {
+    Guard::builder().policy(plain())
 }

@@ -17,6 +17,7 @@ use crate::{
 };
 
 const BYPASSED: Outcome = Outcome::Bypassed(Bypass::FarUnavailable);
+const REFUSED: Outcome = Outcome::Bypassed(Bypass::FarRefused);
 const KEYS: [&str; 8] = ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7"];
 
 fn narrow() -> Policy {
@@ -201,7 +202,7 @@ async fn refusals_do_not_open_the_breaker() {
     guard.fetch("k", origin.load()).await.expect("a value");
     wire.fault(Call::LookUp, Break::Refuse);
     for key in KEYS {
-        assert_eq!(guard.fetch(key, origin.load()).await.expect("a value").outcome(), BYPASSED);
+        assert_eq!(guard.fetch(key, origin.load()).await.expect("a value").outcome(), REFUSED);
     }
     let (fresh, _) = (builder().near_capacity(0).far(wire.clone()).build(), ());
     assert_eq!(
@@ -381,6 +382,42 @@ async fn a_refused_invalidation_is_an_error_and_not_kept() {
         guard.fetch("k", Origin::new().load()).await.expect("a value").outcome(),
         Outcome::Loaded
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidation_that_is_refused_for_now_is_repeated_and_its_key_is_not_read_meanwhile() {
+    let far = memory();
+    let (guard, wire) = wired(&far);
+    let origin = Origin::new();
+    for key in ["k", "other"] {
+        guard.fetch(key, origin.load()).await.expect("a value");
+    }
+    wire.fault(Call::Invalidate, Break::Busy);
+    origin.write(2);
+    assert!(guard.invalidate("k").await.is_err());
+    // Neither by single fetches nor by batches, and whatever is written meanwhile stays out of there.
+    for _ in 0..3 {
+        assert_eq!(version_of(&guard.fetch("k", origin.load()).await), 2);
+        tokio::time::sleep(secs(1)).await;
+        let rows = async |keys: Vec<&'static str>| {
+            let row = |key| (key, row_at(2));
+            Ok::<_, crate::origin::Broken>(keys.into_iter().map(row).collect())
+        };
+        let many = guard.fetch_many(&["k"], rows).await;
+        assert_eq!(version_of(&many[0]), 2);
+        tokio::time::sleep(secs(1)).await;
+    }
+    assert_eq!(far.read("k").await.expect("the far tier").expect("an entry").version(), 1.into());
+    // The others are not held up.
+    tokio::time::sleep(secs(5)).await;
+    let other = guard.fetch("other", origin.load()).await.expect("a value");
+    assert_eq!((other.version(), other.outcome()), (1.into(), Outcome::Hit(Tier::Far)));
+
+    wire.heal();
+    tokio::time::sleep(secs(1)).await;
+    assert!(far.read("k").await.expect("the far tier").is_none(), "the old entry");
+    let fetched = guard_on(far).fetch("k", origin.load()).await.expect("a value");
+    assert_eq!((fetched.version(), fetched.outcome()), (2.into(), Outcome::Loaded));
 }
 
 #[tokio::test(start_paused = true)]

@@ -69,6 +69,8 @@ pub(crate) enum Break {
     Error,
     /// Reached, and refused.
     Refuse,
+    /// Reached, and refused for now.
+    Busy,
     /// Not carried out; the far timeout ends it.
     Hang,
     /// Carried out, but the answer is lost; the far timeout ends it.
@@ -149,6 +151,7 @@ impl Wire {
             None => carried_out.await,
             Some(Break::Error) => Err(FaultKind::Unreachable.into()),
             Some(Break::Refuse) => Err(FaultKind::Refused.into()),
+            Some(Break::Busy) => Err(FaultKind::Busy.into()),
             Some(Break::Hang) => {
                 tokio::time::sleep(FAR_TIMEOUT).await;
                 Err(FaultKind::Timeout.into())

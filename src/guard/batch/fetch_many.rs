@@ -247,7 +247,8 @@ impl<V: Send + Sync + 'static> Core<V> {
             Ok(found) => {
                 let faults = found.iter().filter_map(|found| found.as_ref().err());
                 faults.for_each(|fault| self.observer.far_failed(fault));
-                found
+                let about = |(name, found): (&&str, _)| self.may_ask_about(name).and(found);
+                names.iter().zip(found).map(about).collect()
             }
             Err(fault) => names.iter().map(|_| Err(fault.clone())).collect(),
         }

@@ -25,7 +25,7 @@ pub(crate) const fn of(outcome: Outcome) -> &'static str {
         Outcome::StaleIfError(_) => "cattleguard; hit; detail=stale-if-slow",
         Outcome::Loaded => "cattleguard; fwd=miss; stored",
         Outcome::Followed | Outcome::Awaited => "cattleguard; fwd=miss; stored; collapsed",
-        Outcome::Bypassed(Bypass::FarUnavailable) => {
+        Outcome::Bypassed(Bypass::FarUnavailable | Bypass::FarRefused) => {
             "cattleguard; fwd=miss; detail=far-unavailable"
         }
         Outcome::Bypassed(Bypass::NoKey) => NO_KEY,

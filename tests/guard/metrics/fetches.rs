@@ -11,7 +11,7 @@ use crate::{
     Origin, answer, answers, bounded, caller, callers, idle, memory, ms,
     origin::{Broken, Reply},
     plain, secs,
-    wire::{Break, Wire},
+    wire::{Break, Call, Wire},
 };
 
 /// Every way to be answered, one after the other; no word may be missing at the end.
@@ -90,6 +90,9 @@ async fn each_caller_is_counted_once_as_what_value_and_span_say() {
     let cut = watched(&recorder, wire.clone(), policy);
     wire.fault_all(&Break::Error);
     said.push(word(&cut.fetch("xyzzy-i", origin.load()).await));
+    wire.heal();
+    wire.fault(Call::LookUp, Break::Refuse);
+    said.push(word(&cut.fetch("xyzzy-q", origin.load()).await));
     let inner = Arc::new(Mutex::new(""));
     let loader = (one.clone(), inner.clone(), origin.clone());
     let nested = one.fetch("xyzzy-j", move || {

@@ -8,7 +8,7 @@ use super::{FETCHES, Recorder, watched};
 use crate::{memory, plain};
 
 const TABLE: &str = include_str!("../../../src/metrics.rs");
-const README: &str = include_str!("../../../README.md");
+const PAGE: &str = include_str!("../../../docs/metrics.md");
 const DASHBOARD: &str = include_str!("../../../examples/grafana.json");
 
 fn recorder() -> Recorder {
@@ -51,13 +51,13 @@ fn the_table_says_which_metrics_there_are() {
 }
 
 #[test]
-fn the_readme_names_every_metric() {
+fn the_guide_names_every_metric() {
     let names = |text: &str| -> BTreeSet<String> {
         quoted(text).into_iter().filter(|word| word.starts_with("cattleguard_")).collect()
     };
-    let (_, watching) = README.split_once("\n## Watching it\n").expect("the section");
-    let (watching, _) = watching.split_once("\n## ").expect("its end");
-    assert_eq!(names(watching), recorder().kinds().into_keys().collect());
+    let (_, table) = PAGE.split_once("\n| metric |").expect("the table");
+    let (table, _) = table.split_once("\n\n").expect("its end");
+    assert_eq!(names(table), recorder().kinds().into_keys().collect());
 }
 
 /// Every PromQL expression of the dashboard.
