@@ -6,6 +6,7 @@ use super::{
     flight::{Flight, Provisional},
     flights::{Flights, Open, OpenBy},
     solo::SoloReader,
+    solo_state::SoloState,
     waiter::Waiter,
 };
 
@@ -24,9 +25,9 @@ impl<T> Flights<T> {
         if let Some(open) = names.get_mut(&**name) {
             return Boarding::Aboard(self.join(open, name, abandoned));
         }
-        let id = self.next_solo();
-        names.insert(name.clone(), Open::by(OpenBy::Solo(id)));
-        Boarding::Solo(SoloReader::new(self, name, id))
+        let state = Arc::<SoloState>::default();
+        names.insert(name.clone(), Open::by(OpenBy::Solo(state.clone())));
+        Boarding::Solo(SoloReader::new(self, name, state))
     }
 
     /// Boards the open flight of `name`, or opens one.
@@ -70,8 +71,8 @@ impl<T> Flights<T> {
         match &open.by {
             // The name's lock keeps the flight open meanwhile.
             OpenBy::Flight(flight) => Boarded::Follower(Waiter::board(flight.clone())),
-            OpenBy::Solo(id) => {
-                let flight = Flight::new(name, Some(*id));
+            OpenBy::Solo(state) => {
+                let flight = Flight::new(name, Some(state.clone()));
                 open.by = OpenBy::Flight(flight.clone());
                 self.lead(flight, abandoned)
             }

@@ -5,7 +5,7 @@ use super::{
     flight::{Completion, Epoch, Flight, Provisional},
     flights::Flights,
 };
-use crate::Version;
+use crate::{Moment, Version};
 
 /// The duty to complete a flight. Dropped before, it answers with `abandoned`.
 #[must_use = "dropping it abandons the flight"]
@@ -39,6 +39,28 @@ impl<T> Completer<T> {
         let before = self.flight.provide(provisional());
         drop(names);
         drop(before);
+    }
+
+    /// Whether no solo reader beside this flight still reads.
+    pub(crate) fn is_solo_reader_done(&self) -> bool {
+        self.flight.is_solo_reader_done()
+    }
+
+    /// Waits until the solo reader beside this flight has given its callers something. For ever, if it does not.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up nothing.
+    pub(crate) async fn solo_reader_has_found(&self) {
+        self.flight.solo_reader_has_found().await;
+    }
+
+    /// What callers that board now are answered, if it is an answer for everybody.
+    pub(crate) fn provisional(&self, now: impl Fn() -> Moment) -> Option<T>
+    where
+        T: Clone,
+    {
+        self.flight.provisional_for(self.flight.epoch(), false, now)
     }
 
     /// How deep within other loads the callers aboard wait.

@@ -26,6 +26,10 @@ impl Depth {
         }
     }
 
+    pub(crate) fn deepest(&self) -> usize {
+        self.deepest.load(Ordering::Acquire)
+    }
+
     /// Waits until a caller waits deeper than this; tells how deep.
     ///
     /// # Cancel safety
@@ -35,7 +39,7 @@ impl Depth {
         loop {
             // Made before the look: it is notified of what comes after it.
             let deeper = self.deeper.notified();
-            let deepest = self.deepest.load(Ordering::Acquire);
+            let deepest = self.deepest();
             if deepest > depth {
                 return deepest;
             }

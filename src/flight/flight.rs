@@ -6,14 +6,14 @@ use std::sync::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, futures::Notified};
 
-use super::depth::Depth;
+use super::{depth::Depth, solo_state::SoloState};
 use crate::Moment;
 
 /// What a flight's task and its callers share.
 pub(super) struct Flight<T> {
     pub(super) name: Arc<str>,
     /// The solo reader that was looking when this flight began; it may find something stale for it.
-    pub(super) beside: Option<u64>,
+    beside: Option<Arc<SoloState>>,
     /// How many epochs have begun. A caller notes it when boarding.
     epochs: AtomicU32,
     completion: OnceLock<Completion<T>>,
@@ -95,7 +95,7 @@ impl<T> Completion<T> {
 }
 
 impl<T> Flight<T> {
-    pub(super) fn new(name: &Arc<str>, beside: Option<u64>) -> Arc<Self> {
+    pub(super) fn new(name: &Arc<str>, beside: Option<Arc<SoloState>>) -> Arc<Self> {
         Arc::new(Self {
             name: name.clone(),
             beside,
@@ -105,6 +105,24 @@ impl<T> Flight<T> {
             changed: Notify::new(),
             depth: Depth::new(),
         })
+    }
+
+    pub(super) fn is_beside(&self, solo: &Arc<SoloState>) -> bool {
+        self.beside.as_ref().is_some_and(|beside| Arc::ptr_eq(beside, solo))
+    }
+
+    pub(super) fn is_solo_reader_done(&self) -> bool {
+        self.beside.as_ref().is_none_or(|solo| solo.is_done())
+    }
+
+    pub(super) async fn solo_reader_has_found(&self) {
+        if let Some(solo) = &self.beside {
+            solo.done().await;
+            if self.has_provisional() {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 
     /// The epoch in which a caller boards. An epoch may begin at the same time, and then either order is

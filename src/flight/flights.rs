@@ -1,16 +1,9 @@
-use std::{
-    collections::HashMap,
-    hash::BuildHasher,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
 
 use foldhash::quality::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::flight::Flight;
+use super::{flight::Flight, solo_state::SoloState};
 use crate::Version;
 
 const SHARDS: usize = 64;
@@ -33,7 +26,6 @@ const SHARDS: usize = 64;
 pub(crate) struct Flights<T> {
     shards: Box<[Shard<T>]>,
     hasher: RandomState,
-    next_solo: AtomicU64,
 }
 
 pub(super) type Names<T> = HashMap<Arc<str>, Open<T>, RandomState>;
@@ -48,19 +40,14 @@ pub(super) struct Open<T> {
 }
 
 pub(super) enum OpenBy<T> {
-    Solo(u64),
+    Solo(Arc<SoloState>),
     Flight(Arc<Flight<T>>),
 }
 
 impl<T> Flights<T> {
     pub(crate) fn new() -> Arc<Self> {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Arc::new(Self { shards, hasher: RandomState::default(), next_solo: AtomicU64::new(0) })
-    }
-
-    /// Tells one solo reader from the others.
-    pub(super) fn next_solo(&self) -> u64 {
-        self.next_solo.fetch_add(1, Ordering::Relaxed)
+        Arc::new(Self { shards, hasher: RandomState::default() })
     }
 
     /// Takes the name's lock.

@@ -34,6 +34,7 @@ mod depth;
 mod flight;
 mod flights;
 mod solo;
+mod solo_state;
 #[cfg(test)]
 mod tests;
 mod waiter;

@@ -4,6 +4,7 @@ use super::{
     completer::Completer,
     flight::{Flight, Provisional},
     flights::{Flights, Open, OpenBy},
+    solo_state::SoloState,
     waiter::Waiter,
 };
 use crate::Version;
@@ -12,9 +13,7 @@ use crate::Version;
 pub(crate) struct SoloReader<T> {
     flights: Arc<Flights<T>>,
     name: Arc<str>,
-    id: u64,
-    /// Whether it has left the map by itself, which a drop need not do again.
-    left: bool,
+    state: Arc<SoloState>,
 }
 
 /// A place in a flight.
@@ -25,8 +24,8 @@ pub(crate) enum Boarded<T> {
 }
 
 impl<T> SoloReader<T> {
-    pub(super) fn new(flights: &Arc<Flights<T>>, name: &Arc<str>, id: u64) -> Self {
-        Self { flights: flights.clone(), name: name.clone(), id, left: false }
+    pub(super) fn new(flights: &Arc<Flights<T>>, name: &Arc<str>, state: Arc<SoloState>) -> Self {
+        Self { flights: flights.clone(), name: name.clone(), state }
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -35,10 +34,21 @@ impl<T> SoloReader<T> {
 
     /// Found: `fill` runs if this is still open, with the newest version heard of, under the name's lock. A
     /// flight that began meanwhile goes on.
-    pub(crate) fn complete<R>(mut self, fill: impl FnOnce(Version) -> R) {
+    pub(crate) fn complete<R>(self, fill: impl FnOnce(Version) -> R) {
         // What `fill` returns is dropped without the lock.
         drop(self.leave(fill));
-        self.left = true;
+    }
+
+    /// Found something stale that is not refreshed now: answers callers of the flight that began beside this
+    /// reader, if there is one.
+    pub(crate) fn share(self, stale: impl FnOnce() -> Provisional<T>) {
+        let names = self.flights.lock(&self.name);
+        let Some(OpenBy::Flight(flight)) = names.get(&*self.name).map(|open| &open.by) else {
+            return;
+        };
+        let before = flight.is_beside(&self.state).then(|| flight.provide(stale()));
+        drop(names);
+        drop(before);
     }
 
     /// Found something stale: opens a flight that refreshes it, or finds the one that began beside this
@@ -86,12 +96,12 @@ impl<T> SoloReader<T> {
 
     fn flight(&self, open: &mut Open<T>) -> Option<(Arc<Flight<T>>, bool)> {
         match &open.by {
-            OpenBy::Solo(id) if *id == self.id => {
+            OpenBy::Solo(state) if Arc::ptr_eq(state, &self.state) => {
                 let flight = Flight::new(&self.name, None);
                 open.by = OpenBy::Flight(flight.clone());
                 Some((flight, true))
             }
-            OpenBy::Flight(flight) if flight.beside == Some(self.id) => {
+            OpenBy::Flight(flight) if flight.is_beside(&self.state) => {
                 Some((flight.clone(), false))
             }
             _ => None,
@@ -100,7 +110,7 @@ impl<T> SoloReader<T> {
 
     fn leave<R>(&self, fill: impl FnOnce(Version) -> R) -> Option<R> {
         let mut names = self.flights.lock(&self.name);
-        let is_this = |open: &Open<T>| matches!(open.by, OpenBy::Solo(id) if id == self.id);
+        let is_this = |open: &Open<T>| matches!(&open.by, OpenBy::Solo(state) if Arc::ptr_eq(state, &self.state));
         if !names.get(&*self.name).is_some_and(is_this) {
             return None;
         }
@@ -111,8 +121,7 @@ impl<T> SoloReader<T> {
 
 impl<T> Drop for SoloReader<T> {
     fn drop(&mut self) {
-        if !self.left {
-            self.leave(|_| ());
-        }
+        self.leave(|_| ());
+        self.state.set_done();
     }
 }

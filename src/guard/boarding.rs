@@ -226,7 +226,10 @@ impl<V: Send + Sync + 'static> Reader<V> {
                 completer.provide(meanwhile);
                 (Some(completer), permit)
             }
-            (Self::Solo(_), None) => return Step::Done(Ok(served), None),
+            (Self::Solo(solo), None) => {
+                solo.share(meanwhile);
+                return Step::Done(Ok(served), None);
+            }
             (Self::InFlight { completer, epoch, .. }, None) => {
                 core.complete(completer, Resolution::visible_before(epoch, served.clone()));
                 return Step::Done(Ok(served), None);

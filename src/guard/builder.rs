@@ -30,9 +30,9 @@ use crate::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use cattleguard::{Guard, Policy, far};
+/// use cattleguard::{Guard, Policy, memory::MemoryFar};
 ///
-/// let shared = memory::MemoryFar::new();
+/// let shared = MemoryFar::new();
 /// let guard: Guard<str, String> = Guard::builder()
 ///     .far(shared)
 ///     .near_capacity(1_000)
@@ -131,7 +131,7 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
 }
 
 impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
-    /// The store that processes share. Default: a [`memory::MemoryFar`] of its own.
+    /// The store that processes share. Default: a [`MemoryFar`] of its own.
     pub fn far(mut self, far: impl Far<V>) -> Self {
         self.far = Some(Arc::new(far));
         self

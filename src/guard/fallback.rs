@@ -96,6 +96,18 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
+    /// The end of a refresh that is not made now: callers keep what they are served meanwhile.
+    pub(super) async fn leave_as_served(
+        &self,
+        completer: &Completer<Answer<V>>,
+        why: Error,
+    ) -> Resolution<V> {
+        match completer.provisional(|| self.now()) {
+            Some(served) => Resolution::of(Completion::for_all(served)),
+            None => self.stale_instead(completer, why).await,
+        }
+    }
+
     /// Whether this error says something about the origin and the key, rather than about this process
     /// or this caller.
     pub(super) fn counts(&self, error: &Error) -> bool {

@@ -5,7 +5,8 @@
 //!   ▲     ├─ back-off ── the error, or something stale ─────▶ Resolved
 //!   │     ├─ held ──────▶ Holder ─┬─ too long ── stale, or error ▶ Resolved
 //!   ├─────┼── message, or time ───┘
-//!   │     ├─ granted ───▶ Leased ── load, commit ───────────▶ Resolved
+//!   │     ├─ granted ─┬─▶ Leased ── load, commit ───────────▶ Resolved
+//!   ├─────┼── a place ◀ Room ─┬─ none in time ── stale, or error ▶ Resolved
 //!   └─────┼── overtaken by a write ───┘
 //!         └─ the far tier is away ──▶ Unleased ── load ─────▶ Resolved
 //! ```
@@ -19,13 +20,14 @@ use super::{
     answer::{Answer, Resolution},
     core::Core,
     leased::{Leased, LeasedLoad, bypass_of},
+    load::Place,
     loader::{LoadBudget, Loader},
     nesting::Loading,
-    refresh::{Refresh, RefreshPermit},
+    refresh::{Refresh, RefreshPermit, Serving},
     wakeups::{Message, Wakeup},
 };
 use crate::{
-    Bypass, Entry, Error, Fetched, Moment, Outcome, StaleReason, Tier,
+    Bypass, Entry, Error, Moment, Outcome, StaleReason, Tier,
     far::{Attempt, Grant, Token},
     flight::Completer,
     freshness::Found,
@@ -61,6 +63,11 @@ struct FlightTask<'a, V: Send + Sync + 'static, L> {
     /// From the first load on.
     budget: Option<LoadBudget>,
     wait_until: Instant,
+    /// Of a flight that has become a refresh.
+    permit: Option<RefreshPermit>,
+    /// The load's place in the bulkhead, once it has one. No lease is kept without: it would be held by a load
+    /// that only queues, while another process has room.
+    place: Option<Place>,
     /// How an entry that is found has come: of itself, or from another process' load.
     found: Outcome,
 }
@@ -74,6 +81,8 @@ enum Stage<V> {
         message: Message,
     },
     Leased(Token, Grant),
+    /// There is no place for the load yet.
+    Room,
     Unleased(Bypass),
     Resolved(Resolution<V>),
 }
@@ -106,7 +115,11 @@ impl<V: Send + Sync + 'static> Core<V> {
         match plan {
             Plan::Lease => {
                 let task = FlightTask::new(self, completer, load, Duration::ZERO, true);
-                self.resolve_with_soft_timeout(completer, task.run()).await
+                tokio::select! {
+                    biased;
+                    resolution = self.resolve_with_soft_timeout(completer, task.run()) => resolution,
+                    never = self.serve_what_the_solo_reader_found(completer) => match never {},
+                }
             }
             Plan::Refresh(_permit, refresh) => {
                 let task = FlightTask::new(self, completer, load, refresh.fresh_for, false);
@@ -119,6 +132,17 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
+    /// A solo reader beside the flight may find something stale for its callers: it is theirs until the end then,
+    /// as that of any refresh.
+    async fn serve_what_the_solo_reader_found(
+        &self,
+        completer: &Completer<Answer<V>>,
+    ) -> Infallible {
+        completer.solo_reader_has_found().await;
+        let first = self.provisional_ttl() * 7 / 8;
+        self.keep_serving(completer, first, |found| self.while_refreshing(found)).await
+    }
+
     /// Answers callers with something stale if it takes too long, and continues.
     async fn resolve_with_soft_timeout(
         &self,
@@ -129,8 +153,9 @@ impl<V: Send + Sync + 'static> Core<V> {
             return resolving.await;
         }
         let served = |found: &_| {
-            let stale = self.stale_fallback(found, StaleReason::Slow)?;
-            Some((stale, Moment::FAR_FUTURE))
+            let served = self.stale_fallback(found, StaleReason::Slow)?;
+            let until = Moment::FAR_FUTURE;
+            Some(Serving { served, until, changes_at: until })
         };
         tokio::select! {
             biased;
@@ -147,7 +172,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         refresh: Refresh,
     ) -> Resolution<V> {
         // A provisional answer has been given already.
-        let first = refresh.until.since(self.now()).min(self.provisional_ttl());
+        let first = self.look_again_in(refresh.until, refresh.changes_at);
         let served = |found: &_| self.while_refreshing(found);
         tokio::select! {
             biased;
@@ -162,16 +187,20 @@ impl<V: Send + Sync + 'static> Core<V> {
         &self,
         completer: &Completer<Answer<V>>,
         first: Duration,
-        served: impl Fn(&Arc<Entry<V>>) -> Option<(Fetched<V>, Moment)>,
+        serving: impl Fn(&Arc<Entry<V>>) -> Option<Serving<V>>,
     ) -> Infallible {
         let mut pause = first;
         loop {
             tokio::time::sleep(pause).await;
             let found = self.found_in_far(completer.name()).await;
-            if let Some((fetched, until)) = found.and_then(|entry| served(&entry)) {
-                completer.provide(|| self.serve_meanwhile(&fetched, until));
-            }
-            pause = self.provisional_ttl().max(SHORTEST_LOOK);
+            pause = match found.and_then(|entry| serving(&entry)) {
+                Some(Serving { served, until, changes_at }) => {
+                    completer.provide(|| self.serve_meanwhile(&served, until));
+                    self.look_again_in(until, changes_at)
+                }
+                None => self.provisional_ttl() * 7 / 8,
+            };
+            pause = pause.max(SHORTEST_LOOK);
         }
     }
 
@@ -226,6 +255,8 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
             queues,
             budget: None,
             wait_until: Instant::now() + core.policy.wait_timeout.min(FOREVER),
+            permit: None,
+            place: None,
             found: Outcome::Hit(Tier::Far),
         }
     }
@@ -234,12 +265,20 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
         if self.core.tasks.closing() {
             return self.core.without_a_load(self.completer).await;
         }
+        // No caller waits for a refresh: without room now it ends before it asks anybody for anything.
+        if !self.queues && !self.load.has_own_place() {
+            match self.core.free_place(self.completer.depth()) {
+                Ok(place) => self.place = Some(place),
+                Err(full) => return self.core.leave_as_served(self.completer, full).await,
+            }
+        }
         let mut stage = Stage::LookUp;
         loop {
             stage = match stage {
                 Stage::LookUp => self.look_up().await,
                 Stage::Holder { remaining, message } => self.holder(remaining, message).await,
                 Stage::Leased(token, grant) => self.leased(token, grant).await,
+                Stage::Room => self.room().await,
                 Stage::Unleased(bypass) => self.unleased(bypass).await,
                 Stage::Resolved(resolution) => return resolution,
             }
@@ -280,6 +319,7 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
             return Stage::Resolved(self.core.stale_instead(self.completer, timeout).await);
         }
         self.found = Outcome::Awaited;
+        self.place = None;
         self.load.stand_by();
         tracing::trace!(?remaining, "another process holds the lease");
         // The jitter keeps the waiters of many processes from looking at one moment when a holder died
@@ -294,11 +334,73 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
 
     async fn leased(&mut self, token: Token, grant: Grant) -> Stage<V> {
         let Self { core, completer, .. } = *self;
+        if self.queues && self.has_become_a_refresh().await {
+            self.permit = core.refresh_permit(completer.name(), &mut None);
+            if self.permit.is_none() {
+                core.release(completer.name(), token).await;
+                let enough = Error::Overloaded { retry_after: SHORTEST_LOOK };
+                return Stage::Resolved(core.leave_as_served(completer, enough).await);
+            }
+        }
+        let Some(place) = self.place_now() else {
+            core.release(completer.name(), token).await;
+            return Stage::Room;
+        };
         let budget = self.budget.get_or_insert_with(|| core.load_budget(completer, self.queues));
         let lease = LeasedLoad { core, completer, wakeup: &self.wakeup, token, grant };
-        match lease.run(&mut self.load, budget).await {
+        match lease.run(&mut self.load, budget, place).await {
             Leased::Resolved(resolution) => Stage::Resolved(resolution),
             Leased::LookAgain => Stage::LookUp,
+        }
+    }
+
+    /// The load's place, if it has one or there is one free.
+    fn place_now(&mut self) -> Option<Place> {
+        match self.place.take() {
+            Some(place) => Some(place),
+            None if self.load.has_own_place() => Some(None),
+            None => self.core.free_place(self.completer.depth()).ok(),
+        }
+    }
+
+    /// Whether the solo reader beside this flight has found something to serve, so that no caller waits. Its read
+    /// was sent before this flight's look-up, and answered before: it needs only to be polled.
+    async fn has_become_a_refresh(&mut self) -> bool {
+        for _ in 0..4 {
+            if self.completer.is_solo_reader_done() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        self.permit.is_none() && self.completer.provisional(|| self.core.now()).is_some()
+    }
+
+    /// Queues for a place. What another process commits meanwhile is the answer; that it released its lease
+    /// changes nothing.
+    async fn room(&mut self) -> Stage<V> {
+        let Self { core, completer, .. } = *self;
+        let budget = self.budget.get_or_insert_with(|| core.load_budget(completer, self.queues));
+        let depths = std::slice::from_ref(&budget.depth);
+        let entering = core.place_by(budget.deadline, true, depths);
+        tokio::pin!(entering);
+        loop {
+            let message = self.wakeup.next();
+            tokio::select! {
+                biased;
+                entered = &mut entering => return match entered {
+                    Ok(place) => {
+                        self.place = Some(place);
+                        self.wait_until = Instant::now() + core.policy.wait_timeout.min(FOREVER);
+                        Stage::LookUp
+                    }
+                    Err(error) => Stage::Resolved(core.stale_instead(completer, error).await),
+                },
+                () = message => {}
+            }
+            let epoch = completer.begin_epoch();
+            if let Found::Fresh(entry) = core.judge(core.found_in_far(completer.name()).await) {
+                return Stage::Resolved(Resolution::read(epoch, entry, Outcome::Awaited));
+            }
         }
     }
 

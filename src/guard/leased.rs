@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     answer::{Answer, NearTtl, Resolution},
     core::Core,
+    load::Place,
     loader::{LoadBudget, Loader},
     wakeups::{Message, Wakeup},
 };
@@ -46,13 +47,19 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
     /// Loads and commits; renews the lease meanwhile.
     ///
     /// Renewal and load are polled side by side all the time: a load that takes longer than the lease keeps it.
-    pub(super) async fn run(&self, load: &mut impl Loader<V>, budget: &LoadBudget) -> Leased<V> {
+    pub(super) async fn run(
+        &self,
+        load: &mut impl Loader<V>,
+        budget: &LoadBudget,
+        place: Place,
+    ) -> Leased<V> {
         let mut renewal = Renewing::of(self);
         let mut backoff = REPLICA_LAG;
+        let mut place = Some(place);
         loop {
             // Before the load: it tells of a write that the load may have missed.
             let news = self.wakeup.next();
-            let behind = match self.attempt(load, budget, &mut renewal).await {
+            let behind = match self.attempt(load, budget, place.take(), &mut renewal).await {
                 Attempted::Resolved(resolution) => return Leased::Resolved(resolution),
                 Attempted::Behind(version) => version,
             };
@@ -73,11 +80,19 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
         &self,
         load: &mut impl Loader<V>,
         budget: &LoadBudget,
+        place: Option<Place>,
         renewal: &mut Renewing<'_>,
     ) -> Attempted<V> {
         let core = self.core;
         let epoch = self.completer.begin_epoch();
-        let loading = core.load_once(self.completer.name(), load, budget);
+        let loading = async {
+            // A place was there before the lease; only a repeated load waits for one under it.
+            let place = match place {
+                Some(place) => place,
+                None => core.place_for(load, budget).await?,
+            };
+            core.load_once(self.completer.name(), load, budget, place).await
+        };
         let loaded = match renewal.beside(loading).await {
             Ok(loaded) => loaded,
             Err(error) => return Attempted::Resolved(self.failed(error).await),
@@ -229,7 +244,11 @@ impl<V: Send + Sync + 'static> Core<V> {
         budget: &LoadBudget,
         bypass: Bypass,
     ) -> Resolution<V> {
-        match self.load_once(completer.name(), load, budget).await {
+        let loading = async {
+            let place = self.place_for(load, budget).await?;
+            self.load_once(completer.name(), load, budget, place).await
+        };
+        match loading.await {
             Ok(loaded) => self.unshared_load(loaded, bypass),
             Err(error) => self.failed(completer, None, error).await,
         }
@@ -319,7 +338,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
-    async fn release(&self, name: &Arc<str>, token: Token) {
+    pub(super) async fn release(&self, name: &Arc<str>, token: Token) {
         if let Err(fault) = self.ask(self.far.release(name, token)).await {
             tracing::debug!(%fault, "release failed");
             self.release_later(name, token);

@@ -25,21 +25,15 @@ impl<V: Send + Sync + 'static> Core<V> {
         name: &Arc<str>,
         load: &mut impl Loader<V>,
         budget: &LoadBudget,
+        place: Place,
     ) -> Result<Loaded<V>, Error> {
         if self.tasks.closing() {
             return Err(Error::ShutDown);
         }
-        let permit = match load.has_own_permit() {
-            true => None,
-            false => {
-                let depths = std::slice::from_ref(&budget.depth);
-                self.room_for_a_load(budget.deadline, budget.queues, depths).await?
-            }
-        };
         let begun = Instant::now();
         // A batch has one load for all its members, and counts it itself.
-        let counted = (!load.has_own_permit()).then(|| self.observer.load());
-        let loaded = self.call(name, load, budget, permit).await;
+        let counted = (!load.has_own_place()).then(|| self.observer.load());
+        let loaded = self.call(name, load, budget, place).await;
         if let Some(counted) = counted {
             counted.ended(&loaded);
         }
@@ -57,7 +51,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         name: &Arc<str>,
         load: &mut impl Loader<V>,
         budget: &LoadBudget,
-        permit: Option<Permit>,
+        place: Place,
     ) -> Result<Loaded<V>, Error> {
         // The closure itself may panic before there is a future.
         let Ok(loading) = catch_unwind(AssertUnwindSafe(|| load.load(budget))) else {
@@ -66,7 +60,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         let within = Loading::of(self.id(), name);
         let loading = Loading::scope(within, async move {
             // Until the task is gone the origin is busy with it.
-            let _permit = permit;
+            let _place = place;
             loading.await
         });
         let mut task = AbortOnDrop(tokio::spawn(loading.instrument(tracing::debug_span!("load"))));
@@ -84,15 +78,41 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
+    /// A place for this load, unless it sees to one itself. Waits for it, if the budget lets it.
+    pub(super) async fn place_for(
+        &self,
+        load: &mut impl Loader<V>,
+        budget: &LoadBudget,
+    ) -> Result<Place, Error> {
+        match load.has_own_place() {
+            true => Ok(None),
+            false => {
+                let depths = std::slice::from_ref(&budget.depth);
+                self.place_by(budget.deadline, budget.queues, depths).await
+            }
+        }
+    }
+
+    /// A place that is free now.
+    pub(super) fn free_place(&self, depth: &Depth) -> Result<Place, Error> {
+        match self.bulkheads.at(Loading::depth(self.id()).max(depth.deepest())) {
+            Some(bulkhead) => bulkhead.try_enter().map(Some).map_err(overloaded),
+            None => Ok(None),
+        }
+    }
+
     /// A place in the bulkhead, at the level of the deepest load that waits for this one: see
-    /// [`Bulkheads`](super::bulkhead::Bulkheads). `None`: too deep for there to be a level.
-    pub(super) async fn room_for_a_load(
+    /// [`Bulkheads`](super::bulkhead::Bulkheads).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the place in the queue.
+    pub(super) async fn place_by(
         &self,
         deadline: Instant,
         queues: bool,
         depths: &[Arc<Depth>],
-    ) -> Result<Option<Permit>, Error> {
-        let overloaded = |Full { retry_after }| Error::Overloaded { retry_after };
+    ) -> Result<Place, Error> {
         if !queues {
             return self.bulkheads.outermost().try_enter().map(Some).map_err(overloaded);
         }
@@ -110,6 +130,14 @@ impl<V: Send + Sync + 'static> Core<V> {
             }
         }
     }
+}
+
+/// A place in the bulkhead; `None` for a load that needs none: one so deep within others that there is no level
+/// for it, or one whose batch has a place for all.
+pub(super) type Place = Option<Permit>;
+
+fn overloaded(Full { retry_after }: Full) -> Error {
+    Error::Overloaded { retry_after }
 }
 
 struct AbortOnDrop<T>(JoinHandle<T>);

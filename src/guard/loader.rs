@@ -19,7 +19,7 @@ pub(crate) trait Loader<V>: Send + 'static {
     fn stand_by(&mut self) {}
 
     /// Whether the loader sees to its own place in the bulkhead.
-    fn has_own_permit(&self) -> bool {
+    fn has_own_place(&self) -> bool {
         false
     }
 }

@@ -12,6 +12,8 @@ use crate::{Entry, Fetched, Moment, Outcome, Tier, flight::Provisional, freshnes
 pub(super) struct Refresh {
     /// How long it may be served.
     pub(super) until: Moment,
+    /// When it is worth less than now: fresh no longer, or of no use.
+    pub(super) changes_at: Moment,
     /// Another entry is a new one if it is fresh for longer than this.
     pub(super) fresh_for: Duration,
 }
@@ -22,24 +24,34 @@ pub(super) struct Due<V> {
     pub(super) refresh: Refresh,
 }
 
+/// What callers get meanwhile.
+pub(super) struct Serving<V> {
+    pub(super) served: Fetched<V>,
+    pub(super) until: Moment,
+    /// As that of [`Refresh`].
+    pub(super) changes_at: Moment,
+}
+
 /// For one refresh, or for the refreshes of one batch, which are one load.
 pub(super) type RefreshPermit = Arc<OwnedSemaphorePermit>;
 
 impl<V: Send + Sync + 'static> Core<V> {
     /// A fresh entry that this request is to refresh.
     pub(super) fn early(&self, entry: Arc<Entry<V>>, tier: Tier) -> Due<V> {
-        let until = entry.fresh_until();
+        // Beyond its end as well: within grace no caller waits for the refresh.
+        let (until, changes_at) = (self.freshness.stale_until(&entry), entry.fresh_until());
         // Only what is fresh for longer is newer. Not every process sees the same clock.
-        let fresh_for = until.since(self.now()) + CLOCKS_DIFFER;
+        let fresh_for = changes_at.since(self.now()) + CLOCKS_DIFFER;
         let served = Fetched::new(entry, Outcome::Hit(tier));
-        Due { served, refresh: Refresh { until, fresh_for } }
+        Due { served, refresh: Refresh { until, changes_at, fresh_for } }
     }
 
     /// An entry within grace.
     pub(super) fn stale(&self, entry: Arc<Entry<V>>, tier: Tier) -> Due<V> {
         let until = self.freshness.stale_until(&entry);
         let served = Fetched::new(entry, Outcome::Stale(tier));
-        Due { served, refresh: Refresh { until, fresh_for: Duration::ZERO } }
+        let refresh = Refresh { until, changes_at: until, fresh_for: Duration::ZERO };
+        Due { served, refresh }
     }
 
     /// What callers get that come while it is refreshed: not for long, because messages may stop. Asked
@@ -58,14 +70,26 @@ impl<V: Send + Sync + 'static> Core<V> {
         Provisional::at_deadline(Ok(expired.clone()), until)
     }
 
-    /// What a far entry is worth while its refresh is in progress, and until when.
-    pub(super) fn while_refreshing(&self, entry: &Arc<Entry<V>>) -> Option<(Fetched<V>, Moment)> {
-        let (outcome, until) = match self.freshness.age(entry, self.now()) {
+    /// What a far entry is worth while its refresh is in progress.
+    pub(super) fn while_refreshing(&self, entry: &Arc<Entry<V>>) -> Option<Serving<V>> {
+        let until = self.freshness.stale_until(entry);
+        let (outcome, changes_at) = match self.freshness.age(entry, self.now()) {
             Age::Fresh => (Outcome::Hit(Tier::Far), entry.fresh_until()),
-            Age::Stale => (Outcome::Stale(Tier::Far), self.freshness.stale_until(entry)),
+            Age::Stale => (Outcome::Stale(Tier::Far), until),
             Age::Expired | Age::Dead => return None,
         };
-        Some((Fetched::new(entry.clone(), outcome), until))
+        Some(Serving { served: Fetched::new(entry.clone(), outcome), until, changes_at })
+    }
+
+    /// When to look again for something to serve: before the provisional answer ends, so that no caller waits
+    /// for the look, and when the answer is worth less.
+    pub(super) fn look_again_in(&self, until: Moment, changes_at: Moment) -> Duration {
+        let now = self.now();
+        let in_time = self.provisional_until(until).since(now) * 7 / 8;
+        match changes_at.since(now) {
+            left if left.is_zero() => in_time,
+            left => in_time.min(left),
+        }
     }
 
     /// Whether `name` may be refreshed now, with the permit of its batch if that has one.

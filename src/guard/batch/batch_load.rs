@@ -22,6 +22,7 @@ use crate::{
     Error, Loaded,
     guard::{
         core::Core,
+        load::Place,
         loader::{LoadBudget, Loader},
         nesting::Loading,
     },
@@ -38,6 +39,8 @@ pub(super) struct Origin<Q, V> {
     /// Asked of the keys that a load returns.
     name_of: fn(&Q) -> Arc<str>,
     load: LoadMany<Q, V>,
+    /// Flights whose load was refused as older: those that ask again at one time ask together.
+    asking_again: Mutex<Vec<Joined<Q, V>>>,
 }
 
 type LoadMany<Q, V> =
@@ -52,6 +55,8 @@ pub(super) struct Batch<Q, V> {
 struct Joining<Q, V> {
     undecided: usize,
     joined: Vec<Joined<Q, V>>,
+    /// The one of their load. It is there before a flight asks for its lease.
+    place: Place,
 }
 
 /// A flight that waits for the load.
@@ -62,33 +67,43 @@ struct Joined<Q, V> {
     told: oneshot::Sender<Result<Loaded<V>, Error>>,
 }
 
+/// What a flight's next load is a part of.
+enum Part<Q, V> {
+    /// The one load of the batch, until this flight has decided.
+    Batch(Arc<Batch<Q, V>>),
+    /// A load of its own, after it stood by.
+    Single,
+    /// The load of all that were refused at the same time.
+    Again,
+}
+
 /// The loader of one flight.
 pub(super) struct Member<Q: BatchKey, V: Send + Sync + 'static> {
-    /// Until it has decided.
-    batch: Option<Arc<Batch<Q, V>>>,
+    part: Part<Q, V>,
     origin: Arc<Origin<Q, V>>,
     key: Q,
     name: Arc<str>,
 }
 
 impl<Q: BatchKey, V: Send + Sync + 'static> Batch<Q, V> {
-    pub(super) fn of(origin: Arc<Origin<Q, V>>, undecided: usize) -> Arc<Self> {
-        Arc::new(Self { origin, joining: Mutex::new(Joining { undecided, joined: Vec::new() }) })
+    pub(super) fn of(origin: Arc<Origin<Q, V>>, undecided: usize, place: Place) -> Arc<Self> {
+        let joining = Mutex::new(Joining { undecided, joined: Vec::new(), place });
+        Arc::new(Self { origin, joining })
     }
 
     /// One flight has decided. The last one starts the load.
     fn decided(&self, joined: Option<Joined<Q, V>>) {
-        let all = {
+        let (all, place) = {
             let mut joining = self.joining.lock();
             joining.joined.extend(joined);
             joining.undecided -= 1;
             if joining.undecided > 0 {
                 return;
             }
-            std::mem::take(&mut joining.joined)
+            (std::mem::take(&mut joining.joined), joining.place.take())
         };
         if !all.is_empty() {
-            self.origin.start(all);
+            self.origin.start(all, Counted::Here(place));
         }
     }
 }
@@ -109,66 +124,87 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Origin<Q, V> {
             let shared = |error: E| Error::Origin(Arc::from(error.into()));
             async move { loading.await.map_err(shared) }.boxed()
         });
-        Arc::new(Self { core: core.clone(), name_of, load })
+        Arc::new(Self { core: core.clone(), name_of, load, asking_again: Mutex::default() })
     }
 
     /// Loads on a task of its own, and answers the flights that have joined.
-    fn start(self: &Arc<Self>, joined: Vec<Joined<Q, V>>) {
+    fn start(self: &Arc<Self>, joined: Vec<Joined<Q, V>>, counted: Counted) {
+        let work = self.clone().load_and_tell(joined, counted);
+        tokio::spawn(Loading::scope(Loading::current(), work).in_current_span());
+    }
+
+    /// Loads again what was refused, together with what else was refused at the same time: a lagging replica
+    /// is behind with all rows of a batch.
+    fn start_again(self: &Arc<Self>, joined: Joined<Q, V>) {
+        let is_first = {
+            let mut asking = self.asking_again.lock();
+            asking.push(joined);
+            asking.len() == 1
+        };
+        if !is_first {
+            return;
+        }
         let this = self.clone();
         let work = async move {
-            let mut keys = Vec::with_capacity(joined.len());
-            let mut names = Vec::with_capacity(joined.len());
-            let mut told = Vec::with_capacity(joined.len());
-            let mut budget = Vec::with_capacity(joined.len());
-            for joined in joined {
-                budget.push(joined.budget);
-                keys.push(joined.key);
-                names.push(joined.name);
-                told.push(joined.told);
-            }
-            // Aborted when no flight waits any more: each has its load timeout.
-            let none_waits = join_all(told.iter_mut().map(|told| told.closed()));
-            let loaded = {
-                let loading = pin!(this.load(keys, &names, &budget));
-                match select(loading, none_waits).await {
-                    Either::Left((loaded, _)) => loaded,
-                    Either::Right(_) => return,
-                }
-            };
-            match loaded {
-                Ok(mut by_name) => {
-                    for (told, name) in told.into_iter().zip(names) {
-                        let loaded = by_name.remove(&name).unwrap_or_else(Loaded::absent);
-                        let _ = told.send(Ok(loaded));
-                    }
-                }
-                Err(error) => {
-                    for told in told {
-                        let _ = told.send(Err(error.clone()));
-                    }
-                }
+            tokio::time::sleep(A_MOMENT).await;
+            let joined = std::mem::take(&mut *this.asking_again.lock());
+            // One place for all; under their leases, for a first load of theirs has been made.
+            let budgets: Vec<_> = joined.iter().map(|joined| joined.budget.clone()).collect();
+            match this.place_for(&budgets).await {
+                Ok(place) => this.load_and_tell(joined, Counted::Here(place)).await,
+                Err(error) => tell_all(joined, &error),
             }
         };
         tokio::spawn(Loading::scope(Loading::current(), work).in_current_span());
+    }
+
+    async fn place_for(&self, budgets: &[LoadBudget]) -> Result<Place, Error> {
+        // Flights hear that there was no room before the first of them has waited too long.
+        let by = budgets.iter().map(|budget| budget.deadline).min();
+        let by = by.map_or_else(Instant::now, |by| by - A_LITTLE);
+        let queues = budgets.iter().any(|budget| budget.queues);
+        let depths: Vec<_> = budgets.iter().map(|budget| budget.depth.clone()).collect();
+        self.core.place_by(by, queues, &depths).await
+    }
+
+    async fn load_and_tell(self: Arc<Self>, joined: Vec<Joined<Q, V>>, counted: Counted) {
+        let deadline = joined.iter().map(|joined| joined.budget.deadline).max();
+        let deadline = deadline.unwrap_or_else(Instant::now);
+        let keys = joined.iter().map(|joined| joined.key.clone()).collect();
+        let names: Vec<_> = joined.iter().map(|joined| joined.name.clone()).collect();
+        let mut told: Vec<_> = joined.into_iter().map(|joined| joined.told).collect();
+        // Aborted when no flight waits any more: each has its load timeout.
+        let none_waits = join_all(told.iter_mut().map(|told| told.closed()));
+        let loaded = {
+            let loading = pin!(self.load(keys, &names, deadline, counted));
+            match select(loading, none_waits).await {
+                Either::Left((loaded, _)) => loaded,
+                Either::Right(_) => return,
+            }
+        };
+        let mut loaded = loaded;
+        for (told, name) in told.into_iter().zip(names) {
+            let answer = match &mut loaded {
+                Ok(by_name) => Ok(by_name.remove(&name).unwrap_or_else(Loaded::absent)),
+                Err(error) => Err(error.clone()),
+            };
+            let _ = told.send(answer);
+        }
     }
 
     async fn load(
         &self,
         keys: Vec<Q>,
         names: &[Arc<str>],
-        budget: &[LoadBudget],
+        deadline: Instant,
+        counted: Counted,
     ) -> Result<HashMap<Arc<str>, Loaded<V>>, Error> {
-        // Flights hear that there was no room before the first of them has waited too long.
-        let by = budget.iter().map(|budget| budget.deadline).min();
-        let by = by.map_or_else(Instant::now, |by| by - A_LITTLE);
-        let queues = budget.iter().any(|budget| budget.queues);
-        let depths: Vec<_> = budget.iter().map(|budget| budget.depth.clone()).collect();
-        let _permit = self.core.room_for_a_load(by, queues, &depths).await?;
-        let last = budget.iter().map(|budget| budget.deadline).max();
         let begun = Instant::now();
-        let counted = self.core.observer.load();
-        let loaded = self.call(keys, names, last.unwrap_or(by)).await;
-        counted.ended(&loaded);
+        let load = matches!(counted, Counted::Here(_)).then(|| self.core.observer.load());
+        let loaded = self.call(keys, names, deadline).await;
+        if let Some(load) = load {
+            load.ended(&loaded);
+        }
         let load_time = begun.elapsed();
         let named = loaded?
             .into_iter()
@@ -202,15 +238,15 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Origin<Q, V> {
 impl<Q: BatchKey, V: Send + Sync + 'static> Member<Q, V> {
     /// A flight that is of no batch.
     pub(super) fn single(origin: Arc<Origin<Q, V>>, key: Q, name: Arc<str>) -> Self {
-        Self { batch: None, origin, key, name }
+        Self { part: Part::Single, origin, key, name }
     }
 
     pub(super) fn of(batch: &Arc<Batch<Q, V>>, key: Q, name: Arc<str>) -> Self {
-        Self { batch: Some(batch.clone()), origin: batch.origin.clone(), key, name }
+        Self { part: Part::Batch(batch.clone()), origin: batch.origin.clone(), key, name }
     }
 
     fn leave(&mut self) {
-        if let Some(batch) = self.batch.take() {
+        if let Part::Batch(batch) = std::mem::replace(&mut self.part, Part::Single) {
             batch.decided(None);
         }
     }
@@ -224,9 +260,10 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Loader<V> for Member<Q, V> {
         let (told, loaded) = oneshot::channel();
         let (key, name) = (self.key.clone(), self.name.clone());
         let joined = Joined { key, name, budget: budget.clone(), told };
-        match self.batch.take() {
-            Some(batch) => batch.decided(Some(joined)),
-            None => self.origin.start(vec![joined]),
+        match std::mem::replace(&mut self.part, Part::Again) {
+            Part::Batch(batch) => batch.decided(Some(joined)),
+            Part::Single => self.origin.start(vec![joined], Counted::ByItsFlight),
+            Part::Again => self.origin.start_again(joined),
         }
         // The sender is dropped when the load has panicked.
         async move { loaded.await.unwrap_or(Err(Error::LoadPanicked)) }
@@ -236,8 +273,8 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Loader<V> for Member<Q, V> {
         self.leave();
     }
 
-    fn has_own_permit(&self) -> bool {
-        true
+    fn has_own_place(&self) -> bool {
+        !matches!(self.part, Part::Single)
     }
 }
 
@@ -248,4 +285,19 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Drop for Member<Q, V> {
     }
 }
 
-const A_LITTLE: Duration = Duration::from_millis(10);
+/// Where a load is counted, and has its place in the bulkhead.
+enum Counted {
+    Here(#[expect(dead_code, reason = "held while the load runs")] Place),
+    /// As that of any single fetch.
+    ByItsFlight,
+}
+
+fn tell_all<Q, V>(joined: Vec<Joined<Q, V>>, error: &Error) {
+    for joined in joined {
+        let _ = joined.told.send(Err(error.clone()));
+    }
+}
+
+/// In which flights that were refused together ask again together.
+const A_MOMENT: Duration = Duration::from_millis(2);
+pub(super) const A_LITTLE: Duration = Duration::from_millis(10);

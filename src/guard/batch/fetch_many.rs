@@ -1,9 +1,10 @@
 use std::{borrow::Borrow, error, future::Future, sync::Arc};
 
 use futures::future::join_all;
+use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::batch_load::{Batch, BatchKey, Member, Origin};
+use super::batch_load::{A_LITTLE, Batch, BatchKey, Member, Origin};
 use crate::{
     Entry, Error, Fault, Fetched, Key, Loaded, Outcome, Tier,
     freshness::Found,
@@ -11,7 +12,8 @@ use crate::{
         answer::{Answer, abandoned},
         boarding::{Step, Waiting},
         core::{Core, Guard},
-        flight_task::Departure,
+        flight_task::{Departure, FOREVER, Plan},
+        load::Place,
         nesting::Loading,
         refresh::RefreshPermit,
     },
@@ -22,6 +24,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// The values of many keys, in their order, as [`fetch`](Self::fetch) would find each: with one
     /// read of the far tier, and one call of `load_many` with those keys for which this process got
     /// the lease. The others are awaited.
+    ///
+    /// More than 10,000 keys go in rounds of so many, each with a read and a load of its own.
     ///
     /// `load_many` returns the keys it was asked for, in any order; those it leaves out are taken as
     /// [`absent`](Loaded::absent), as rows that a query did not find. It is called again, with one key,
@@ -72,15 +76,26 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         Fut: Future<Output = Result<Vec<(Q, Loaded<V>)>, E>> + Send + 'static,
         E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
     {
+        let name_of = |key: &Q| Arc::from(&*key.borrow().name());
+        let origin = Origin::new(&self.core, name_of, load_many);
+        let mut answers = Vec::with_capacity(keys.len());
+        for round in keys.chunks(ROUND) {
+            answers.extend(self.fetch_round(round, &origin).await);
+        }
+        answers
+    }
+
+    async fn fetch_round<Q>(&self, keys: &[Q], origin: &Arc<Origin<Q, V>>) -> Vec<Answer<V>>
+    where
+        Q: Borrow<K> + BatchKey,
+    {
         let core = &self.core;
         let begun = Stopwatch::start();
         let (slots, wanted) = look_near_many(core, keys);
-        let name_of = |key: &Q| Arc::from(&*key.borrow().name());
-        let origin = Origin::new(core, name_of, load_many);
-        let awaiting = core.board_many(&wanted, &origin).await;
+        let awaiting = core.board_many(&wanted, origin).await;
         let answers = wanted.into_iter().zip(awaiting);
         let answers =
-            answers.map(|(wanted, awaiting)| core.settle(wanted, awaiting, &origin, begun));
+            answers.map(|(wanted, awaiting)| core.settle(wanted, awaiting, origin, begun));
         let mut answers = join_all(answers).await.into_iter();
         let fill = |slot| match slot {
             Slot::Near(entry) => Ok(Fetched::new(entry, Outcome::Hit(Tier::Near))),
@@ -89,6 +104,10 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         slots.into_iter().map(fill).collect()
     }
 }
+
+/// How many keys are read, leased and loaded together; more go in rounds. Bounds the memory of one call, some
+/// 3 KB for each key that is loaded, and the length of its query.
+const ROUND: usize = 10_000;
 
 /// Where the answer to one of the keys comes from.
 enum Slot<V> {
@@ -202,20 +221,48 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
         // With the permit that nothing came of.
         drop(permit);
-        self.launch_many(departures, origin);
+        self.launch_many(departures, origin).await;
         awaiting
     }
 
-    fn launch_many<Q: BatchKey>(
+    /// Launches the flights once there is a place for their load: none asks for a lease before.
+    async fn launch_many<Q: BatchKey>(
         self: &Arc<Self>,
         departures: Vec<(Departure<V>, Q)>,
         origin: Arc<Origin<Q, V>>,
     ) {
-        let batch = Batch::of(origin, departures.len());
+        if departures.is_empty() {
+            return;
+        }
+        let place = match self.place_for_all(&departures).await {
+            Ok(place) => place,
+            Err(error) => return self.refuse_all(departures, error).await,
+        };
+        let batch = Batch::of(origin, departures.len(), place);
         for (departure, key) in departures {
             let member = Member::of(&batch, key, departure.completer.name().clone());
             self.launch(departure, member);
         }
+    }
+
+    async fn place_for_all<Q>(&self, departures: &[(Departure<V>, Q)]) -> Result<Place, Error> {
+        // Callers hear that there is no room a little before a load would be too late.
+        let deadline = Instant::now() + self.policy.load_timeout.min(FOREVER);
+        let deadline = deadline.checked_sub(A_LITTLE).unwrap_or(deadline);
+        let awaited =
+            |(departure, _): &(Departure<V>, Q)| !matches!(departure.plan, Plan::Refresh(..));
+        let depth = |(departure, _): &(Departure<V>, Q)| departure.completer.depth().clone();
+        let depths: Vec<_> = departures.iter().map(depth).collect();
+        self.place_by(deadline, departures.iter().any(awaited), &depths).await
+    }
+
+    async fn refuse_all<Q>(&self, departures: Vec<(Departure<V>, Q)>, error: Error) {
+        let refusing = departures.into_iter().map(|(departure, _)| async {
+            let completer = departure.completer;
+            let resolution = self.leave_as_served(&completer, error.clone()).await;
+            self.complete(completer, resolution);
+        });
+        join_all(refusing).await;
     }
 
     /// What the far tier has of each name that is read.
