@@ -21,6 +21,7 @@ mod origin;
 mod outage;
 mod quiet;
 mod race;
+mod room;
 mod stale;
 mod tiers;
 mod tower;

@@ -1,0 +1,172 @@
+//! Leases, places in the bulkhead and refreshes: none is held by a load that could not run anyway.
+
+use std::{sync::Arc, time::Duration};
+
+use cattleguard::{Outcome, Policy};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::{
+    answer, answers, bounded, caller, callers, guard_on, idle, memory, ms,
+    origin::{Broken, Origin, row_at},
+    plain, secs, version_of,
+    wire::{Break, Call},
+    wired_with,
+};
+
+fn narrow() -> Policy {
+    plain().max_concurrent_loads(1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_queues_for_a_place_keeps_no_lease_from_another_process() {
+    let far = memory();
+    let (busy, wire) = wired_with(&far, narrow());
+    let (slow, gate) = Origin::gated();
+    let first = caller(&busy, "first", &slow);
+    slow.begun(1).await;
+    let queued = callers(&busy, 5, "k", &slow);
+    let batch = tokio::spawn({
+        let busy = busy.clone();
+        async move {
+            let rows = async |_: Vec<&'static str>| Err::<Vec<_>, _>(Broken);
+            busy.fetch_many(&["a", "b"], rows).await
+        }
+    });
+    idle().await;
+
+    let idle_process = guard_on(far);
+    let origin = Origin::taking(ms(10));
+    let begun = Instant::now();
+    for key in ["k", "a", "b"] {
+        assert_eq!(version_of(&idle_process.fetch(key, origin.load()).await), 1, "{key}");
+    }
+    assert!(begun.elapsed() <= ms(40), "{:?}", begun.elapsed());
+    // What the other process has loaded is the answer, without a place.
+    for answer in answers(queued).await {
+        assert_eq!(version_of(&answer), 1);
+    }
+    assert_eq!((slow.loads(), origin.loads()), (1, 3));
+    gate.open();
+    assert_eq!(version_of(&answer(first).await), 1);
+    for answer in bounded(batch).await.expect("a task") {
+        assert_eq!(version_of(&answer), 1);
+    }
+    idle().await;
+    assert_eq!((busy.flights(), wire.calls(Call::Renew)), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_processes_without_room_do_not_pass_a_lease_to_and_fro() {
+    let far = memory();
+    let (one, first_wire) = wired_with(&far, narrow());
+    let (two, second_wire) = wired_with(&far, narrow());
+    let (slow, gate) = Origin::gated();
+    let busy = [caller(&one, "first", &slow), caller(&two, "second", &slow)];
+    slow.begun(2).await;
+    let waiting = [caller(&one, "k", &slow), caller(&two, "k", &slow)];
+    tokio::time::sleep(secs(5)).await;
+    let calls = |call| first_wire.calls(call) + second_wire.calls(call);
+    assert_eq!((calls(Call::LookUp), calls(Call::Release)), (4, 2));
+    gate.open();
+    for caller in busy.into_iter().chain(waiting) {
+        assert_eq!(version_of(&answer(caller).await), 1);
+    }
+    assert_eq!(slow.loads(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_without_room_asks_the_far_tier_nothing() {
+    let policy = narrow().ttl(secs(10)).grace(secs(60)).near_ttl(secs(60));
+    let (guard, wire) = wired_with(&memory(), policy);
+    let origin = Origin::new();
+    guard.fetch("k", origin.load()).await.expect("a value");
+    tokio::time::advance(secs(10)).await;
+    let (slow, gate) = Origin::gated();
+    let other = caller(&guard, "other", &slow);
+    slow.begun(1).await;
+    let calls = wire.all_calls();
+    for _ in 0..500 {
+        let stale = guard.fetch("k", origin.load()).await.expect("something stale");
+        assert!(matches!(stale.outcome(), Outcome::Stale(_)), "{stale:?}");
+        tokio::task::yield_now().await;
+    }
+    idle().await;
+    assert_eq!((wire.all_calls() - calls, origin.loads()), (0, 1));
+    gate.open();
+    assert_eq!(version_of(&answer(other).await), 1);
+    // With room again it is refreshed.
+    guard.fetch("k", origin.load()).await.expect("something stale");
+    idle().await;
+    assert_eq!(origin.loads(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_of_a_stale_key_do_not_wait_although_enough_are_refreshed() {
+    // The near tier has nothing: each first caller reads by itself, the others come while it does.
+    let policy = plain().ttl(secs(10)).grace(secs(60)).near_ttl(Duration::ZERO).max_refreshes(2);
+    let (guard, wire) = wired_with(&memory(), policy.near_outage_ttl(ms(500)));
+    let keys = ["k0", "k1", "k2", "k3", "k4", "k5"];
+    let origin = Origin::new();
+    for key in keys {
+        guard.fetch(key, origin.load()).await.expect("a value");
+    }
+    tokio::time::advance(secs(10)).await;
+    let (slow, gate) = Origin::gated();
+    // A read is answered before the look-up that is sent after it.
+    wire.fault(Call::Read, Break::Slow(ms(1)));
+    wire.fault(Call::LookUp, Break::Slow(ms(1)));
+    for _ in 0..3 {
+        let herd: Vec<_> = keys.iter().flat_map(|key| callers(&guard, 10, key, &slow)).collect();
+        let begun = Instant::now();
+        for answer in answers(herd).await {
+            let fetched = answer.expect("something stale");
+            assert!(matches!(fetched.outcome(), Outcome::Stale(_)), "{fetched:?}");
+        }
+        assert!(begun.elapsed() <= ms(5), "{:?}", begun.elapsed());
+    }
+    assert!(slow.most_at_once() <= 2, "{} at once", slow.most_at_once());
+    gate.open();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_is_refreshed_early_is_served_beyond_its_end() {
+    for near_capacity in [0, 100] {
+        let policy = plain().ttl(secs(1)).grace(secs(30)).early_refresh(1e6);
+        let guard =
+            crate::builder().policy(policy).near_capacity(near_capacity).far(memory()).build();
+        let first = Origin::taking(ms(300));
+        guard.fetch("k", first.load()).await.expect("a value");
+        let slow = Origin::taking(ms(4_500));
+        for _ in 0..50 {
+            let begun = Instant::now();
+            guard.fetch("k", slow.load()).await.expect("a value");
+            assert_eq!(begun.elapsed(), Duration::ZERO, "{near_capacity}");
+            tokio::time::sleep(ms(100)).await;
+        }
+        // What was loaded is due at once here, so that the next refresh may have begun.
+        assert!(slow.loads() <= 2, "{}", slow.loads());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_together_is_asked_again_together() {
+    let guard = guard_on(memory());
+    let keys: Vec<_> = (0..200).map(|key| format!("k{key}")).collect();
+    for key in &keys {
+        guard.invalidate_at(key.as_str(), 2).await.expect("an invalidation");
+    }
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let lagging = {
+        let asked = asked.clone();
+        move |keys: Vec<String>| {
+            let version = if asked.lock().len() < 3 { 1 } else { 2 };
+            asked.lock().push(keys.len());
+            async move { Ok::<_, Broken>(keys.into_iter().map(|key| (key, row_at(version))).collect()) }
+        }
+    };
+    for answer in bounded(guard.fetch_many(&keys, lagging)).await {
+        assert_eq!(version_of(&answer), 2);
+    }
+    assert_eq!(*asked.lock(), [200; 4]);
+}
