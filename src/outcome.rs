@@ -48,6 +48,8 @@ pub enum StaleReason {
 pub enum Bypass {
     /// The request has no key: it went straight to the origin.
     NoKey,
+    /// What was loaded last for this key may not be kept: each caller loads for itself for a while.
+    Uncacheable,
     /// The far tier did not answer: one load per process instead of one in the fleet.
     FarUnavailable,
     /// The far tier refused, and goes on refusing until it is set up otherwise (permissions, memory, a value that
@@ -57,7 +59,7 @@ pub enum Bypass {
 
 impl Outcome {
     /// Each that there is: a metric has a series for it from the start.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Hit(Tier::Near),
         Self::Hit(Tier::Far),
         Self::Stale(Tier::Near),
@@ -69,6 +71,7 @@ impl Outcome {
         Self::Followed,
         Self::Awaited,
         Self::Bypassed(Bypass::NoKey),
+        Self::Bypassed(Bypass::Uncacheable),
         Self::Bypassed(Bypass::FarUnavailable),
         Self::Bypassed(Bypass::FarRefused),
     ];
@@ -87,6 +90,7 @@ impl Outcome {
             Self::Followed => "followed",
             Self::Awaited => "awaited",
             Self::Bypassed(Bypass::NoKey) => "bypassed_no_key",
+            Self::Bypassed(Bypass::Uncacheable) => "bypassed_uncacheable",
             Self::Bypassed(Bypass::FarUnavailable) => "bypassed_far_unavailable",
             Self::Bypassed(Bypass::FarRefused) => "bypassed_far_refused",
         }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::failure_backoff::FailureBackoff;
 use crate::{
-    Entry, Error, Fetched, Outcome,
+    Entry, Error, Fetched, Outcome, Version,
     flight::{Completion, Epoch},
 };
 
@@ -24,6 +24,8 @@ pub(super) enum Keep<V> {
     Nothing,
     /// In the near tier, for as long as it may.
     Entry(Arc<Entry<V>>, NearTtl),
+    /// That what was loaded may not be kept, and the version on record.
+    Pass(Version),
     /// That the load failed.
     Failure(Arc<FailureBackoff<V>>),
 }
@@ -49,6 +51,11 @@ impl<V> Resolution<V> {
     /// An answer that only callers may have that boarded before it was read.
     pub(super) fn visible_before(epoch: Epoch, fetched: Fetched<V>) -> Self {
         Self::of(Completion::visible_before(epoch, Ok(fetched)))
+    }
+
+    /// What may not be kept, for callers only that boarded before it was read.
+    pub(super) fn passed(epoch: Epoch, fetched: Fetched<V>, minimum: Version) -> Self {
+        Self { keep: Keep::Pass(minimum), ..Self::visible_before(epoch, fetched) }
     }
 
     /// An entry that was read from the far tier in this epoch.

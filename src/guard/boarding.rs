@@ -21,7 +21,7 @@ use super::{
     refresh::{Due, RefreshPermit},
 };
 use crate::{
-    Entry, Error, Fault, Fetched, Outcome, StaleReason, Tier,
+    Entry, Error, Fault, Fetched, Outcome, StaleReason, Tier, Version,
     flight::{Boarded, Boarding, Completer, Epoch, SoloReader, Waiter},
     freshness::Found,
 };
@@ -34,6 +34,8 @@ pub(super) enum Step<V> {
     Lead(Departure<V>, Waiting<V>),
     /// Waits for a flight of another caller.
     Follow(Waiting<V>),
+    /// Loads for itself: what was loaded last may not be kept. Nothing below this version.
+    Pass(Version),
     /// Has its answer; perhaps there is a refresh to launch.
     Done(Answer<V>, Option<Departure<V>>),
 }
@@ -56,9 +58,14 @@ pub(super) struct Waiting<V> {
 impl<V: Send + Sync + 'static> Core<V> {
     /// Boards for a single fetch.
     pub(super) fn board(&self, name: &Arc<str>) -> Step<V> {
-        self.board_with(name, || match self.flights.board(name, abandoned) {
-            Boarding::Solo(solo) => Step::Read(Reader::Solo(solo)),
-            Boarding::Aboard(boarded) => Step::aboard(boarded, Plan::Lease, None),
+        self.board_with(name, || {
+            if let Some(minimum) = self.passes.minimum(name, || self.now()) {
+                return Step::Pass(minimum);
+            }
+            match self.flights.board(name, abandoned) {
+                Boarding::Solo(solo) => Step::Read(Reader::Solo(solo)),
+                Boarding::Aboard(boarded) => Step::aboard(boarded, Plan::Lease, None),
+            }
         })
     }
 
@@ -134,7 +141,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         self: &Arc<Self>,
         name: Arc<str>,
         deadline: Option<Instant>,
-        load: impl Loader<V>,
+        mut load: impl Loader<V>,
     ) -> Answer<V> {
         // A flight ends by itself within wait and load timeout, so a caller needs no timer of its
         // own, only an end to going round when every flight is overtaken by an invalidation.
@@ -153,6 +160,13 @@ impl<V: Send + Sync + 'static> Core<V> {
             match step {
                 // `decide` reads no more.
                 Step::Read(_) => continue,
+                Step::Pass(minimum) => {
+                    let passing = self.pass(&name, minimum, &mut load);
+                    let passed = by(deadline, passing).await;
+                    if let Some(answer) = passed.unwrap_or(Some(Err(Error::DeadlineExceeded))) {
+                        return answer;
+                    }
+                }
                 Step::Done(answer, departure) => {
                     if let Some(departure) = departure {
                         self.launch(departure, load);

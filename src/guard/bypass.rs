@@ -1,10 +1,14 @@
 use std::{future::Future, sync::Arc};
 
+use tokio::time::Instant;
+
 use super::{
     answer::Answer,
     core::{Core, Guard},
+    flight_task::FOREVER,
+    loader::{LoadBudget, Loader},
 };
-use crate::{Bypass, Error, Fetched, Loaded, Outcome, observe::Stopwatch};
+use crate::{Bypass, Error, Fetched, Loaded, Outcome, Version, observe::Stopwatch};
 
 impl<K: ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// Past every tier, for a request that has no key.
@@ -20,6 +24,39 @@ impl<K: ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 }
 
 impl<V: Send + Sync + 'static> Core<V> {
+    /// This caller's own load, of a name whose values may not be kept. `None` if it turns out to be older than
+    /// what is on record: that is for a flight, which asks a lagging origin again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the load: no other caller waits for it.
+    pub(super) async fn pass(
+        &self,
+        name: &Arc<str>,
+        minimum: Version,
+        load: &mut impl Loader<V>,
+    ) -> Option<Answer<V>> {
+        let deadline = Instant::now() + self.policy.load_timeout.min(FOREVER);
+        let budget = LoadBudget { deadline, queues: true, depth: Arc::default() };
+        let loading = async {
+            let place = self.place_for(load, &budget).await?;
+            self.load_once(name, load, &budget, place).await
+        };
+        let loaded = match loading.await {
+            Ok(loaded) => loaded,
+            Err(error) => return Some(Err(error)),
+        };
+        if loaded.cacheable {
+            self.passes.end(name);
+        }
+        let record = self.freshness.record(loaded, self.now());
+        if record.version.is_some_and(|version| version < minimum) {
+            self.passes.end(name);
+            return None;
+        }
+        Some(Ok(Fetched::new(record.entry, Outcome::Bypassed(Bypass::Uncacheable))))
+    }
+
     async fn bypass(
         core: Arc<Self>,
         loading: impl Future<Output = Result<Loaded<V>, Error>>,

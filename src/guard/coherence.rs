@@ -34,7 +34,12 @@ impl<V: Send + Sync + 'static> Core<V> {
         match keep {
             Keep::Nothing => (None, None, None),
             Keep::Entry(entry, ttl) => {
+                self.passes.end(name);
                 (None, self.failures.end(name), self.insert_near(name, &entry, floor, ttl))
+            }
+            Keep::Pass(minimum) => {
+                self.passes.begin(name, minimum.max(floor), self.now());
+                (None, None, None)
             }
             // Another caller has written meanwhile: that is what counts.
             Keep::Failure(_) if floor > Version::ZERO => (None, None, None),
@@ -106,12 +111,14 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     /// Drops what this process keeps of `name`, because of a write. Called under the name's lock.
     fn drop_if(&self, name: &str, outdated: impl Fn(Version) -> bool) -> Dropped<V> {
+        self.passes.end(name);
         (self.near.remove_if(name, outdated), self.failures.end(name), None)
     }
 
     fn clear(&self) {
         self.near.clear();
         self.failures.clear();
+        self.passes.clear();
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     answer::Answer, breaker::Breaker, bulkhead::Bulkheads, failure_backoff::FailureBackoffs,
-    pending::PendingInvalidations, tasks::Tasks, wakeups::Wakeups,
+    passes::Passes, pending::PendingInvalidations, tasks::Tasks, wakeups::Wakeups,
 };
 use crate::{
     Error, Moment, Policy, far::Erased, flight::Flights, freshness::Freshness, near::Near,
@@ -59,6 +59,7 @@ pub(super) struct Core<V> {
     pub(super) refreshes: Arc<Semaphore>,
     pub(super) bulkheads: Bulkheads,
     pub(super) failures: FailureBackoffs<V>,
+    pub(super) passes: Passes,
     pub(super) counts_as_failure: Option<CountsAsFailure>,
     pub(super) tasks: Tasks,
     pub(super) observer: Observer,

@@ -104,7 +104,7 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
         if record.version.is_none() || version >= minimum {
             return Attempted::Resolved(match cacheable {
                 true => self.commit(epoch, record).await,
-                false => self.pass(epoch, &record).await,
+                false => self.pass(epoch, &record, load).await,
             });
         }
         core.observer.commit_refused("outdated");
@@ -137,9 +137,17 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
     }
 
     /// What may not be kept ends the lease, and is for callers only that boarded before it was read.
-    async fn pass(&self, epoch: Epoch, record: &Record<V>) -> Resolution<V> {
+    async fn pass(
+        &self,
+        epoch: Epoch,
+        record: &Record<V>,
+        load: &mut impl Loader<V>,
+    ) -> Resolution<V> {
         self.core.release(self.completer.name(), self.token).await;
-        Resolution::visible_before(epoch, fetched(record))
+        match load.is_passed_if_uncacheable() {
+            true => Resolution::passed(epoch, fetched(record), self.grant.minimum),
+            false => Resolution::visible_before(epoch, fetched(record)),
+        }
     }
 
     async fn commit(&self, epoch: Epoch, record: Record<V>) -> Resolution<V> {

@@ -15,6 +15,12 @@ pub(crate) trait Loader<V>: Send + 'static {
     /// Called when the entry is known that is to be loaded anew, before the flight begins.
     fn previous(&mut self, _entry: &Arc<Entry<V>>) {}
 
+    /// Whether callers pass a name for a while once its value may not be kept. Not for a loader that has a
+    /// hit-for-pass of its own.
+    fn is_passed_if_uncacheable(&self) -> bool {
+        true
+    }
+
     /// Called before the flight waits for something else than its load.
     fn stand_by(&mut self) {}
 

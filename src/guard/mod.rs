@@ -34,6 +34,7 @@ mod leased;
 mod load;
 mod loader;
 mod nesting;
+mod passes;
 mod pending;
 mod recovery;
 mod refresh;

@@ -252,7 +252,7 @@ async fn a_waiter_whose_far_tier_goes_down_loads_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_whose_far_read_failed_asks_for_a_lease_when_it_goes_round_again() {
+async fn a_caller_whose_far_read_failed_passes_when_it_goes_round_after_an_uncacheable_load() {
     let (guard, wire) = wired(&memory());
     let (origin, gate) = Origin::gated();
     origin.next(Reply::Loaded(row_at(1).uncacheable()));
@@ -267,7 +267,12 @@ async fn a_caller_whose_far_read_failed_asks_for_a_lease_when_it_goes_round_agai
     gate.open();
     assert_eq!(version_of(&answer(leader).await), 1);
     let again = answer(unlucky).await.expect("a value");
-    assert_eq!((again.outcome(), wire.calls(Call::Commit)), (Outcome::Loaded, 1));
+    let passed = Outcome::Bypassed(Bypass::Uncacheable);
+    assert_eq!((again.outcome(), wire.calls(Call::Commit)), (passed, 0));
+    // An invalidation ends that, and the next load is leased again.
+    guard.invalidate("k").await.expect("an invalidation");
+    let leased = guard.fetch("k", origin.load()).await.expect("a value");
+    assert_eq!((leased.outcome(), wire.calls(Call::Commit)), (Outcome::Loaded, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cattleguard::{Clock, Outcome, Policy, memory::MemoryFar};
+use cattleguard::{Bypass, Clock, Outcome, Policy, Tier, memory::MemoryFar};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
     answer, answers, bounded, caller, callers, guard_on, idle, memory, ms,
-    origin::{Broken, Origin, row_at},
+    origin::{Broken, Origin, Reply, row_at},
     plain, secs, version_of,
     wire::{Break, Call},
     wired_with,
@@ -171,4 +171,60 @@ async fn what_is_refused_together_is_asked_again_together() {
         assert_eq!(version_of(&answer), 2);
     }
     assert_eq!(*asked.lock(), [200; 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_not_be_kept_does_not_queue_the_fleet() {
+    let far = memory();
+    let guards: Vec<_> = (0..6).map(|_| guard_on(far.clone())).collect();
+    let origin = Origin::taking(ms(100));
+    for _ in 0..500 {
+        origin.next(Reply::Loaded(row_at(1).uncacheable()));
+    }
+    // Each process learns it by a load of its own.
+    for guard in &guards {
+        guard.fetch("k", origin.load()).await.expect("a value");
+    }
+    let mut took = Vec::new();
+    for _ in 0..10 {
+        let begun = Instant::now();
+        let herd: Vec<_> =
+            guards.iter().flat_map(|guard| callers(guard, 3, "k", &origin)).collect();
+        for caller in herd {
+            let (answer, at) = bounded(caller).await.expect("a task");
+            assert_eq!(version_of(&answer), 1);
+            took.push(at - begun);
+        }
+    }
+    took.sort();
+    let p50 = took[took.len() / 2];
+    assert!(p50 <= ms(110), "{p50:?}");
+    // One in a while loads under the lease, for each process.
+    assert!(took[took.len() - 1] <= ms(700), "{:?}", took.last());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invalidation_ends_a_pass_and_what_is_cacheable_again_is_kept() {
+    let far = memory();
+    let (one, two) = (guard_on(far.clone()), guard_on(far));
+    let origin = Origin::new();
+    for _ in 0..2 {
+        origin.next(Reply::Loaded(row_at(1).uncacheable()));
+    }
+    one.fetch("k", origin.load()).await.expect("a value");
+    let passed = one.fetch("k", origin.load()).await.expect("a value");
+    assert_eq!(passed.outcome(), Outcome::Bypassed(Bypass::Uncacheable));
+    // By another process; the origin lags behind it twice.
+    two.invalidate_at("k", 3).await.expect("an invalidation");
+    for version in [1, 2, 3] {
+        origin.next(Reply::Loaded(row_at(version).uncacheable()));
+    }
+    assert_eq!(version_of(&one.fetch("k", origin.load()).await), 3);
+    // Older than what this process knows: for a flight, which asks again.
+    origin.next(Reply::Loaded(row_at(2).uncacheable()));
+    origin.write(3);
+    assert_eq!(version_of(&one.fetch("k", origin.load()).await), 3);
+    idle().await;
+    let kept = one.fetch("k", origin.load()).await.expect("a value");
+    assert_eq!(kept.outcome(), Outcome::Hit(Tier::Near));
 }

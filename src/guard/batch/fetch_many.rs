@@ -210,8 +210,8 @@ impl<V: Send + Sync + 'static> Core<V> {
                 step => step,
             };
             let (departure, how) = match step {
-                // `decide` reads no more.
-                Step::Read(_) => (None, Awaiting::Done(abandoned())),
+                // `decide` reads no more, and a batch does not pass: it is one load.
+                Step::Read(_) | Step::Pass(_) => (None, Awaiting::Done(abandoned())),
                 Step::Done(answer, departure) => (departure, Awaiting::Done(answer)),
                 Step::Lead(departure, waiting) => (Some(departure), Awaiting::Lead(waiting)),
                 Step::Follow(waiting) => (None, Awaiting::Follow(waiting)),

@@ -81,6 +81,10 @@ struct VariantIndex {
 }
 
 impl<S: Origin<B>, B: Default + Send + 'static> Loader<StoredResponse> for OriginLoader<S, B> {
+    fn is_passed_if_uncacheable(&self) -> bool {
+        false
+    }
+
     fn load(
         &mut self,
         _: &LoadBudget,

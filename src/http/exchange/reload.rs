@@ -52,6 +52,10 @@ impl<S: Origin<B>, B: Default + Send + 'static> Reload<S, B> {
 }
 
 impl<S: Origin<B>, B: Default + Send + 'static> Loader<StoredResponse> for Reload<S, B> {
+    fn is_passed_if_uncacheable(&self) -> bool {
+        false
+    }
+
     fn load(
         &mut self,
         _: &LoadBudget,

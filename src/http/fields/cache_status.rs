@@ -29,6 +29,7 @@ pub(crate) const fn of(outcome: Outcome) -> &'static str {
             "cattleguard; fwd=miss; detail=far-unavailable"
         }
         Outcome::Bypassed(Bypass::NoKey) => NO_KEY,
+        Outcome::Bypassed(Bypass::Uncacheable) => NOT_STORED,
     }
 }
 

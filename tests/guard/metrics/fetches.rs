@@ -93,6 +93,11 @@ async fn each_caller_is_counted_once_as_what_value_and_span_say() {
     wire.heal();
     wire.fault(Call::LookUp, Break::Refuse);
     said.push(word(&cut.fetch("xyzzy-q", origin.load()).await));
+    // What may not be kept.
+    for _ in 0..2 {
+        origin.next(Reply::Loaded(Loaded::found("row".to_owned(), 1).uncacheable()));
+        said.push(word(&one.fetch("xyzzy-r", origin.load()).await));
+    }
     let inner = Arc::new(Mutex::new(""));
     let loader = (one.clone(), inner.clone(), origin.clone());
     let nested = one.fetch("xyzzy-j", move || {
