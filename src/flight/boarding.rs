@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 pub(crate) use super::solo::Boarded;
 use super::{
     completer::Completer,
@@ -19,22 +21,33 @@ pub(crate) enum Boarding<T> {
 
 impl<T> Flights<T> {
     /// Boards the open flight of `name`, opens one beside a solo reader, or becomes the solo reader.
-    /// `abandoned` is the answer should the flight's task be dropped.
-    pub(crate) fn board(self: &Arc<Self>, name: &Arc<str>, abandoned: fn() -> T) -> Boarding<T> {
+    /// `abandoned` is the answer should the flight's task be dropped. A flight from before `oldest` takes no
+    /// newcomers: another one takes its place.
+    pub(crate) fn board(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        oldest: Option<Instant>,
+        abandoned: fn() -> T,
+    ) -> Boarding<T> {
         let mut names = self.lock(name);
         if let Some(open) = names.get_mut(&**name) {
-            return Boarding::Aboard(self.join(open, name, abandoned));
+            return Boarding::Aboard(self.join(open, name, oldest, abandoned));
         }
         let state = Arc::<SoloState>::default();
         names.insert(name.clone(), Open::by(OpenBy::Solo(state.clone())));
         Boarding::Solo(SoloReader::new(self, name, state))
     }
 
-    /// Boards the open flight of `name`, or opens one.
-    pub(crate) fn fly(self: &Arc<Self>, name: &Arc<str>, abandoned: fn() -> T) -> Boarded<T> {
+    /// Boards the open flight of `name`, or opens one. `oldest` as for [`board`](Self::board).
+    pub(crate) fn fly(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        oldest: Option<Instant>,
+        abandoned: fn() -> T,
+    ) -> Boarded<T> {
         let mut names = self.lock(name);
         if let Some(open) = names.get_mut(&**name) {
-            return self.join(open, name, abandoned);
+            return self.join(open, name, oldest, abandoned);
         }
         let flight = Flight::new(name, None);
         names.insert(name.clone(), Open::by(OpenBy::Flight(flight.clone())));
@@ -66,9 +79,15 @@ impl<T> Flights<T> {
         self: &Arc<Self>,
         open: &mut Open<T>,
         name: &Arc<str>,
+        oldest: Option<Instant>,
         abandoned: fn() -> T,
     ) -> Boarded<T> {
         match &open.by {
+            OpenBy::Flight(flight) if flight.is_older_than(oldest) => {
+                let flight = Flight::new(name, None);
+                open.by = OpenBy::Flight(flight.clone());
+                self.lead(flight, abandoned)
+            }
             // The name's lock keeps the flight open meanwhile.
             OpenBy::Flight(flight) => Boarded::Follower(Waiter::board(flight.clone())),
             OpenBy::Solo(state) => {

@@ -4,7 +4,10 @@ use std::sync::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, futures::Notified};
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::Instant,
+};
 
 use super::{depth::Depth, solo_state::SoloState};
 use crate::Moment;
@@ -12,6 +15,7 @@ use crate::Moment;
 /// What a flight's task and its callers share.
 pub(super) struct Flight<T> {
     pub(super) name: Arc<str>,
+    opened: Instant,
     /// The solo reader that was looking when this flight began; it may find something stale for it.
     beside: Option<Arc<SoloState>>,
     /// How many epochs have begun. A caller notes it when boarding.
@@ -98,6 +102,7 @@ impl<T> Flight<T> {
     pub(super) fn new(name: &Arc<str>, beside: Option<Arc<SoloState>>) -> Arc<Self> {
         Arc::new(Self {
             name: name.clone(),
+            opened: Instant::now(),
             beside,
             epochs: AtomicU32::new(0),
             completion: OnceLock::new(),
@@ -109,6 +114,11 @@ impl<T> Flight<T> {
 
     pub(super) fn is_beside(&self, solo: &Arc<SoloState>) -> bool {
         self.beside.as_ref().is_some_and(|beside| Arc::ptr_eq(beside, solo))
+    }
+
+    /// Whether it began too early for callers that come now.
+    pub(super) fn is_older_than(&self, oldest: Option<Instant>) -> bool {
+        oldest.is_some_and(|oldest| self.opened < oldest)
     }
 
     pub(super) fn is_solo_reader_done(&self) -> bool {

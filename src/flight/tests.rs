@@ -10,14 +10,14 @@ fn name() -> Arc<str> {
 }
 
 fn lead(flights: &Arc<Flights<u32>>) -> (Completer<u32>, Waiter<u32>) {
-    match flights.fly(&name(), || 0) {
+    match flights.fly(&name(), None, || 0) {
         Boarded::Leader(completer, waiter) => (completer, waiter),
         Boarded::Follower(_) => panic!("a flight is already open"),
     }
 }
 
 fn follow(flights: &Arc<Flights<u32>>) -> Waiter<u32> {
-    match flights.board(&name(), || 0) {
+    match flights.board(&name(), None, || 0) {
         Boarding::Aboard(Boarded::Follower(waiter)) => waiter,
         _ => panic!("no flight is open"),
     }
@@ -37,7 +37,7 @@ fn now() -> Moment {
 }
 
 fn solo(flights: &Arc<Flights<u32>>) -> SoloReader<u32> {
-    match flights.board(&name(), || 0) {
+    match flights.board(&name(), None, || 0) {
         Boarding::Solo(solo) => solo,
         Boarding::Aboard(_) => panic!("a caller is there"),
     }
@@ -172,7 +172,8 @@ fn the_floor_rises_while_open() {
 fn what_a_solo_reader_has_found_is_for_callers_of_the_flight_beside_it() {
     let flights = Flights::new();
     let first = solo(&flights);
-    let Boarding::Aboard(Boarded::Leader(_completer, second)) = flights.board(&name(), || 0) else {
+    let Boarding::Aboard(Boarded::Leader(_completer, second)) = flights.board(&name(), None, || 0)
+    else {
         panic!()
     };
     assert!(matches!(first.fly(expired(3), || 0), Some(Boarded::Follower(_))));

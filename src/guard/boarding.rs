@@ -62,7 +62,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             if let Some(minimum) = self.passes.minimum(name, || self.now()) {
                 return Step::Pass(minimum);
             }
-            match self.flights.board(name, abandoned) {
+            match self.flights.board(name, self.oldest_to_board(), abandoned) {
                 Boarding::Solo(solo) => Step::Read(Reader::Solo(solo)),
                 Boarding::Aboard(boarded) => Step::aboard(boarded, Plan::Lease, None),
             }
@@ -71,7 +71,7 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     /// Boards for one key of a batch, whose read takes longer.
     pub(super) fn board_in_batch(&self, name: &Arc<str>) -> Step<V> {
-        self.board_with(name, || match self.flights.fly(name, abandoned) {
+        self.board_with(name, || match self.fly(name) {
             Boarded::Leader(completer, waiter) => {
                 // Before the read, whose answer is for callers only that are aboard by then.
                 let epoch = completer.begin_epoch();
@@ -80,6 +80,19 @@ impl<V: Send + Sync + 'static> Core<V> {
             }
             Boarded::Follower(waiter) => Step::Follow(Waiting { waiter, expired: None }),
         })
+    }
+
+    fn fly(&self, name: &Arc<str>) -> Boarded<Answer<V>> {
+        self.flights.fly(name, self.oldest_to_board(), abandoned)
+    }
+
+    /// While messages do not arrive, an invalidation by another process closes no flight here: a flight takes
+    /// newcomers for as long as a near entry would live, and then another one begins.
+    fn oldest_to_board(&self) -> Option<Instant> {
+        match self.is_connected() {
+            true => None,
+            false => Instant::now().checked_sub(self.policy.near_outage_ttl),
+        }
     }
 
     fn board_with(&self, name: &Arc<str>, board: impl FnOnce() -> Step<V>) -> Step<V> {
@@ -195,7 +208,7 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     /// The deadline has passed while this caller read by itself: without a flight no load would follow.
     fn leave_to_a_flight(self: &Arc<Self>, name: &Arc<str>, load: impl Loader<V>) -> Answer<V> {
-        if let Boarded::Leader(completer, _) = self.flights.fly(name, abandoned) {
+        if let Boarded::Leader(completer, _) = self.fly(name) {
             self.launch(Departure::of(completer, Plan::Lease, None), load);
         }
         Err(Error::DeadlineExceeded)
@@ -257,13 +270,11 @@ impl<V: Send + Sync + 'static> Reader<V> {
     /// Nothing to serve: a flight loads. What has expired is for callers whose deadline passes.
     fn fly(self, core: &Core<V>, plan: Plan, expired: Option<Fetched<V>>) -> Step<V> {
         match (self, expired) {
-            (Self::Solo(solo), None) => {
-                Step::aboard(core.flights.fly(solo.name(), abandoned), plan, None)
-            }
+            (Self::Solo(solo), None) => Step::aboard(core.fly(solo.name()), plan, None),
             (Self::Solo(solo), Some(expired)) => {
                 let name = solo.name().clone();
                 let boarded = solo.fly(|| core.serve_at_deadline(&expired), abandoned);
-                let boarded = boarded.unwrap_or_else(|| core.flights.fly(&name, abandoned));
+                let boarded = boarded.unwrap_or_else(|| core.fly(&name));
                 Step::aboard(boarded, plan, Some(expired))
             }
             (Self::InFlight { completer, waiting, .. }, expired) => {

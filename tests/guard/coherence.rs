@@ -4,10 +4,10 @@ use cattleguard::{Outcome, Tier, Version, far::Event};
 use std::time::Duration;
 
 use crate::{
-    answer, caller, guard_on, idle, memory, ms,
+    answer, answers, caller, callers, guard_on, idle, memory, ms,
     origin::{Origin, row_at},
     plain, secs, version_of,
-    wire::Call,
+    wire::{Break, Call},
     wired, wired_with,
 };
 
@@ -225,4 +225,28 @@ async fn a_guard_that_is_gone_is_told_nothing_and_harms_no_one() {
     drop(gone);
     stays.invalidate("k").await.expect("the far tier");
     assert_eq!(version_of(&stays.fetch("k", origin.load()).await), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_messages_a_flight_takes_newcomers_no_longer_than_a_near_entry_lives() {
+    let policy = plain().near_outage_ttl(ms(500)).load_timeout(secs(60));
+    let (guard, wire) = wired_with(&memory(), policy);
+    // Cut off: this process loads alone.
+    wire.tell(Event::Disconnected);
+    wire.fault_all(&Break::Error);
+    let origin = Origin::taking(secs(4));
+    let first = caller(&guard, "k", &origin);
+    origin.begun(1).await;
+    // Another process writes and invalidates: no message tells.
+    origin.write(2);
+    tokio::time::sleep(ms(400)).await;
+    let early = caller(&guard, "k", &origin);
+    tokio::time::sleep(ms(200)).await;
+    let late = callers(&guard, 10, "k", &origin);
+    assert_eq!(version_of(&answer(early).await), 1);
+    assert_eq!(version_of(&answer(first).await), 1);
+    for late in answers(late).await {
+        assert_eq!(version_of(&late), 2);
+    }
+    assert_eq!((origin.loads(), guard.flights()), (2, 0));
 }
