@@ -1,6 +1,6 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{error, fmt, sync::Arc, time::Duration};
 
-use crate::{Moment, Outcome, Version};
+use crate::{Error, Moment, Outcome, Version};
 
 /// What a load returns: a value or "known absent", its [`Version`], and how it may be kept.
 ///
@@ -18,6 +18,7 @@ pub struct Loaded<V> {
     pub(crate) version: Option<Version>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) cacheable: bool,
+    pub(crate) failure: Option<Arc<dyn error::Error + Send + Sync>>,
     /// How long the load took; set by the guard.
     pub(crate) load_time: Duration,
 }
@@ -30,6 +31,7 @@ impl<V> Loaded<V> {
             version: Some(version.into()),
             ttl: None,
             cacheable: true,
+            failure: None,
             load_time: Duration::ZERO,
         }
     }
@@ -46,7 +48,38 @@ impl<V> Loaded<V> {
     /// Without a [`version`](Self::version) an absence is judged by the lease alone and takes over
     /// the version on record. If loads may read a lagging replica, give it one.
     pub fn absent() -> Self {
-        Self { value: None, version: None, ttl: None, cacheable: true, load_time: Duration::ZERO }
+        Self {
+            value: None,
+            version: None,
+            ttl: None,
+            cacheable: true,
+            failure: None,
+            load_time: Duration::ZERO,
+        }
+    }
+
+    /// The load of this key failed: for one of the keys of [`Guard::fetch_many`](crate::Guard::fetch_many), so that
+    /// the others have their answers. Anywhere else it is what returning the error is.
+    ///
+    /// ```
+    /// use cattleguard::Loaded;
+    ///
+    /// let row = |id: u64, name: Result<String, std::string::FromUtf8Error>| match name {
+    ///     Ok(name) => (id, Loaded::found(name, 1)),
+    ///     Err(error) => (id, Loaded::failed(error)),
+    /// };
+    /// # let _ = row;
+    /// ```
+    pub fn failed(error: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
+        Self { failure: Some(Arc::from(error.into())), ..Self::absent() }
+    }
+
+    /// The error, if the load failed.
+    pub(crate) fn into_result(self) -> Result<Self, Error> {
+        match self.failure {
+            Some(error) => Err(Error::Origin(error)),
+            None => Ok(self),
+        }
     }
 
     /// The version of a deletion, for instance the deleted row's version plus one.
@@ -81,6 +114,7 @@ impl<V> fmt::Debug for Loaded<V> {
             .field("version", &self.version)
             .field("ttl", &self.ttl)
             .field("cacheable", &self.cacheable)
+            .field("failed", &self.failure.is_some())
             .finish()
     }
 }

@@ -62,7 +62,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         loading: impl Future<Output = Result<Loaded<V>, Error>>,
     ) -> Answer<V> {
         let fetching = core.observer.fetching(Stopwatch::start());
-        let answer = fetching.within(loading).await.map(|loaded| {
+        let answer = fetching.within(loading).await.and_then(Loaded::into_result).map(|loaded| {
             let record = core.freshness.record(loaded, core.now());
             Fetched::new(record.entry, Outcome::Bypassed(Bypass::NoKey))
         });

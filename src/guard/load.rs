@@ -33,7 +33,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         let begun = Instant::now();
         // A batch has one load for all its members, and counts it itself.
         let counted = (!load.has_own_place()).then(|| self.observer.load());
-        let loaded = self.call(name, load, budget, place).await;
+        let loaded = self.call(name, load, budget, place).await.and_then(Loaded::into_result);
         if let Some(counted) = counted {
             counted.ended(&loaded);
         }

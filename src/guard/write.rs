@@ -60,7 +60,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     pub async fn put(&self, key: &K, value: Loaded<V>) -> Result<Write, Error> {
         let name = key.name();
         let core = &*self.core;
-        let record = core.freshness.record(value, core.now());
+        let record = core.freshness.record(value.into_result()?, core.now());
         // Before and after, as for an invalidation. Nothing is kept near: an invalidation by another
         // process may come between the store's answer and here, and its message would have found
         // nothing to drop.

@@ -600,3 +600,25 @@ async fn a_batch_of_a_hundred_thousand_keys_is_answered() {
     are(&fetch(&guard, &keys, &table).await, &keys);
     assert_eq!((table.asked().iter().map(Vec::len).sum::<usize>(), guard.flights()), (100_000, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_key_of_a_batch_can_fail_by_itself() {
+    let guard = guard_on(memory());
+    let rows = |keys: Vec<&'static str>| async move {
+        let row = |key| match key {
+            "broken" => Some((key, Loaded::failed(Broken))),
+            "missing" => None,
+            _ => Some((key, row_at(1))),
+        };
+        Ok::<_, std::io::Error>(keys.into_iter().filter_map(row).collect())
+    };
+    let keys = ["a", "broken", "missing", "b"];
+    let fetched = bounded(guard.fetch_many(&keys, rows)).await;
+    assert_eq!((version_of(&fetched[0]), version_of(&fetched[3])), (1, 1));
+    assert!(matches!(&fetched[1], Err(Error::Origin(error)) if error.is::<Broken>()));
+    assert!(fetched[2].as_ref().expect("an answer").value().is_none());
+    assert!(guard.peek("broken").is_none() && guard.peek("missing").is_some());
+    // Alone it is the error.
+    let alone = guard.fetch("broken", || async { Ok::<_, Broken>(Loaded::failed(Broken)) }).await;
+    assert!(matches!(alone, Err(Error::Origin(error)) if error.is::<Broken>()));
+}

@@ -38,7 +38,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     ///
     /// # Errors
     ///
-    /// As for [`fetch`](Self::fetch), for each key. A failed load fails all keys it was called with.
+    /// As for [`fetch`](Self::fetch), for each key. A failed load fails all keys it was called with;
+    /// [`Loaded::failed`] fails one.
     ///
     /// # Panics
     ///
