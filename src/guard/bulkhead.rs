@@ -107,6 +107,12 @@ impl Bulkhead {
         }
     }
 
+    /// An error if neither a place nor the queue has room now.
+    pub(super) fn check_room(&self) -> Result<(), Full> {
+        let has_room = self.permits.available_permits() > 0 || self.queued() < self.max_queued;
+        if has_room { Ok(()) } else { Err(self.full()) }
+    }
+
     #[cfg(test)]
     fn running(&self) -> usize {
         self.limit - self.permits.available_permits()

@@ -265,12 +265,8 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
         if self.core.tasks.closing() {
             return self.core.without_a_load(self.completer).await;
         }
-        // No caller waits for a refresh: without room now it ends before it asks anybody for anything.
-        if !self.queues && !self.load.has_own_place() {
-            match self.core.free_place(self.completer.depth()) {
-                Ok(place) => self.place = Some(place),
-                Err(full) => return self.core.leave_as_served(self.completer, full).await,
-            }
+        if let Err(full) = self.find_room() {
+            return self.core.leave_as_served(self.completer, full).await;
         }
         let mut stage = Stage::LookUp;
         loop {
@@ -281,6 +277,20 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
                 Stage::Room => self.room().await,
                 Stage::Unleased(bypass) => self.unleased(bypass).await,
                 Stage::Resolved(resolution) => return resolution,
+            }
+        }
+    }
+
+    /// Without room for its load a flight asks the far tier for nothing: what fails anyway must not cost the
+    /// others more. No caller waits for a refresh, so that it needs a place now.
+    fn find_room(&mut self) -> Result<(), Error> {
+        let depth = self.completer.depth();
+        match (self.load.has_own_place(), self.queues) {
+            (true, _) => Ok(()),
+            (false, true) => self.core.check_room(depth),
+            (false, false) => {
+                self.place = Some(self.core.free_place(depth)?);
+                Ok(())
             }
         }
     }

@@ -101,6 +101,14 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
+    /// An error if a load would find no room, not even in the queue.
+    pub(super) fn check_room(&self, depth: &Depth) -> Result<(), Error> {
+        match self.bulkheads.at(Loading::depth(self.id()).max(depth.deepest())) {
+            Some(bulkhead) => bulkhead.check_room().map_err(overloaded),
+            None => Ok(()),
+        }
+    }
+
     /// A place in the bulkhead, at the level of the deepest load that waits for this one: see
     /// [`Bulkheads`](super::bulkhead::Bulkheads).
     ///

@@ -288,3 +288,17 @@ async fn near_hits_go_on_while_the_far_tier_hangs() {
     }
     assert_eq!(begin.elapsed(), Duration::ZERO);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_codec_that_panics_leaves_the_lease_to_the_others() {
+    let far = memory();
+    let (guard, wire) = wired(&far);
+    let origin = Origin::taking(ms(50));
+    wire.fault(Call::Commit, Break::Panic);
+    let first = guard.fetch("k", origin.load()).await.expect("the value that was loaded");
+    assert_eq!(first.outcome(), Outcome::Bypassed(Bypass::FarRefused));
+    idle().await;
+    let begun = Instant::now();
+    let other = guard_on(far).fetch("k", origin.load()).await.expect("a value");
+    assert_eq!((other.outcome(), begun.elapsed()), (Outcome::Loaded, ms(50)));
+}
