@@ -11,7 +11,7 @@
 //!         └─ the far tier is away ──▶ Unleased ── load ─────▶ Resolved
 //! ```
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -23,7 +23,7 @@ use super::{
     load::Place,
     loader::{LoadBudget, Loader},
     nesting::Loading,
-    refresh::{Refresh, RefreshPermit, Serving},
+    refresh::{Refresh, RefreshPermit},
     wakeups::{Message, Wakeup},
 };
 use crate::{
@@ -129,78 +129,6 @@ impl<V: Send + Sync + 'static> Core<V> {
                 let budget = self.load_budget(completer, true);
                 self.load_unleased(completer, &mut load, &budget, bypass).await
             }
-        }
-    }
-
-    /// A solo reader beside the flight may find something stale for its callers: it is theirs until the end then,
-    /// as that of any refresh.
-    async fn serve_what_the_solo_reader_found(
-        &self,
-        completer: &Completer<Answer<V>>,
-    ) -> Infallible {
-        completer.solo_reader_has_found().await;
-        let first = self.provisional_ttl() * 7 / 8;
-        self.keep_serving(completer, first, |found| self.while_refreshing(found)).await
-    }
-
-    /// Answers callers with something stale if it takes too long, and continues.
-    async fn resolve_with_soft_timeout(
-        &self,
-        completer: &Completer<Answer<V>>,
-        resolving: impl Future<Output = Resolution<V>>,
-    ) -> Resolution<V> {
-        if self.policy.soft_timeout >= FOREVER {
-            return resolving.await;
-        }
-        let served = |found: &_| {
-            let served = self.stale_fallback(found, StaleReason::Slow)?;
-            let until = Moment::FAR_FUTURE;
-            Some(Serving { served, until, changes_at: until })
-        };
-        tokio::select! {
-            biased;
-            resolution = resolving => resolution,
-            never = self.keep_serving(completer, self.policy.soft_timeout, served) => match never {},
-        }
-    }
-
-    /// Answers callers with what is refreshed.
-    async fn resolve_while_serving(
-        &self,
-        completer: &Completer<Answer<V>>,
-        resolving: impl Future<Output = Resolution<V>>,
-        refresh: Refresh,
-    ) -> Resolution<V> {
-        // A provisional answer has been given already.
-        let first = self.look_again_in(refresh.until, refresh.changes_at);
-        let served = |found: &_| self.while_refreshing(found);
-        tokio::select! {
-            biased;
-            resolution = resolving => resolution,
-            never = self.keep_serving(completer, first, served) => match never {},
-        }
-    }
-
-    /// Looks, each time that the provisional answer ends, whether there is still something to serve: this finds
-    /// an invalidation whose message was lost.
-    async fn keep_serving(
-        &self,
-        completer: &Completer<Answer<V>>,
-        first: Duration,
-        serving: impl Fn(&Arc<Entry<V>>) -> Option<Serving<V>>,
-    ) -> Infallible {
-        let mut pause = first;
-        loop {
-            tokio::time::sleep(pause).await;
-            let found = self.found_in_far(completer.name()).await;
-            pause = match found.and_then(|entry| serving(&entry)) {
-                Some(Serving { served, until, changes_at }) => {
-                    completer.provide(|| self.serve_meanwhile(&served, until));
-                    self.look_again_in(until, changes_at)
-                }
-                None => self.provisional_ttl() * 7 / 8,
-            };
-            pause = pause.max(SHORTEST_LOOK);
         }
     }
 
@@ -348,7 +276,7 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
             self.permit = core.refresh_permit(completer.name(), &mut None);
             if self.permit.is_none() {
                 core.release(completer.name(), token).await;
-                let enough = Error::Overloaded { retry_after: SHORTEST_LOOK };
+                let enough = Error::Overloaded { retry_after: LOOK_LATER };
                 return Stage::Resolved(core.leave_as_served(completer, enough).await);
             }
         }
@@ -437,9 +365,9 @@ fn record_outcome<V>(answer: &Answer<V>) {
 /// Longer than any wait, and short enough to add to an `Instant`.
 pub(super) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How often a flight looks, at most, for something to be served meanwhile.
-const SHORTEST_LOOK: Duration = Duration::from_millis(50);
-
 fn look_jitter() -> Duration {
     Duration::from_micros(fastrand::u64(1_000..10_000))
 }
+
+/// When a refresh that found enough others in progress may be worth another try.
+const LOOK_LATER: Duration = Duration::from_millis(50);

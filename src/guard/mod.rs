@@ -38,6 +38,7 @@ mod passes;
 mod pending;
 mod recovery;
 mod refresh;
+mod serving;
 mod shutdown;
 mod tasks;
 mod wakeups;
