@@ -27,7 +27,7 @@ use super::{
     wakeups::{Message, Wakeup},
 };
 use crate::{
-    Bypass, Entry, Error, Moment, Outcome, StaleReason, Tier,
+    Bypass, Entry, Error, Outcome, StaleReason, Tier,
     far::{Attempt, Grant, Token},
     flight::Completer,
     freshness::Found,
