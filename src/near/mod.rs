@@ -12,6 +12,8 @@ mod bounds;
 mod evicted;
 mod line;
 mod map;
+#[cfg(test)]
+mod tests;
 mod tier;
 
 pub(crate) use self::{bounds::Bounds, evicted::Evicted, tier::Near};
