@@ -16,7 +16,7 @@
 //! | `cattleguard_writes_total` | counter | writes | `guard`, `what`, `result` | what became of each `put` (`stored`, `older`, `failed`) and each `invalidate` (`everywhere`, `unconfirmed`, `unreplicated`, `failed`) |
 //! | `cattleguard_commits_refused_total` | counter | loads | `guard`, `why` | loads whose value was not written: `lease_lost` (revoked or run out), `older` (than what is stored), `outdated` (than an acknowledged write, from a lagging replica; the load is repeated) |
 //! | `cattleguard_near_entries` | gauge | entries | `guard` | entries in the near tier, those past their time that have not left yet among them |
-//! | `cattleguard_near_bytes` | gauge | bytes | `guard` | what they take: name, surroundings, and the value as far as its size is known, by [`GuardBuilder::size_of`](crate::GuardBuilder::size_of) or its encoding |
+//! | `cattleguard_near_bytes` | gauge | bytes | `guard` | what they take: name, surroundings, and the value as far as its size is known, by the [size function](crate::GuardBuilder::size_of) or its encoding |
 //! | `cattleguard_near_evictions_total` | counter | entries | `guard`, `why` | entries that left the near tier, or did not get in, other than for a newer one or an invalidation: `capacity` (no room), `expired` (past their time), `too_large` (more than a sixteenth of the bound, or the size function panicked) |
 //!
 //! The label `guard` is [`GuardBuilder::name`](crate::GuardBuilder::name). Guards of one name in a process add

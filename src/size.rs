@@ -21,6 +21,11 @@ impl<V> SizeOf<V> {
         Self(Some(Arc::new(size_of)))
     }
 
+    /// Whether there is a function.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The bytes of the value, which the entry remembers. Runs the user's code, so never under a lock.
     pub(crate) fn measure(&self, entry: &Entry<V>) -> Result<usize, Panicked> {
         let (Some(size_of), Some(value)) = (&self.0, entry.value()) else {

@@ -22,7 +22,12 @@ impl Bounds {
     }
 
     pub(super) fn is_too_large(self, bytes: usize) -> bool {
-        self.bytes.is_some_and(|all| bytes > all / LARGEST_PART)
+        bytes > self.largest(bytes)
+    }
+
+    /// These bytes, or the most that an entry may take.
+    pub(super) fn largest(self, bytes: usize) -> usize {
+        self.bytes.map_or(bytes, |all| bytes.min(all / LARGEST_PART))
     }
 
     pub(super) fn exceeded_by(self, bytes: u64) -> bool {

@@ -94,7 +94,11 @@ impl<V> Map<V> {
     }
 
     /// What had to leave.
-    pub(super) fn insert(&self, name: Arc<str>, near: NearEntry<V>, now: Moment) -> Gone<V> {
+    pub(super) fn insert(&self, name: Arc<str>, mut near: NearEntry<V>, now: Moment) -> Gone<V> {
+        if self.size_of.is_asked() {
+            // The length of the encoding is a guess then.
+            near.bytes = self.bounds.largest(near.bytes);
+        }
         if self.bounds.is_too_large(near.bytes) {
             self.usage.evicted(EvictedFor::TooLarge);
             let replaced = self.remove_if(&name, |_| true);

@@ -267,13 +267,29 @@ async fn without_a_size_function_a_value_counts_with_the_length_of_its_encoding(
     // The one that writes them, and the one that reads them.
     let guards = [watched(), watched()];
     for (guard, page) in &guards {
-        bounded(guard.fetch("small", load(40_000))).await.expect("a value");
-        assert!((40_000..41_000).contains(&page.bytes()), "{}", page.bytes());
+        // The near tier is cleared when the messages begin.
+        bounded(async {
+            while !(40_000..41_000).contains(&page.bytes()) {
+                guard.fetch("small", load(40_000)).await.expect("a value");
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
         bounded(guard.fetch("large", load(70_000))).await.expect("a value");
-        assert!(guard.peek("small").is_some() && guard.peek("large").is_none());
+        assert!(guard.peek("large").is_none());
         let large = bounded(guard.fetch("large", load(70_000))).await.expect("a value");
         assert_eq!(large.outcome(), Outcome::Hit(Tier::Far));
     }
+    // A function knows better: it takes the large one for small.
+    let guard = Guard::<str, Vec<u8>>::builder().far(RedisFar::new(redis.clone(), Raw));
+    let guard = guard.near_bytes(MIB).size_of(|_| 10).build();
+    bounded(async {
+        while guard.peek("large").is_none() {
+            guard.fetch("large", load(70_000)).await.expect("a value");
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 /// A value that asks the guard for its own key when it is dropped.
