@@ -1,4 +1,11 @@
-use std::{error, fmt, sync::Arc, time::Duration};
+use std::{
+    error, fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use crate::{Error, Moment, Outcome, Version};
 
@@ -125,12 +132,16 @@ pub struct Entry<V> {
     version: Version,
     fresh_until: Moment,
     load_time: Duration,
+    /// What the value takes, as far as it is known: the length of its encoding, or what a size function
+    /// has said. Set once the entry is shared already.
+    bytes: AtomicUsize,
 }
 
 impl<V> Entry<V> {
     /// An entry whose times are moments of the clock of the far tier that keeps it.
     pub fn new(value: Option<V>, version: Version, fresh_until: Moment) -> Self {
-        Self { value, version, fresh_until, load_time: Duration::ZERO }
+        let bytes = AtomicUsize::new(0);
+        Self { value, version, fresh_until, load_time: Duration::ZERO, bytes }
     }
 
     /// The same entry with the time that its load took. Without one it is not refreshed early.
@@ -158,6 +169,15 @@ impl<V> Entry<V> {
     /// How long its load took; zero if that is not known.
     pub fn load_time(&self) -> Duration {
         self.load_time
+    }
+
+    /// What the value takes, as far as it is known; else zero.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_bytes(&self, bytes: usize) {
+        self.bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Whether a request at `now` is to refresh this fresh entry before its end: XFetch, by which the

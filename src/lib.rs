@@ -14,6 +14,7 @@ mod fault;
 mod key;
 mod outcome;
 mod policy;
+mod size;
 mod token;
 mod version;
 

@@ -15,6 +15,9 @@
 //! | `cattleguard_pending_invalidations` | gauge | names | `guard` | invalidations that wait for the far tier to come back |
 //! | `cattleguard_writes_total` | counter | writes | `guard`, `what`, `result` | what became of each `put` (`stored`, `older`, `failed`) and each `invalidate` (`everywhere`, `unconfirmed`, `unreplicated`, `failed`) |
 //! | `cattleguard_commits_refused_total` | counter | loads | `guard`, `why` | loads whose value was not written: `lease_lost` (revoked or run out), `older` (than what is stored), `outdated` (than an acknowledged write, from a lagging replica; the load is repeated) |
+//! | `cattleguard_near_entries` | gauge | entries | `guard` | entries in the near tier, those past their time that have not left yet among them |
+//! | `cattleguard_near_bytes` | gauge | bytes | `guard` | what they take: name, surroundings, and the value as far as its size is known, by the [size function](crate::GuardBuilder::size_of) or its encoding |
+//! | `cattleguard_near_evictions_total` | counter | entries | `guard`, `why` | entries that left the near tier, or did not get in, other than for a newer one or an invalidation: `capacity` (no room), `expired` (past their time), `too_large` (more than a sixteenth of the bound, or the size function panicked) |
 //!
 //! The label `guard` is [`GuardBuilder::name`](crate::GuardBuilder::name). Guards of one name in a process add
 //! up, also in the gauges. No label is ever a key: the values above are all there are, and each has its series
@@ -51,6 +54,8 @@
 //! - `cattleguard_breaker_state` above 0 for longer than the far tier takes to fail over.
 //! - `cattleguard_fetches_total` with `outcome=~"error_.*"`, as a share of all.
 //! - `cattleguard_loads_queued` above 0 for minutes: the origin does not keep up with the bulkhead.
+//! - `cattleguard_near_evictions_total` with `why="capacity"`, as many as far hits: the near tier is too small for
+//!   what is asked for within the near ttl.
 //! - `cattleguard_commits_refused_total` with `why="outdated"`, growing: loads read from a replica that lags.
 
 /// Bounds for the two histograms, in seconds: from a far hit to the default load timeout.

@@ -22,9 +22,10 @@ use crate::{
     flight::Flights,
     freshness::Freshness,
     memory::MemoryFar,
-    near::Near,
+    near::{self, Near},
     observe::Observer,
     policy::StaleFor,
+    size::SizeOf,
 };
 
 /// Makes a [`Guard`].
@@ -44,6 +45,8 @@ use crate::{
 pub struct GuardBuilder<K: ?Sized, V> {
     policy: Policy,
     near_capacity: usize,
+    near_bytes: Option<usize>,
+    size_of: SizeOf<V>,
     clock: Option<Clock>,
     far: Option<Erased<V>>,
     counts_as_failure: Option<CountsAsFailure>,
@@ -65,6 +68,8 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
         Self {
             policy: Policy::default(),
             near_capacity: 10_000,
+            near_bytes: None,
+            size_of: SizeOf::default(),
             clock: None,
             far: None,
             counts_as_failure: None,
@@ -81,9 +86,51 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
     }
 
     /// How many entries the near tier holds. Default 10,000; zero turns it off, and every hit asks
-    /// the far tier.
+    /// the far tier. Raise it if more values than that are asked for within the near ttl.
+    ///
+    /// The embedded far tier holds ten times as many records, and 100,000 if the near tier is off.
     pub fn near_capacity(mut self, entries: usize) -> Self {
         self.near_capacity = entries;
+        self
+    }
+
+    /// How many bytes the entries of the near tier take at most, beside its capacity in entries. Default: no bound
+    /// in bytes. Set it where values are large, or of very different sizes.
+    ///
+    /// A value counts with what [`size_of`](Self::size_of) says of it. Without such a function it counts with the
+    /// length of its encoding, if it comes from Redis, and else with nothing. Its name and what
+    /// surrounds it, some 250 bytes, are counted, too. An entry larger than a sixteenth of the bound is not kept
+    /// near, and every hit on it asks the far tier. To bound the bytes alone, raise the capacity: an entry
+    /// weighs at least the bound divided by the capacity.
+    ///
+    /// The bound is for this process: where the far tier is the embedded one, each of the two gets half of it.
+    ///
+    /// ```
+    /// use cattleguard::Guard;
+    ///
+    /// let pages: Guard<str, String> =
+    ///     Guard::builder().near_bytes(64 << 20).size_of(String::capacity).build();
+    /// ```
+    pub fn near_bytes(mut self, bytes: usize) -> Self {
+        self.near_bytes = Some(bytes);
+        self
+    }
+
+    /// How many bytes a value takes, its heap included, for [`near_bytes`](Self::near_bytes) and the metrics.
+    /// Default: the length of its encoding, where that is known. Set it where values are made in memory, or
+    /// are larger there than encoded.
+    ///
+    /// It is called whenever an entry comes near, without a lock, and should be cheap. If it panics, the
+    /// value is not kept near.
+    pub fn size_of(mut self, size_of: impl Fn(&V) -> usize + Send + Sync + 'static) -> Self {
+        self.size_of = SizeOf::by(size_of);
+        self
+    }
+
+    /// Bounds the near tier, unless it is bounded already.
+    #[cfg(feature = "http")]
+    pub(crate) fn or_near_bytes(mut self, bytes: usize) -> Self {
+        self.near_bytes.get_or_insert(bytes);
         self
     }
 
@@ -140,9 +187,19 @@ impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
 
     /// The guard.
     pub fn build(self) -> Guard<K, V> {
+        let mut near = near::Bounds { entries: self.near_capacity, bytes: self.near_bytes };
         let far = self.far.unwrap_or_else(|| {
             let clock = self.clock.unwrap_or_default();
-            Arc::new(MemoryFar::with(100_000, clock))
+            let records = match self.near_capacity {
+                0 => 100_000,
+                entries => entries.saturating_mul(10) as u64,
+            };
+            // Both are in this process. With the near tier turned off, the far tier has all of it.
+            if self.near_capacity > 0 {
+                near.bytes = near.bytes.map(|bytes| bytes / 2);
+            }
+            let bytes = near.bytes.map(|bytes| bytes as u64);
+            Arc::new(MemoryFar::embedded(records, bytes, clock, self.size_of.clone()))
         });
         let policy = self.policy;
         let observer = Observer::new(&self.name);
@@ -150,7 +207,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
         let core = Arc::new_cyclic(|me| Core {
             me: me.clone(),
             freshness: Freshness::new(policy.clone(), self.stale_for),
-            near: Near::new(self.near_capacity, far.clock().clone()),
+            near: Near::new(near, self.size_of, far.clock().clone(), observer.near_usage.clone()),
             flights: Flights::new(),
             wakeups: Wakeups::default(),
             far: far.clone(),
@@ -182,6 +239,7 @@ impl<K: ?Sized, V> fmt::Debug for GuardBuilder<K, V> {
         f.debug_struct("GuardBuilder")
             .field("policy", &self.policy)
             .field("near_capacity", &self.near_capacity)
+            .field("near_bytes", &self.near_bytes)
             .finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use super::{
     key::Query,
     response::StoredResponse,
     service::HttpGuard,
-    settings::{Reloads, Settings},
+    settings::{NEAR_BYTES, Reloads, Settings},
 };
 use crate::{Guard, GuardBuilder, Shutdown};
 
@@ -33,7 +33,12 @@ pub struct HttpGuardLayer {
 impl HttpGuardLayer {
     /// A cache on the guard that it builds: with the policy, the tiers and the capacity of `builder`. A far
     /// tier that processes share needs the codec [`Responses`](crate::http::Responses).
+    ///
+    /// The near tier holds 256 MiB of responses, body and fields, beside its capacity in entries, unless
+    /// `builder` has another bound: [`near_bytes`](GuardBuilder::near_bytes). Raise it if much more than that is asked
+    /// for within the near ttl. A response larger than a sixteenth of it is served from the far tier.
     pub fn new(builder: GuardBuilder<str, StoredResponse>) -> Self {
+        let builder = builder.or_near_bytes(NEAR_BYTES).size_of(StoredResponse::size);
         let guard = builder.stale_for(StoredResponse::stale_for).build();
         Self { guard, settings: Settings::default() }
     }

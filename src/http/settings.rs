@@ -7,6 +7,9 @@ use http::{HeaderName, response::Parts};
 use super::key::KeyExtractor;
 use crate::Version;
 
+/// What the near tier of an HTTP cache holds, unless its builder says otherwise.
+pub(super) const NEAR_BYTES: usize = 256 << 20;
+
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) keys: KeyExtractor,

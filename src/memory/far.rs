@@ -12,13 +12,14 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::records::Records;
+use super::records::{Bounds, Records};
 use crate::{
     Clock, Entry, Fault, Moment, Version,
     far::{
         Attempt, Commit, Event, Far, Grant, Invalidated, Put, Record, Renewal, Token, Watcher,
         Watchers,
     },
+    size::SizeOf,
 };
 
 const SHARDS: usize = 64;
@@ -70,11 +71,45 @@ impl<V: Send + Sync + 'static> MemoryFar<V> {
 
     /// A store of at most `capacity` records on `clock`.
     pub fn with(capacity: u64, clock: Clock) -> Self {
+        Self::of(Bounds { records: capacity, bytes: None }, SizeOf::default(), clock)
+    }
+
+    /// A store of at most `capacity` records and `bytes` bytes on `clock`. `size_of` says what a value holds,
+    /// in bytes; its name and what surrounds it is counted, too. A value of more than an eighth of the bound is not
+    /// kept, only its version, nor is one for which `size_of` panics. Take it where values are large, or of
+    /// very different sizes.
+    ///
+    /// ```
+    /// use cattleguard::{Clock, memory::MemoryFar};
+    ///
+    /// let pages: MemoryFar<String> =
+    ///     MemoryFar::bounded(100_000, 64 << 20, Clock::system(), String::capacity);
+    /// ```
+    pub fn bounded(
+        capacity: u64,
+        bytes: u64,
+        clock: Clock,
+        size_of: impl Fn(&V) -> usize + Send + Sync + 'static,
+    ) -> Self {
+        Self::of(Bounds { records: capacity, bytes: Some(bytes) }, SizeOf::by(size_of), clock)
+    }
+
+    /// The far tier of a guard that has no other: with the guard's bound in bytes.
+    pub(crate) fn embedded(
+        capacity: u64,
+        bytes: Option<u64>,
+        clock: Clock,
+        size_of: SizeOf<V>,
+    ) -> Self {
+        Self::of(Bounds { records: capacity, bytes }, size_of, clock)
+    }
+
+    fn of(bounds: Bounds, size_of: SizeOf<V>, clock: Clock) -> Self {
         let leases = (0..SHARDS).map(|_| Mutex::default()).collect();
         Self {
             inner: Arc::new(Inner {
                 clock,
-                records: Records::new(capacity),
+                records: Records::new(bounds, size_of),
                 leases,
                 hasher: std::hash::RandomState::new(),
                 watchers: Watchers::default(),
@@ -113,7 +148,9 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
     }
 
     async fn read(&self, name: &str) -> Result<Option<Arc<Entry<V>>>, Fault> {
-        Ok(self.inner.records.get(name).and_then(|stored| stored.entry))
+        let entry = self.inner.records.entry(name);
+        self.inner.records.drop_gone();
+        Ok(entry)
     }
 
     async fn look_up_or_lease(
@@ -127,7 +164,7 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
         let now = self.inner.clock.now();
         let stored = self.inner.records.get(name);
         let minimum = stored.as_ref().map_or(Version::ZERO, |stored| stored.version);
-        if let Some(entry) = stored.and_then(|stored| stored.entry)
+        if let Some(entry) = stored.and_then(|stored| stored.entry())
             && entry.is_fresh_at(now.after(fresh_for))
         {
             return Ok(Attempt::Hit(entry));
@@ -151,18 +188,20 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
         token: Token,
         record: Record<V>,
     ) -> Result<Commit<V>, Fault> {
+        let measured = self.inner.records.measure(name, &record.entry);
         let mut leases = self.inner.shard(name);
         if leases.take(name, token, self.inner.clock.now()).is_none() {
             return Ok(Commit::Lost);
         }
-        match self.inner.records.write(name, record) {
+        let written = self.inner.records.write(name, record, measured);
+        drop(leases);
+        self.inner.records.settle();
+        match written {
             Ok(entry) => {
-                drop(leases);
                 self.inner.watchers.tell(Event::Committed { name, version: entry.version() });
                 Ok(Commit::Stored(entry))
             }
             Err(minimum) => {
-                drop(leases);
                 self.inner.watchers.tell(Event::Released { name });
                 Ok(Commit::Older { minimum })
             }
@@ -205,11 +244,16 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
     }
 
     async fn put(&self, name: &str, record: Record<V>) -> Result<Put<V>, Fault> {
+        let measured = self.inner.records.measure(name, &record.entry);
         let mut leases = self.inner.shard(name);
-        match self.inner.records.write(name, record) {
+        let written = self.inner.records.write(name, record, measured);
+        if written.is_ok() {
+            leases.live.remove(name);
+        }
+        drop(leases);
+        self.inner.records.settle();
+        match written {
             Ok(entry) => {
-                leases.live.remove(name);
-                drop(leases);
                 self.inner.watchers.tell(Event::Put { name, version: entry.version() });
                 Ok(Put::Stored(entry))
             }
@@ -227,6 +271,7 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
         leases.live.remove(name);
         self.inner.records.invalidate(name, version, retention);
         drop(leases);
+        self.inner.records.settle();
         self.inner.watchers.tell(Event::Invalidated { name, version });
         Ok(Invalidated::Everywhere)
     }

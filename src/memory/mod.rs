@@ -3,6 +3,7 @@
 //!
 //! - [`MemoryFar`] keeps entries in [moka](https://docs.rs/moka) and leases in maps beside it. Every call on a
 //!   name runs under a lock on it, so record and lease are judged at one moment.
+//!   It is bounded in records, and with [`bounded`](MemoryFar::bounded) in bytes, too.
 //! - [`MemoryLock`] is a lock among the tasks of this process.
 //!
 //! Both promise the whole contract of [`Far`](crate::far::Far) and [`Lock`](crate::lock::Lock) to whatever

@@ -1,48 +1,132 @@
 use std::{
+    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use moka::policy::EvictionPolicy;
+use parking_lot::Mutex;
 
-use crate::{Entry, Version, far::Record};
+use crate::{
+    Entry, Version,
+    far::Record,
+    size::{Panicked, SizeOf},
+};
 
-/// Entries and tombstones by name, forgotten after their retention. Callers lock the name over each write.
+/// Entries and tombstones by name, forgotten after their retention. Callers lock the name over each write,
+/// and without it call [`measure`](Self::measure) before and [`settle`](Self::settle) after.
 pub(super) struct Records<V> {
     cache: moka::sync::Cache<Arc<str>, Stored<V>>,
+    bounds: Bounds,
+    size_of: SizeOf<V>,
+    gone: Gone<V>,
+}
+
+/// How much is held.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) records: u64,
+    pub(super) bytes: Option<u64>,
 }
 
 pub(super) struct Stored<V> {
-    /// `None` for a tombstone.
-    pub(super) entry: Option<Arc<Entry<V>>>,
+    slot: Slot<V>,
     pub(super) version: Version,
     retention: Duration,
+    weight: u32,
+}
+
+/// An entry, or `None` for a tombstone. Taken out when the record leaves: moka keeps what it has removed for
+/// a while, and drops it under whatever lock is held then.
+type Slot<V> = Arc<Mutex<Option<Arc<Entry<V>>>>>;
+
+/// Entries that have left, to be dropped without the name's lock.
+type Gone<V> = Arc<Mutex<Vec<Arc<Entry<V>>>>>;
+
+/// What a value weighs, measured without the name's lock.
+pub(super) enum Measured {
+    Bytes(u64),
+    /// Its version is kept, and it is not.
+    TooLarge,
 }
 
 impl<V> Clone for Stored<V> {
     fn clone(&self) -> Self {
-        Self { entry: self.entry.clone(), ..*self }
+        Self { slot: self.slot.clone(), ..*self }
+    }
+}
+
+impl<V> Stored<V> {
+    pub(super) fn entry(&self) -> Option<Arc<Entry<V>>> {
+        self.slot.lock().clone()
     }
 }
 
 impl<V: Send + Sync + 'static> Records<V> {
-    pub(super) fn new(capacity: u64) -> Self {
+    pub(super) fn new(bounds: Bounds, size_of: SizeOf<V>) -> Self {
+        let gone = Gone::default();
+        let leaving = gone.clone();
         let cache = moka::sync::Cache::builder()
-            .max_capacity(capacity)
+            .max_capacity(bounds.bytes.unwrap_or(bounds.records))
+            .weigher(|_, stored: &Stored<V>| stored.weight)
             // TinyLFU may refuse a new key to keep an old one, and a commit that is not kept
             // means another load for every waiter.
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(Retention)
+            .eviction_listener(move |_, stored: Stored<V>, _| {
+                let entry = stored.slot.lock().take();
+                leaving.lock().extend(entry);
+            })
             .build();
-        Self { cache }
+        Self { cache, bounds, size_of, gone }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Stored<V>> {
         self.cache.get(name)
     }
 
+    /// The entry, if it is not a tombstone. Needs no lock: what was replaced after it was found is looked
+    /// for once more.
+    pub(super) fn entry(&self, name: &str) -> Option<Arc<Entry<V>>> {
+        self.get(name)?.entry().or_else(|| self.get(name)?.entry())
+    }
+
+    /// Runs the user's size function.
+    pub(super) fn measure(&self, name: &str, entry: &Entry<V>) -> Measured {
+        let Some(all) = self.bounds.bytes else { return Measured::Bytes(0) };
+        match self.size_of.measure(entry) {
+            Ok(value) => match self.bounds.record(name, value as u64) {
+                bytes if bytes > all / 8 => Measured::TooLarge,
+                bytes => Measured::Bytes(bytes),
+            },
+            Err(Panicked) => {
+                tracing::warn!("a size function panicked: the value is not kept in memory");
+                Measured::TooLarge
+            }
+        }
+    }
+
+    /// Makes room at once, where bytes are bounded, and drops what has left.
+    pub(super) fn settle(&self) {
+        if self.bounds.bytes.is_some() {
+            self.cache.run_pending_tasks();
+        }
+        self.drop_gone();
+    }
+
+    /// Drops what has left.
+    pub(super) fn drop_gone(&self) {
+        let gone = mem::take(&mut *self.gone.lock());
+        drop(gone);
+    }
+
     /// Writes unless a newer version is on record, which is returned then.
-    pub(super) fn write(&self, name: &str, record: Record<V>) -> Result<Arc<Entry<V>>, Version> {
+    pub(super) fn write(
+        &self,
+        name: &str,
+        record: Record<V>,
+        measured: Measured,
+    ) -> Result<Arc<Entry<V>>, Version> {
         let known = self.get(name).map_or(Version::ZERO, |known| known.version);
         let Record { entry, version, retention, .. } = record;
         let (entry, version) = match version {
@@ -53,8 +137,11 @@ impl<V: Send + Sync + 'static> Records<V> {
                 (Arc::new(absent.loaded_in(entry.load_time())), known)
             }
         };
-        let stored = Stored { entry: Some(entry.clone()), version, retention };
-        self.cache.insert(name.into(), stored);
+        let (kept, bytes) = match measured {
+            Measured::Bytes(bytes) => (Some(entry.clone()), bytes),
+            Measured::TooLarge => (None, self.bounds.record(name, 0)),
+        };
+        self.store(name, kept, version, retention, bytes);
         Ok(entry)
     }
 
@@ -62,12 +149,39 @@ impl<V: Send + Sync + 'static> Records<V> {
     pub(super) fn invalidate(&self, name: &str, version: Option<Version>, retention: Duration) {
         let known = self.get(name);
         let at = known.as_ref().map_or(Version::ZERO, |known| known.version);
-        let has_entry = known.is_some_and(|known| known.entry.is_some());
+        let has_entry = known.is_some_and(|known| known.entry().is_some());
         if has_entry && version.is_some_and(|asked| asked <= at) {
             return;
         }
         let version = version.map_or(at, |version| version.max(at));
-        self.cache.insert(name.into(), Stored { entry: None, version, retention });
+        self.store(name, None, version, retention, self.bounds.record(name, 0));
+    }
+
+    fn store(
+        &self,
+        name: &str,
+        entry: Option<Arc<Entry<V>>>,
+        version: Version,
+        retention: Duration,
+        bytes: u64,
+    ) {
+        let weight = self.bounds.weight(bytes);
+        let slot = Arc::new(Mutex::new(entry));
+        self.cache.insert(name.into(), Stored { slot, version, retention, weight });
+    }
+}
+
+impl Bounds {
+    /// What a record takes, with its name and moka's own needs.
+    fn record(self, name: &str, value: u64) -> u64 {
+        value.saturating_add(name.len() as u64 + 400)
+    }
+
+    /// Both bounds in one: no record weighs less than its share of the bytes.
+    fn weight(self, bytes: u64) -> u32 {
+        let share = |all: u64| all / self.records.max(1);
+        let weight = self.bytes.map_or(1, |all| bytes.max(share(all)).max(1));
+        u32::try_from(weight).unwrap_or(u32::MAX)
     }
 }
 

@@ -7,14 +7,18 @@
 
 mod fetching;
 mod load;
+mod near_usage;
 mod observer;
 #[cfg(feature = "metrics")]
 mod recorded;
 #[cfg(not(feature = "metrics"))]
 mod silent;
 
-pub(crate) use self::observer::{Gauges, Observer, Up};
 #[cfg(feature = "metrics")]
 pub(crate) use self::recorded::{Gauge, Stopwatch};
 #[cfg(not(feature = "metrics"))]
 pub(crate) use self::silent::{Gauge, Stopwatch};
+pub(crate) use self::{
+    near_usage::{EvictedFor, NearUsage},
+    observer::{Gauges, Observer, Up},
+};

@@ -1,3 +1,4 @@
+use super::near_usage::NearUsage;
 #[cfg(feature = "metrics")]
 use super::recorded::{Counter, Counters, Gauge, Histogram, Meter};
 #[cfg(not(feature = "metrics"))]
@@ -17,6 +18,7 @@ pub(crate) struct Observer {
     puts: Counters,
     invalidations: Counters,
     commits_refused: Counters,
+    pub(crate) near_usage: NearUsage,
     pub(crate) gauges: Gauges,
 }
 
@@ -93,6 +95,7 @@ impl Observer {
                     "Loads whose value was not written because something newer is known, by why.",
                 )
                 .by("why", ["lease_lost", "older", "outdated"]),
+            near_usage: NearUsage::new(&of),
             gauges: Gauges::new(&of),
         }
     }

@@ -18,6 +18,7 @@ pub(super) struct Unlabelled {
 pub(super) struct Counter(::metrics::Counter);
 
 /// A counter for each value of a label. Few enough to look through.
+#[derive(Clone)]
 pub(super) struct Counters(Box<[(&'static str, ::metrics::Counter)]>);
 
 pub(super) struct Histogram(::metrics::Histogram);

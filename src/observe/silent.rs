@@ -4,6 +4,7 @@
 pub(super) struct Meter;
 
 pub(super) struct Counter;
+#[derive(Clone)]
 pub(super) struct Counters;
 pub(super) struct Histogram;
 

@@ -8,6 +8,7 @@ use cattleguard::{Clock, Error, Fetched, Guard, GuardBuilder, Policy, far, memor
 use tokio::{task::JoinHandle, time::Instant};
 
 mod batch;
+mod bounds;
 mod coherence;
 mod deadlines;
 mod early;

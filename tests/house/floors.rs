@@ -8,7 +8,7 @@ use super::{circles::Graph, references::Reference};
 const FLOORS: &[&[&str]] = &[
     // Vocabulary: values, no I/O.
     &[
-        "backoff", "clock", "codec", "entry", "error", "fault", "key", "outcome", "policy",
+        "backoff", "clock", "codec", "entry", "error", "fault", "key", "outcome", "policy", "size",
         "token", "version",
     ],
     // Contracts.

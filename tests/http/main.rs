@@ -1,5 +1,6 @@
 //! The HTTP cache: a test for each rule, with the section of the RFC in its name.
 
+mod bounds;
 mod collapse;
 #[path = "../../examples/console/mod.rs"]
 #[expect(dead_code, reason = "the example uses the rest")]

@@ -44,6 +44,14 @@ impl CachedResponse {
             .with_hit_fields()
     }
 
+    /// The bytes that it holds.
+    pub(crate) fn size(&self) -> usize {
+        let fields = self.headers.iter();
+        let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + PER_FIELD);
+        let tags = self.tags.iter().map(|tag| tag.name.len() + size_of::<Tag>());
+        self.body.len() + fields.sum::<usize>() + tags.sum::<usize>()
+    }
+
     /// Inserts the fields that differ with every hit, so that the map of a hit does not grow.
     pub(crate) fn with_hit_fields(mut self) -> Self {
         self.headers.insert(header::AGE, HeaderValue::from_static("0"));
@@ -161,6 +169,9 @@ impl CachedResponse {
         }
     }
 }
+
+/// What a field needs in a `HeaderMap`, beside its bytes.
+pub(super) const PER_FIELD: usize = 112;
 
 /// Removes the fields that are for one connection or must not be stored (RFC 9111 §3.1).
 fn remove_unstorable(headers: &mut HeaderMap, cache_control: &CacheControl) {

@@ -2,7 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use super::{super::key::Variants, cached::CachedResponse};
+use super::{
+    super::key::Variants,
+    cached::{CachedResponse, PER_FIELD},
+};
 use crate::policy::StaleFor;
 
 /// The value of the guard behind an [`HttpGuardLayer`](crate::http::HttpGuardLayer): a response, the
@@ -23,6 +26,17 @@ impl StoredResponse {
         match &self.0 {
             Kind::Response(cached) => Some(cached),
             Kind::Variants(_) | Kind::Epoch(_) => None,
+        }
+    }
+
+    /// The bytes that it holds: body and fields, and what its maps and lists need for them.
+    pub(crate) fn size(&self) -> usize {
+        match &self.0 {
+            Kind::Response(cached) => cached.size(),
+            Kind::Variants(Variants { fields, .. }) => {
+                fields.iter().map(|name| name.as_str().len() + PER_FIELD).sum()
+            }
+            Kind::Epoch(_) => 0,
         }
     }
 

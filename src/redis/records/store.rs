@@ -58,6 +58,7 @@ impl<C> Records<C> {
         C: Codec<V>,
     {
         let (header, payload) = Header::split(bytes)?;
+        let length = payload.len();
         let value = match header.kind {
             Kind::Value => match self.codec.decode(payload) {
                 Ok(value) => Some(value),
@@ -71,7 +72,9 @@ impl<C> Records<C> {
             Kind::Tombstone => return None,
         };
         let fresh_until = self.clock.moment_of(header.fresh_until);
-        Some(Entry::new(value, header.version, fresh_until).loaded_in(header.load_time))
+        let entry = Entry::new(value, header.version, fresh_until).loaded_in(header.load_time);
+        entry.set_bytes(length);
+        Some(entry)
     }
 
     /// Waits until `replicas` replicas have what was written about `name` until now.

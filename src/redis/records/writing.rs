@@ -93,6 +93,7 @@ impl<C> Records<C> {
             }
             None => Kind::Absent,
         };
+        record.entry.set_bytes(payload.len());
         let version = record.version.map(|version| version.to_bytes().to_vec());
         let mut call = self.scripts.commit.key(self.keys.key(name));
         call.key(self.lease_key(name))

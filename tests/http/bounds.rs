@@ -1,0 +1,64 @@
+//! What the near tier holds of responses.
+
+use bytes::Bytes;
+use cattleguard::http::HttpGuardLayer;
+use http::Response;
+use http_body_util::{BodyExt, Full};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tower::Layer;
+
+use crate::{Cache, builder, get, origin::Origin};
+
+const MIB: usize = 1 << 20;
+
+/// An origin whose bodies are as many MiB long as the path says.
+fn sized() -> Origin {
+    let body = Bytes::from(vec![b'x'; 32 * MIB]);
+    Origin::new(move |request| {
+        let path = request.uri().path();
+        let mib: usize = path.rsplit('/').next().and_then(|mib| mib.parse().ok()).expect("MiB");
+        let body = Full::new(body.slice(..mib * MIB)).map_err(|never| match never {});
+        let response = Response::builder().header("cache-control", "max-age=60");
+        response.body(body.boxed_unsync()).expect("a response")
+    })
+}
+
+fn bytes(page: &PrometheusHandle) -> usize {
+    let page = page.render();
+    let mut lines = page.lines();
+    let near =
+        lines.find_map(|line| line.strip_prefix(r#"cattleguard_near_bytes{guard="default"} "#));
+    near.expect("the series").parse::<f64>().expect("a number") as usize
+}
+
+fn watched(layer: impl FnOnce() -> HttpGuardLayer, origin: &Origin) -> (Cache, PrometheusHandle) {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let layer = metrics::with_local_recorder(&recorder, layer);
+    (layer.max_body_size(32 * MIB).layer(origin.service()), recorder.handle())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_near_tier_is_bounded_by_body_and_fields_without_being_told() {
+    let origin = sized();
+    let (cache, page) = watched(|| HttpGuardLayer::new(builder()), &origin);
+    for hits in [false, true] {
+        // A sixteenth of 256 MiB, and a little less.
+        for path in ["/16", "/15"] {
+            assert_eq!(get(&cache, path, &[]).await.is_hit(), hits);
+        }
+        assert!((15 * MIB + 100..15 * MIB + 2_000).contains(&bytes(&page)), "{}", bytes(&page));
+    }
+    assert_eq!(origin.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_responses_stay_within_a_bound_that_was_set() {
+    let origin = sized();
+    let layer = || HttpGuardLayer::new(builder().near_bytes(32 * MIB));
+    let (cache, page) = watched(layer, &origin);
+    for n in 0..200 {
+        get(&cache, &format!("/{n}/1"), &[]).await;
+        assert!(bytes(&page) <= 32 * MIB, "{} after {n}", bytes(&page));
+    }
+    assert!(bytes(&page) > 24 * MIB, "{}", bytes(&page));
+}
