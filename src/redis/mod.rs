@@ -70,6 +70,7 @@ mod lock;
 mod message;
 mod messages;
 mod namespace;
+mod permissions;
 mod records;
 mod replicas;
 mod script;

@@ -77,6 +77,7 @@ macro_rules! contract {
             two_loads_of_one_process_are_told_apart,
             a_tombstone_keeps_its_version,
             an_entry_at_or_above_the_invalidation_stays,
+            an_invalidation_is_kept_for_its_retention_whatever_is_on_record,
             an_absence_without_version_takes_over_the_one_on_record,
             every_call_may_be_repeated,
             leases_expire_unless_renewed,

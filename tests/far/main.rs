@@ -19,9 +19,11 @@ mod faults;
 mod fences;
 mod implementers;
 mod messages;
+mod permissions;
 mod replicas;
 mod scripted_lock;
 mod setup;
+mod strangers;
 mod values;
 mod waiters;
 
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         values::trials,
         waiters::trials,
         elected::trials,
+        strangers::trials,
+        permissions::trials,
     ];
     let trials = trials.into_iter().flat_map(|of_module| of_module(&servers)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);

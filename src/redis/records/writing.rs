@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Entry, Fault, FaultKind, Version,
     codec::Codec,
-    far::{Commit, Put, Record, Token},
+    far::{Commit, Event, Put, Record, Token},
     redis::{message::Message, namespace::millis},
 };
 
@@ -57,7 +57,7 @@ impl<C> Records<C> {
         }
     }
 
-    /// How many subscribers the message was delivered to.
+    /// How many subscribers are to confirm the message.
     pub(crate) async fn invalidate(
         &self,
         name: &str,
@@ -65,13 +65,19 @@ impl<C> Records<C> {
         retention: Duration,
         message: Vec<u8>,
     ) -> Result<usize, Fault> {
-        let mut call = self.scripts.invalidate.key(self.keys.key(name));
-        call.key(self.lease_key(name))
-            .arg(version.map(|version| version.to_bytes().to_vec()).unwrap_or_default())
-            .arg(millis(retention))
-            .arg(&self.channel)
-            .arg(message);
-        self.connection.run(&call).await
+        let subscribers =
+            if self.permissions.get().count { self.keys.subscribers() } else { String::new() };
+        let by_script = self.run(&self.scripts.invalidate, |call| {
+            call.key(self.keys.key(name))
+                .key(self.lease_key(name))
+                .arg(version.map(|version| version.to_bytes().to_vec()).unwrap_or_default())
+                .arg(millis(retention))
+                .arg(self.script_channel())
+                .arg(&message)
+                .arg(subscribers);
+        });
+        let by_script: usize = by_script.await?;
+        Ok(by_script + self.announce(|| message).await)
     }
 
     /// A commit, or, without a token, a put.
@@ -94,24 +100,42 @@ impl<C> Records<C> {
             None => Kind::Absent,
         };
         let version = record.version.map(|version| version.to_bytes().to_vec());
-        let mut call = self.scripts.commit.key(self.keys.key(name));
-        call.key(self.lease_key(name))
-            .arg(token)
-            .arg(kind.letter())
-            .arg(version.unwrap_or_default())
-            .arg(millis(record.ttl))
-            .arg(millis(record.retention))
-            .arg(payload)
-            .arg(&self.channel)
-            .arg(Message::tail(name, None));
-        let answer: Vec<Value> = self.connection.run(&call).await?;
+        let answer = self.run(&self.scripts.commit, |call| {
+            call.key(self.keys.key(name))
+                .key(self.lease_key(name))
+                .arg(token)
+                .arg(kind.letter())
+                .arg(version.unwrap_or_default())
+                .arg(millis(record.ttl))
+                .arg(millis(record.retention))
+                .arg(payload)
+                .arg(self.script_channel())
+                .arg(Message::tail(name, None));
+        });
+        let answer: Vec<Value> = answer.await?;
         let mut answer = answer.into_iter();
         let kind = answer.next().and_then(integer).ok_or_else(malformed)?;
         let detail = answer.next().and_then(bulk).unwrap_or_default();
+        let is_put = token.is_empty();
         match kind {
-            1 => Ok(Written::Stored(stored(record, &detail)?)),
+            1 => {
+                let entry = stored(record, &detail)?;
+                let version = entry.version();
+                let event = if is_put {
+                    Event::Put { name, version }
+                } else {
+                    Event::Committed { name, version }
+                };
+                self.announce(|| Message::of(event, None).unwrap_or_default()).await;
+                Ok(Written::Stored(entry))
+            }
             0 => Ok(Written::Lost),
-            -1 => Ok(Written::Older(header::version(&detail).ok_or_else(malformed)?)),
+            -1 => {
+                if !is_put {
+                    self.announce(|| Message::released(name)).await;
+                }
+                Ok(Written::Older(header::version(&detail).ok_or_else(malformed)?))
+            }
             _ => Err(malformed()),
         }
     }
