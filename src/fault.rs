@@ -36,14 +36,8 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// The kinds that a far tier returns.
-    pub(crate) const OF_FAR: [Self; 6] = [
-        Self::Config,
-        Self::Unreachable,
-        Self::Timeout,
-        Self::Busy,
-        Self::Refused,
-        Self::Codec,
-    ];
+    pub(crate) const OF_FAR: [Self; 6] =
+        [Self::Config, Self::Unreachable, Self::Timeout, Self::Busy, Self::Refused, Self::Codec];
 
     /// A short, stable word for logs and metric labels.
     pub const fn as_str(self) -> &'static str {

@@ -13,6 +13,10 @@ use cattleguard::{
 };
 use libtest_mimic::Trial;
 use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 use tracing::{Dispatch, subscriber::NoSubscriber};
 
 use crate::{
@@ -29,6 +33,7 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
         a_redis_as_needed_is_not_talked_about,
         a_redis_that_may_evict_leases_is_told,
         without_publish_waiters_poll_and_near_entries_do_not_rely_on_messages,
+        where_scripts_may_not_publish_the_client_does,
         without_time_fences_grow_and_entries_age,
         rights_that_are_taken_later_are_told_and_worked_around,
         errors_and_logs_show_neither_key_nor_value,
@@ -210,6 +215,112 @@ async fn without_publish_waiters_poll_and_near_entries_do_not_rely_on_messages(_
     });
     assert_eq!(loads.count(), 1, "{outcomes:?}");
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+}
+
+/// As some hosted Redis have it. No rights of a user tell the two apart: a relay rewrites the answer to the probe.
+async fn where_scripts_may_not_publish_the_client_does(_: Arc<Servers>) {
+    let _second = second_subscriber();
+    let server = servers::Redis::start().expect("a Redis");
+    let log = Log::default();
+    let _default = tracing::dispatcher::set_default(&log.dispatch(tracing::Level::WARN));
+    let relay = Relay::start(server.port()).await;
+    let hearing = far(&server.url()).await;
+    let recorder = Arc::new(Recorder::default());
+    hearing.watch(Arc::downgrade(&recorder) as _);
+    let far = far(&relay.url()).await;
+    for far in [&hearing, &far] {
+        far.read("any").await.expect("a read");
+    }
+    assert!(log.text().contains("refuses PUBLISH inside scripts"), "{}", log.text());
+    eventually(async || {
+        let done = far.invalidate("warm", None, LONG).await.expect("an invalidation");
+        (done == Invalidated::Everywhere).then_some(())
+    })
+    .await;
+    let before = calls(&server, "publish");
+    let name = fresh_name();
+    let (token, _) = lease(&far, &name, LONG).await;
+    far.release(&name, token).await.expect("a release");
+    let (token, _) = lease(&far, &name, LONG).await;
+    let stored = far.commit(&name, token, contract::record(&far, Some("a"), 1)).await;
+    assert!(matches!(stored, Ok(Commit::Stored(_))), "{stored:?}");
+    let put = far.put(&name, contract::record(&far, Some("a"), 2)).await;
+    assert!(put.is_ok(), "{put:?}");
+    let done = far.invalidate(&name, None, LONG).await.expect("an invalidation");
+    assert_eq!(done, Invalidated::Everywhere);
+    let (token, _) = lease(&far, &name, LONG).await;
+    far.fail(&name, token, LONG).await.expect("an answer");
+    let expected = [
+        format!("released {name}"),
+        format!("committed {name} 1"),
+        format!("put {name} 2"),
+        format!("invalidated {name} None"),
+        format!("released {name}"),
+    ];
+    eventually(async || (recorder.about(&name).len() >= expected.len()).then_some(())).await;
+    assert_eq!(recorder.about(&name), expected);
+    // With the confirmation by the one that hears.
+    assert_eq!(calls(&server, "publish") - before, 6);
+}
+
+fn calls(server: &servers::Redis, command: &str) -> u64 {
+    let stats = servers::ask_redis(server.port(), "INFO commandstats");
+    let found = stats.lines().find_map(|line| {
+        let (calls, _) =
+            line.strip_prefix(&format!("cmdstat_{command}:calls="))?.split_once(',')?;
+        calls.parse().ok()
+    });
+    found.unwrap_or(0)
+}
+
+/// A way to a server on which the probe's answer says that scripts may not publish.
+struct Relay {
+    port: u16,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Relay {
+    async fn start(target: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(("127.0.0.1", target)).await.expect("a connection");
+                tokio::spawn(relay(client, server));
+            }
+        });
+        Self { port, task }
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn relay(mut client: TcpStream, mut server: TcpStream) {
+    let (mut requests, mut answers) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let there = tokio::io::copy(&mut requests, &mut to_server);
+    let back = async {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(length @ 1..) = from_server.read(&mut buffer).await {
+            let answer = &mut buffer[..length];
+            // The end of the probe's answer: published and counted. No other answer ends so.
+            if answer.starts_with(b"*4\r\n") && answer.ends_with(b"\r\n:1\r\n:1\r\n") {
+                answer[length - 7] = b'0';
+            }
+            if answers.write_all(answer).await.is_err() {
+                return;
+            }
+        }
+    };
+    let _ = futures::join!(there, back);
 }
 
 async fn without_time_fences_grow_and_entries_age(_: Arc<Servers>) {

@@ -9,7 +9,9 @@ use cattleguard::{
     Version,
     codec::Json,
     far::{Attempt, Commit, Far, Invalidated, Put, Renewal, Token},
+    lock::Lock,
     memory::MemoryLock,
+    redis::RedisLock,
 };
 use futures::StreamExt;
 use libtest_mimic::Trial;
@@ -26,6 +28,7 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
         a_key_of_another_type_is_no_entry_and_is_replaced,
         a_key_of_another_type_is_no_lease_and_is_replaced,
         a_lease_key_that_never_ends_is_no_lease,
+        a_key_of_another_type_does_not_hold_up_a_lock,
         a_listener_by_pattern_does_not_delay_confirmations,
         who_subscribes_as_we_do_and_is_silent_leaves_it_unconfirmed,
     )
@@ -135,6 +138,35 @@ async fn a_lease_key_that_never_ends_is_no_lease(on: Arc<Servers>) {
         set.query_async::<()>(&mut link).await.expect("an answer");
         let asked = far.look_up_or_lease(&name, Token::random(), LONG, Duration::ZERO).await;
         assert!(matches!(asked, Ok(Attempt::Granted(_))), "{content}: {asked:?}");
+    }
+}
+
+async fn a_key_of_another_type_does_not_hold_up_a_lock(on: Arc<Servers>) {
+    let mut link = raw(&on.redis()).await;
+    let lock = RedisLock::new(setup::open(&on.redis()).await);
+    let deadline = || tokio::time::Instant::now() + setup::TIMEOUT;
+    for command in OTHER_TYPES.into_iter().chain(["SET k v"]) {
+        for suffix in ["", ":f", ":q", ":w"] {
+            // The types that are right for the queue.
+            if command.starts_with("ZADD") && [":q", ":w"].contains(&suffix) {
+                continue;
+            }
+            let name = plain_name();
+            let key = key("cgk", "", &name, suffix);
+            make(&mut link, &key, command).await;
+            let lease = lock.acquire(&name, LONG, deadline()).await.expect("a lease");
+            if !suffix.is_empty() {
+                make(&mut link, &key, command).await;
+            }
+            // Another one queues, and is notified.
+            let waiting = lock.acquire(&name, LONG, deadline());
+            let release = async {
+                tokio::task::yield_now().await;
+                lease.release().await.expect("a release");
+            };
+            let (waiting, ()) = futures::join!(waiting, release);
+            waiting.expect("a lease").release().await.expect("a release");
+        }
     }
 }
 

@@ -20,15 +20,6 @@ local function compare(a, b)
   return 0
 end
 
--- The first bytes of a key, to the `last`. One of another type is a stranger's: neither record nor lease, and replaced.
--- Not MGET, which takes a long value as a whole.
-local function first_bytes(key, last)
-  local bytes = redis.pcall('GETRANGE', key, 0, last)
-  if type(bytes) == 'string' then return bytes end
-  if string.find(bytes.err, 'WRONGTYPE', 1, true) then return '' end
-  return redis.call('GETRANGE', key, 0, last)
-end
-
 -- an entry of another format is no entry
 local function header(bytes)
   if bytes and #bytes >= HEADER and string.byte(bytes, 1) == 1 then return string.sub(bytes, 1, HEADER) end
