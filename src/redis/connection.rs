@@ -1,8 +1,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, FromRedisValue, IntoConnectionInfo, RedisError,
-    RedisResult, ScriptInvocation,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo,
+    RedisError, RedisResult, ScriptInvocation,
     aio::{
         ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection, PubSub,
     },
@@ -15,6 +15,7 @@ use ::redis::{
 use super::{
     fault::{to_fault, within},
     sentinel::Sentinels,
+    tls,
 };
 use crate::{Fault, FaultKind};
 
@@ -52,7 +53,8 @@ const TIMEOUT: Duration = Duration::from_millis(50);
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Connection {
-    /// Connects to a single server by its URL, `redis://[user:password@]host[:port][/db]`.
+    /// Connects to a single server by its URL, `redis://[user:password@]host[:port][/db]`, or
+    /// `rediss://…` over TLS (features `redis-rustls`, `redis-native-tls`).
     ///
     /// # Cancel safety
     ///
@@ -80,7 +82,32 @@ impl Connection {
     ///
     /// Outside of a tokio runtime.
     pub fn open_lazy(url: &str) -> Result<Self, Fault> {
-        let client = client(url)?;
+        Self::from_client(client(url)?)
+    }
+
+    /// Uses a client that the service has made: with a CA and a certificate of its own, a user and a password
+    /// from elsewhere. Connects with the first command.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "redis-rustls")]
+    /// # fn connect(ca: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
+    /// use cattleguard::redis::Connection;
+    /// use redis::{Client, TlsCertificates};
+    ///
+    /// let tls = TlsCertificates { client_tls: None, root_cert: Some(ca) };
+    /// let redis = Connection::from_client(Client::build_with_tls("rediss://redis.internal/", tls)?)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`FaultKind::Config`] for a client that cannot be used.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn from_client(client: Client) -> Result<Self, Fault> {
+        let client = with_settings(client.get_connection_info().clone())?;
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), manager_config())
             .map_err(to_fault)?;
         Ok(Self::new(Topology::Single(manager, client.clone()), vec![client]))
@@ -290,7 +317,11 @@ impl fmt::Debug for Connection {
 
 fn client(url: &str) -> Result<Client, Fault> {
     let info = url.into_connection_info();
-    let info = info.map_err(|error| Fault::new(FaultKind::Config, error))?;
+    with_settings(info.map_err(|error| Fault::new(FaultKind::Config, error))?)
+}
+
+fn with_settings(info: ConnectionInfo) -> Result<Client, Fault> {
+    tls::prepare(&info)?;
     let info = info.set_tcp_settings(tcp_settings());
     Client::open(info).map_err(|error| Fault::new(FaultKind::Config, error))
 }

@@ -75,6 +75,7 @@ mod records;
 mod replicas;
 mod script;
 mod sentinel;
+mod tls;
 
 pub use self::{
     connection::Connection,

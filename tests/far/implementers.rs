@@ -27,6 +27,10 @@ async fn redis(on: Arc<Servers>) -> Tier {
     Tier::new(setup::open(&on.redis()).await, Json)
 }
 
+async fn tls(on: Arc<Servers>) -> Tier {
+    Tier::new(on.tls(), Json)
+}
+
 async fn pool(on: Arc<Servers>) -> Tier {
     Tier::new(setup::pooled(&on.redis()), Json)
 }
@@ -94,9 +98,10 @@ macro_rules! contract {
 }
 
 pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
-    let each: [Vec<Trial>; 7] = [
+    let each: [Vec<Trial>; 8] = [
         contract!(servers, memory),
         contract!(servers, redis),
+        contract!(servers, tls),
         contract!(servers, pool),
         contract!(servers, cluster),
         contract!(servers, elected_by_redis),

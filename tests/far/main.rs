@@ -24,6 +24,7 @@ mod replicas;
 mod scripted_lock;
 mod setup;
 mod strangers;
+mod tls;
 mod values;
 mod waiters;
 
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         elected::trials,
         strangers::trials,
         permissions::trials,
+        tls::trials,
     ];
     let trials = trials.into_iter().flat_map(|of_module| of_module(&servers)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
