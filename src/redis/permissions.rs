@@ -1,11 +1,24 @@
 //! What the server lets this user do, as the first use finds out. Where there is another way, it is taken.
 
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// Shared by the records and the messages of one far tier.
 #[derive(Default)]
 pub(super) struct Permissions {
     found: Mutex<Permitted>,
+    /// Held by the caller that asks; others do not wait for it.
+    pub(super) turn: tokio::sync::Mutex<()>,
+    asked: Mutex<Option<Instant>>,
+    /// Asked for with every read: cheaper than a lock.
+    doubted: AtomicBool,
+    /// What was said to be missing.
+    told: Mutex<Vec<&'static str>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +52,31 @@ impl Permissions {
         *self.found.lock()
     }
 
-    pub(super) fn set(&self, found: Permitted) {
+    pub(super) fn found(&self, found: Permitted) {
         *self.found.lock() = found;
+        *self.asked.lock() = Some(Instant::now());
+        self.doubted.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether they were not asked for within this time.
+    pub(super) fn are_older_than(&self, age: Duration) -> bool {
+        self.asked.lock().is_none_or(|asked| asked.elapsed() >= age)
+    }
+
+    /// Makes the next read ask again.
+    pub(super) fn doubt(&self) {
+        self.doubted.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Relaxed)
+    }
+
+    /// Whether something is missing, and that has not been said.
+    pub(super) fn is_news(&self, missing: Vec<&'static str>) -> bool {
+        let mut told = self.told.lock();
+        let is_news = *told != missing && !missing.is_empty();
+        *told = missing;
+        is_news
     }
 }

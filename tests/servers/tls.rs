@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 use super::process::{folder, free_port};
@@ -74,7 +74,10 @@ impl Certificates {
         let sign = || {
             let key = KeyPair::generate()?;
             let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
-            let cert = CertificateParams::new(names)?.signed_by(&key, &self.issuer)?;
+            let mut params = CertificateParams::new(names)?;
+            // OpenSSL takes a certificate with its issuer's name for one that signed itself.
+            params.distinguished_name.push(DnType::CommonName, "this machine");
+            let cert = params.signed_by(&key, &self.issuer)?;
             Ok((cert.pem(), key.serialize_pem()))
         };
         sign().map_err(|e: rcgen::Error| format!("no certificate: {e}"))

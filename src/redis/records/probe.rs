@@ -1,14 +1,9 @@
 //! What this user may do, asked once, at the first use: with the question for the server's time, which is needed
 //! anyway. What is missing is said once, in one sentence; a Redis that refuses is not silent.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use ::redis::{Cmd, Value};
-use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::{
     reply::{bulk, integer, malformed},
@@ -29,23 +24,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A time that scripts are given is asked for again so often: clocks drift.
 const TIME_AGAIN: Duration = Duration::from_secs(60);
-
-#[derive(Default)]
-pub(super) struct Probing {
-    /// Held while one caller asks; others only ask for the time meanwhile.
-    turn: tokio::sync::Mutex<()>,
-    asked: Mutex<Option<Instant>>,
-    /// Since a refusal.
-    doubted: AtomicBool,
-    /// What was said to be missing.
-    told: Mutex<Vec<&'static str>>,
-}
-
-impl Probing {
-    fn is_due(&self, after: Duration) -> bool {
-        self.asked.lock().is_none_or(|asked| asked.elapsed() >= after)
-    }
-}
 
 const NO_SCRIPTS: &str = "it refuses scripts (EVALSHA, SCRIPT LOAD) or keys that begin with `cg`, so nothing is \
      stored and every miss loads";
@@ -69,11 +47,15 @@ const EVICTS: &str = "its maxmemory-policy may evict leases and versions, so tha
 impl<C> Records<C> {
     /// The server's time, and what it permits: both are asked for once.
     pub(super) async fn know_server(&self) -> Result<(), Fault> {
-        if self.clock.is_known() && !self.probing.doubted.load(Ordering::Relaxed) {
+        if self.clock.is_known() && !self.permissions.is_doubted() {
             return Ok(());
         }
-        match self.probing.turn.try_lock() {
-            Ok(_turn) => self.probe().await,
+        match self.permissions.turn.try_lock() {
+            Ok(_turn) => match self.probe().await {
+                // What was found before may still hold: the read itself says whether the server is there.
+                Err(_) if self.clock.is_known() => Ok(()),
+                probed => probed,
+            },
             Err(_) if self.clock.is_known() => Ok(()),
             Err(_) => self.ask_time().await.map(drop),
         }
@@ -83,9 +65,9 @@ impl<C> Records<C> {
     pub(super) fn doubt_if_refused<T>(&self, answer: &Result<T, Fault>) {
         if let Err(fault) = answer
             && fault.kind() == FaultKind::Refused
-            && self.probing.is_due(ASK_AGAIN)
+            && self.permissions.are_older_than(ASK_AGAIN)
         {
-            self.probing.doubted.store(true, Ordering::Relaxed);
+            self.permissions.doubt();
         }
     }
 
@@ -94,8 +76,8 @@ impl<C> Records<C> {
         if self.permissions.get().time {
             return String::new();
         }
-        if self.probing.is_due(TIME_AGAIN) {
-            self.probing.doubted.store(true, Ordering::Relaxed);
+        if self.permissions.are_older_than(TIME_AGAIN) {
+            self.permissions.doubt();
         }
         self.clock.server_micros()
     }
@@ -105,18 +87,15 @@ impl<C> Records<C> {
         let mut call = PROBE.key(self.keys.key(""));
         call.arg(&subscribers);
         let mut missing = Vec::new();
-        match may(self.connection.run::<Vec<Value>>(&call).await)? {
-            Some(answer) => {
-                let permitted = self.permitted(answer)?;
-                self.permissions.set(self.other_ways(permitted, &mut missing).await?);
-            }
+        let found = match may(self.connection.run::<Vec<Value>>(&call).await)? {
+            Some(answer) => self.other_ways(self.permitted(answer)?, &mut missing).await?,
             None => {
                 self.ask_time().await?;
                 missing.push(NO_SCRIPTS);
+                Permitted::default()
             }
-        }
-        *self.probing.asked.lock() = Some(Instant::now());
-        self.probing.doubted.store(false, Ordering::Relaxed);
+        };
+        self.permissions.found(found);
         self.judge_server(&mut missing).await;
         self.tell(missing);
         Ok(())
@@ -197,14 +176,10 @@ impl<C> Records<C> {
 
     /// Says what is missing, if that has not been said.
     fn tell(&self, missing: Vec<&'static str>) {
-        let mut told = self.probing.told.lock();
-        if *told == missing {
-            return;
+        let text = missing.join("; ");
+        if self.permissions.is_news(missing) {
+            tracing::warn!("Redis is not as needed: {text}");
         }
-        if !missing.is_empty() {
-            tracing::warn!("Redis is not as needed: {}", missing.join("; "));
-        }
-        *told = missing;
     }
 }
 

@@ -5,7 +5,6 @@ use bytes::Bytes;
 
 use super::{
     header::{Header, Kind},
-    probe::Probing,
     scripts::Scripts,
     server_clock::ServerClock,
 };
@@ -29,7 +28,6 @@ pub(crate) struct Records<C> {
     pub(super) channel: String,
     pub(super) scripts: &'static Scripts,
     pub(super) permissions: Arc<Permissions>,
-    pub(super) probing: Probing,
 }
 
 impl<C> Records<C> {
@@ -42,8 +40,7 @@ impl<C> Records<C> {
         permissions: Arc<Permissions>,
     ) -> Self {
         let clock = ServerClock::new(Clock::system());
-        let probing = Probing::default();
-        Self { connection, clock, codec, keys, channel, scripts, permissions, probing }
+        Self { connection, clock, codec, keys, channel, scripts, permissions }
     }
 
     pub(crate) fn connection(&self) -> &Connection {
