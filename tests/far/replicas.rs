@@ -40,7 +40,7 @@ struct Pair {
 impl Pair {
     async fn start() -> Self {
         // Otherwise a replica copies its primary only after 5 s.
-        let primary = servers::Redis::start_with(&["--repl-diskless-sync-delay", "0"]);
+        let primary = servers::Redis::start_with(&["--repl-diskless-sync", "no"]);
         let primary = primary.expect("a Redis");
         let port = primary.port().to_string();
         let replica = servers::Redis::start_with(&["--replicaof", "127.0.0.1", &port]);

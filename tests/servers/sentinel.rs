@@ -17,7 +17,7 @@ impl RedisSentinel {
     pub fn start() -> Result<Self, String> {
         // Otherwise a replica copies its primary, which any of them may become, only after 5 s, and
         // gets the writes since then up to 1 s late.
-        let swift = "--repl-diskless-sync-delay 0";
+        let swift = "--repl-diskless-sync no";
         let primary = Redis::start_with(&swift.split(' ').collect::<Vec<_>>())?;
         let port = primary.port();
         let options = format!("{swift} --replicaof 127.0.0.1 {port}");
