@@ -62,18 +62,25 @@
 //!   [`Unconfirmed`](crate::far::Invalidated::Unconfirmed).
 
 mod channels;
+mod cluster;
+mod command;
 mod connection;
 mod elected;
 mod far;
 mod fault;
+mod gate;
+mod link;
 mod lock;
 mod message;
 mod messages;
 mod namespace;
+#[cfg(feature = "deadpool")]
+mod pool;
 mod records;
 mod replicas;
 mod script;
 mod sentinel;
+mod server;
 
 pub use self::{
     connection::Connection,
