@@ -36,7 +36,7 @@ use crate::{Fault, FaultKind};
 #[derive(Clone)]
 pub struct Connection {
     topology: Topology,
-    /// Where to subscribe: one server, or any node of a cluster. Empty: no messages, polling only.
+    /// Where to subscribe. Empty for a Cluster and a Sentinel group, which know, and for a pool, which does not.
     subscribe_at: Vec<Client>,
     timeout: Duration,
     max_value_bytes: usize,
@@ -67,7 +67,8 @@ impl Connection {
     /// # Errors
     ///
     /// [`FaultKind::Config`] for a URL that cannot be used, [`FaultKind::Unreachable`] when the server
-    /// does not answer within a second.
+    /// does not answer within a second, [`FaultKind::Refused`] when it refuses the password. Later a password that is
+    /// refused is [`FaultKind::Busy`]: a server that restarts may get its users after a moment.
     pub async fn open(url: &str) -> Result<Self, Fault> {
         let this = Self::open_lazy(url)?;
         if let Topology::Single(link) = &this.topology {
@@ -294,5 +295,20 @@ async fn connected<D: Dial>(link: &Arc<Link<D>>) -> Result<(), Fault> {
             Err(Fault::saying(FaultKind::Refused, CREDENTIALS))
         }
         Err(fault) => Err(fault),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_is_too_long_is_refused() {
+        let connection = Connection::open_lazy("redis://127.0.0.1/").expect("a URL");
+        assert!(connection.check_value_bytes(MAX_VALUE_BYTES).is_ok());
+        let refused = connection.check_value_bytes(MAX_VALUE_BYTES + 1).expect_err("too long");
+        assert_eq!(refused.kind(), FaultKind::Refused);
+        assert!(refused.to_string().contains("max_value_bytes"), "{refused}");
+        assert!(connection.max_value_bytes(2 << 20).check_value_bytes(1 << 21).is_ok());
     }
 }
