@@ -13,8 +13,8 @@ pub struct CommandCount {
 
 /// Redis counts the commands that a script runs like those that a client sends. The guard's scripts run
 /// only these, and its client sends none of them but PUBLISH.
-const INSIDE_OURS: [&str; 9] =
-    ["mget", "getrange", "setrange", "set", "del", "pexpire", "pttl", "time", "publish"];
+const INSIDE_OURS: [&str; 10] =
+    ["mget", "getrange", "setrange", "set", "del", "pexpire", "pttl", "time", "publish", "pubsub"];
 /// The same for the release script of `lock-poll`.
 const INSIDE_OTHERS: [&str; 2] = ["getrange", "unlink"];
 

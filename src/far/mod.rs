@@ -17,7 +17,8 @@
 //! 5. *(revoke)* end the current lease with every invalidation and every put that is stored, before
 //!    acknowledging it.
 //! 6. *(tombstone)* keep the version of an invalidation for its retention, and report it as the
-//!    minimum with the next grant. An entry at or above that version stays.
+//!    minimum with the next grant. An entry at or above that version stays, and is kept as long. What is written
+//!    meanwhile does not shorten that: its version is kept until then.
 //! 7. *(idempotent)* let a call be repeated with the same token without a second effect: a call that timed
 //!    out may have been carried out.
 //! 8. *(expiry)* end a lease that is not renewed after its ttl, and let a renewal extend only the lease of
@@ -122,7 +123,7 @@ pub trait Far<V>: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Put<V>, Fault>> + Send;
 
     /// Revokes the current lease and replaces an entry below `version` (any entry, without one) with a tombstone
-    /// that lasts for `retention`.
+    /// that lasts for `retention`. An entry that stays lasts as long, too.
     fn invalidate(
         &self,
         name: &str,

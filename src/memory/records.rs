@@ -32,7 +32,8 @@ pub(super) struct Bounds {
 pub(super) struct Stored<V> {
     slot: Slot<V>,
     pub(super) version: Version,
-    retention: Duration,
+    /// Until when the version is kept, by the clock of the cache.
+    kept_until: Instant,
     weight: u32,
 }
 
@@ -128,7 +129,8 @@ impl<V: Send + Sync + 'static> Records<V> {
         measured: Measured,
     ) -> Result<Arc<Entry<V>>, Version> {
         let known = self.get(name).map_or(Version::ZERO, |known| known.version);
-        let Record { entry, version, retention, .. } = record;
+        let kept_until = self.kept_until(name, record.retention);
+        let Record { entry, version, .. } = record;
         let (entry, version) = match version {
             Some(version) if version < known => return Err(known),
             Some(version) => (entry, version),
@@ -141,20 +143,29 @@ impl<V: Send + Sync + 'static> Records<V> {
             Measured::Bytes(bytes) => (Some(entry.clone()), bytes),
             Measured::TooLarge => (None, self.bounds.record(name, 0)),
         };
-        self.store(name, kept, version, retention, bytes);
+        self.store(name, kept, version, kept_until, bytes);
         Ok(entry)
     }
 
-    /// Replaces what is below `version` with a tombstone; anything, without one.
+    /// No sooner than an earlier invalidation or write asked for: its version is in what replaces it.
+    fn kept_until(&self, name: &str, retention: Duration) -> Instant {
+        let asked = later(retention);
+        self.get(name).map_or(asked, |known| known.kept_until.max(asked))
+    }
+
+    /// Replaces what is below `version` with a tombstone; anything, without one. What stays is kept for the
+    /// retention, too.
     pub(super) fn invalidate(&self, name: &str, version: Option<Version>, retention: Duration) {
+        let kept_until = self.kept_until(name, retention);
         let known = self.get(name);
         let at = known.as_ref().map_or(Version::ZERO, |known| known.version);
-        let has_entry = known.is_some_and(|known| known.entry().is_some());
-        if has_entry && version.is_some_and(|asked| asked <= at) {
+        let stays = version.is_some_and(|asked| asked <= at);
+        if let Some(stored) = known.filter(|known| stays && known.entry().is_some()) {
+            self.cache.insert(name.into(), Stored { kept_until, ..stored });
             return;
         }
         let version = version.map_or(at, |version| version.max(at));
-        self.store(name, None, version, retention, self.bounds.record(name, 0));
+        self.store(name, None, version, kept_until, self.bounds.record(name, 0));
     }
 
     fn store(
@@ -162,12 +173,12 @@ impl<V: Send + Sync + 'static> Records<V> {
         name: &str,
         entry: Option<Arc<Entry<V>>>,
         version: Version,
-        retention: Duration,
+        kept_until: Instant,
         bytes: u64,
     ) {
         let weight = self.bounds.weight(bytes);
         let slot = Arc::new(Mutex::new(entry));
-        self.cache.insert(name.into(), Stored { slot, version, retention, weight });
+        self.cache.insert(name.into(), Stored { slot, version, kept_until, weight });
     }
 }
 
@@ -185,6 +196,13 @@ impl Bounds {
     }
 }
 
+/// A moment after this duration; in a century, when it is too long for a clock.
+fn later(duration: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    let now = Instant::now();
+    now.checked_add(duration.min(CENTURY)).unwrap_or(now)
+}
+
 /// moka forgets a record after its retention. Freshness is a matter of the entry's own time, which follows
 /// the far tier's clock.
 struct Retention;
@@ -194,18 +212,18 @@ impl<V> moka::Expiry<Arc<str>, Stored<V>> for Retention {
         &self,
         _: &Arc<str>,
         stored: &Stored<V>,
-        _: Instant,
+        now: Instant,
     ) -> Option<Duration> {
-        Some(stored.retention)
+        Some(stored.kept_until.saturating_duration_since(now))
     }
 
     fn expire_after_update(
         &self,
         _: &Arc<str>,
         stored: &Stored<V>,
-        _: Instant,
+        now: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(stored.retention)
+        Some(stored.kept_until.saturating_duration_since(now))
     }
 }

@@ -11,6 +11,7 @@ use super::{
     message::Message,
     messages::{Confirming, Messages, delivery},
     namespace::Namespace,
+    permissions::Permissions,
     records::{BY_CLOCK, OpenReply, Records, malformed},
 };
 use crate::{
@@ -78,9 +79,10 @@ impl<V, C: Codec<V>> RedisFar<V, C> {
 
     fn with(connection: Connection, codec: C, namespace: &str) -> Self {
         let keys = Namespace::new("cg", namespace);
-        let messages = Messages::new(connection.clone(), &keys);
+        let permissions = Arc::<Permissions>::default();
+        let messages = Messages::new(connection.clone(), &keys, permissions.clone());
         let channel = messages.channel().to_owned();
-        let records = Records::new(connection, codec, keys, channel, &BY_CLOCK);
+        let records = Records::new(connection, codec, keys, channel, &BY_CLOCK, permissions);
         Self {
             inner: Arc::new(Inner { namespace: namespace.to_owned(), records, messages }),
             value: PhantomData,

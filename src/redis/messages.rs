@@ -2,13 +2,13 @@ use std::{
     collections::HashMap,
     pin::pin,
     sync::{
-        Arc, Weak,
+        Arc, LazyLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use ::redis::Cmd;
+use ::redis::{Cmd, Script};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
@@ -17,11 +17,14 @@ use super::{
     connection::Connection,
     message::{Message, ReplyTo, SubscriberId},
     namespace::Namespace,
+    permissions::{Permissions, Publisher},
+    script::script,
 };
 use crate::{
-    Fault,
+    Fault, FaultKind,
+    backoff::Backoff,
     far::{Event, Invalidated, Watcher, Watchers},
-    subscription::{State, Subscription},
+    subscription::{Feed, State, Subscription},
     token::Token,
 };
 
@@ -43,19 +46,24 @@ pub(super) struct Messages {
 struct Inner {
     connection: Connection,
     handler: Arc<EventHandler>,
-    subscription: Subscription<Channels<EventHandler>>,
+    subscription: Subscription<OwnChannels>,
+    permissions: Arc<Permissions>,
 }
 
 /// Tells the watchers what arrives, confirms invalidations, and counts the confirmations of our own.
 struct EventHandler {
     connection: Connection,
     channel: String,
+    /// Says that we are one of those that confirm.
+    subscribers: String,
     id: SubscriberId,
     replies: String,
     watchers: Watchers,
     unconfirmed: Mutex<HashMap<u64, Confirmations>>,
     next_number: AtomicU64,
     connected_before: AtomicBool,
+    /// Whether messages are not sent at all, so that none can be relied on.
+    mute: AtomicBool,
     /// Until when other processes may not have subscribed again. A process that subscribes
     /// earlier than they do would count too few.
     others_back: Mutex<Option<Instant>>,
@@ -75,22 +83,29 @@ pub(super) struct Confirming<'a> {
 }
 
 impl Messages {
-    pub(super) fn new(connection: Connection, namespace: &Namespace) -> Self {
+    pub(super) fn new(
+        connection: Connection,
+        namespace: &Namespace,
+        permissions: Arc<Permissions>,
+    ) -> Self {
         let id: SubscriberId = *Token::random().as_bytes();
         let handler = Arc::new(EventHandler {
             connection: connection.clone(),
             channel: namespace.channel(),
+            subscribers: namespace.subscribers(),
             id,
             replies: reply_channel(id),
             watchers: Watchers::default(),
             unconfirmed: Mutex::default(),
             next_number: AtomicU64::new(1),
             connected_before: AtomicBool::new(false),
+            mute: AtomicBool::new(false),
             others_back: Mutex::default(),
         });
-        let feed = Channels { connection: connection.clone(), handler: handler.clone() };
+        let channels = Channels { connection: connection.clone(), handler: handler.clone() };
+        let feed = OwnChannels { channels, told: AtomicBool::new(false) };
         let subscription = Subscription::new(feed);
-        Self { inner: Arc::new(Inner { connection, handler, subscription }) }
+        Self { inner: Arc::new(Inner { connection, handler, subscription, permissions }) }
     }
 
     pub(super) fn channel(&self) -> &str {
@@ -101,7 +116,12 @@ impl Messages {
     pub(super) fn confirming(&self) -> Option<Confirming<'_>> {
         // The number of receivers includes this process, if it is subscribed. A Cluster does not tell it.
         let counted = *self.inner.subscription.state() == State::Connected;
-        if !counted || self.inner.connection.is_cluster() || self.inner.handler.others_are_away() {
+        let silent = self.inner.permissions.get().publisher == Publisher::Nobody;
+        if !counted
+            || silent
+            || self.inner.connection.is_cluster()
+            || self.inner.handler.others_are_away()
+        {
             return None;
         }
         let number = self.inner.handler.next_number.fetch_add(1, Ordering::Relaxed);
@@ -109,6 +129,13 @@ impl Messages {
         let notify = confirmations.notify.clone();
         self.inner.handler.unconfirmed.lock().insert(number, confirmations);
         Some(Confirming { inner: &self.inner, number, notify })
+    }
+
+    /// Publishes to all, and returns how many of them are to confirm.
+    async fn publish_counted(&self, message: &[u8]) -> Result<usize, Fault> {
+        let mut call = PUBLISH_COUNTED.prepare_invoke();
+        call.arg(self.channel()).arg(message).arg(&self.inner.handler.subscribers);
+        self.inner.connection.run(&call).await
     }
 
     fn far_timeout(&self) -> Duration {
@@ -121,6 +148,7 @@ impl Messages {
         // borrowed over the call, so that a `Disconnected` follows it.
         let state = self.inner.subscription.state();
         if *state == State::Connected
+            && !self.inner.handler.mute.load(Ordering::SeqCst)
             && let Some(watcher) = watcher.upgrade()
         {
             watcher.on_event(Event::Connected);
@@ -132,6 +160,10 @@ impl Messages {
     }
 
     pub(super) async fn ready(&self) -> bool {
+        if self.inner.permissions.get().publisher == Publisher::Nobody {
+            self.inner.handler.mute();
+            return false;
+        }
         self.inner.subscription.ready(self.far_timeout() / 2).await == State::Connected
     }
 
@@ -143,12 +175,27 @@ impl Messages {
         let Some(message) = Message::of(event, reply_to) else {
             return Ok(Invalidated::Unconfirmed);
         };
-        let mut publish = Cmd::new();
-        publish.arg("PUBLISH").arg(self.channel()).arg(message);
-        let receivers = self.inner.connection.query(&publish).await?;
+        let permitted = self.inner.permissions.get();
+        let receivers = match permitted.publisher {
+            Publisher::Nobody => return Ok(Invalidated::Unconfirmed),
+            Publisher::Script if confirming.is_some() && permitted.count => {
+                self.publish_counted(&message).await?
+            }
+            Publisher::Script | Publisher::Client => {
+                let mut publish = Cmd::new();
+                publish.arg("PUBLISH").arg(self.channel()).arg(message);
+                self.inner.connection.query(&publish).await?
+            }
+        };
         Ok(delivery(confirming, receivers, self.far_timeout()).await)
     }
 }
+
+/// KEYS none. ARGV channel, message, channel of the subscribers.
+static PUBLISH_COUNTED: LazyLock<Script> = LazyLock::new(|| {
+    let publish = "return publish_counted(ARGV[1], ARGV[2], ARGV[3])";
+    script(&[include_str!("lua/publish_counted.lua"), publish])
+});
 
 /// Waits until every receiver of an invalidation has confirmed it.
 pub(super) async fn delivery(
@@ -197,9 +244,50 @@ impl Drop for Confirming<'_> {
     }
 }
 
+/// The channels, and a word where they are refused.
+struct OwnChannels {
+    channels: Channels<EventHandler>,
+    told: AtomicBool,
+}
+
+impl Feed for OwnChannels {
+    type Connection = <Channels<EventHandler> as Feed>::Connection;
+
+    const BACKOFF: Backoff = <Channels<EventHandler> as Feed>::BACKOFF;
+
+    fn is_possible(&self) -> bool {
+        self.channels.is_possible()
+    }
+
+    async fn connect(&self, attempt: usize) -> Result<Self::Connection, Fault> {
+        let connected = self.channels.connect(attempt).await;
+        let is_refused =
+            connected.as_ref().err().is_some_and(|fault| fault.kind() == FaultKind::Refused);
+        if is_refused && !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "Redis is not as needed: it refuses SUBSCRIBE or channels that begin with `cg`, so waiters poll, \
+                 and near entries live for a short time only"
+            );
+        }
+        connected
+    }
+
+    async fn deliver(&self, connection: Self::Connection) -> Result<(), Fault> {
+        self.channels.deliver(connection).await
+    }
+
+    fn on_connected(&self) {
+        self.channels.on_connected();
+    }
+
+    fn on_disconnected(&self) {
+        self.channels.on_disconnected();
+    }
+}
+
 impl MessageHandler for EventHandler {
     fn channels(&self) -> Vec<String> {
-        vec![self.channel.clone(), self.replies.clone()]
+        vec![self.channel.clone(), self.subscribers.clone(), self.replies.clone()]
     }
 
     fn on_message(&self, channel: &str, payload: &[u8]) {
@@ -218,7 +306,9 @@ impl MessageHandler for EventHandler {
         if self.connected_before.swap(true, Ordering::Relaxed) {
             *self.others_back.lock() = Some(Instant::now() + ALL_BACK);
         }
-        self.watchers.tell(Event::Connected);
+        if !self.mute.load(Ordering::SeqCst) {
+            self.watchers.tell(Event::Connected);
+        }
     }
 
     fn on_disconnected(&self) {
@@ -227,6 +317,13 @@ impl MessageHandler for EventHandler {
 }
 
 impl EventHandler {
+    /// Messages are not sent: near entries must not rely on them.
+    fn mute(&self) {
+        if !self.mute.swap(true, Ordering::SeqCst) {
+            self.watchers.tell(Event::Disconnected);
+        }
+    }
+
     fn others_are_away(&self) -> bool {
         let mut back = self.others_back.lock();
         *back = back.filter(|back| Instant::now() < *back);

@@ -41,12 +41,15 @@
 //! | `cg:{namespace:name}:l` | the lease, or the back-off after a failed load | its ttl |
 //! | `cg:{namespace:name}:w` | nothing: a write that `WAIT` confirms | 1 ms |
 //! | `cg:{namespace:}:events` | the channel of messages | – |
+//! | `cg:{namespace:}:subscribers` | a channel without messages: who is to confirm invalidations | – |
 //! | `cg:replies:<process>` | the channel of confirmations for a process | – |
-//! | `cgs:{…}` | the first four, of an [`ElectedFar`] | the same |
+//! | `cgs:{…}` | the first five, of an [`ElectedFar`] | the same |
 //! | `cgk:{namespace:name}` | the lease of a lock | its ttl |
 //! | `cgk:{namespace:name}:f` | the last fencing token | a minute after the lease |
 //! | `cgk:{namespace:name}:q`, `:w` | the queue of waiters | 2 s after the last attempt |
 //! | `cg:lock:<process>` | the channel on which a waiter is notified | – |
+//!
+//! A key of another type under one of these is a stranger's: it is no entry and no lease, and is replaced.
 //!
 //! # What it promises, and what breaks it
 //!
@@ -62,18 +65,27 @@
 //!   [`Unconfirmed`](crate::far::Invalidated::Unconfirmed).
 
 mod channels;
+mod cluster;
+mod command;
 mod connection;
 mod elected;
 mod far;
 mod fault;
+mod gate;
+mod link;
 mod lock;
 mod message;
 mod messages;
 mod namespace;
+mod permissions;
+#[cfg(feature = "deadpool")]
+mod pool;
 mod records;
 mod replicas;
 mod script;
 mod sentinel;
+mod server;
+mod tls;
 
 pub use self::{
     connection::Connection,

@@ -36,6 +36,12 @@ impl Namespace {
     pub(super) fn channel(&self) -> String {
         format!("{}}}:events", self.prefix)
     }
+
+    /// A channel without messages, on which each subscriber of [`channel`](Self::channel) is, and nobody else: who
+    /// is to confirm an invalidation.
+    pub(super) fn subscribers(&self) -> String {
+        format!("{}}}:subscribers", self.prefix)
+    }
 }
 
 /// A duration as an argument, in milliseconds. Rounded up, so that Redis keeps nothing for a shorter time. At
@@ -78,5 +84,6 @@ mod tests {
         assert_eq!(Namespace::new("cg", "users").key("42"), "cg:{users:42}");
         assert_eq!(Namespace::new("cg", "a:b").key("c"), "cg:{a%3Ab:c}");
         assert_eq!(Namespace::new("cg", "users").channel(), "cg:{users:}:events");
+        assert_eq!(Namespace::new("cg", "users").subscribers(), "cg:{users:}:subscribers");
     }
 }

@@ -243,6 +243,49 @@ pub async fn an_entry_at_or_above_the_invalidation_stays<F: Far<String> + Clone>
     assert_eq!(value(&far, &name).await, None);
 }
 
+pub async fn an_invalidation_is_kept_for_its_retention_whatever_is_on_record<
+    F: Far<String> + Clone,
+>(
+    far: F,
+) {
+    let at = |version| Some(Version::new(version));
+    let brief = |version| Record { retention: SHORT, ..stale(&far, "brief", version) };
+    let [entry, newer, overwritten, committed, repeated, yardstick] =
+        [(); 6].map(|()| fresh_name());
+    // At, and above, the version asked for.
+    for (name, version) in [(&entry, 10), (&newer, 12)] {
+        let put = far.put(name, brief(version)).await;
+        assert!(matches!(put, Ok(Put::Stored(_))), "{put:?}");
+        far.invalidate(name, at(10), LONG).await.expect("an invalidation");
+    }
+    // What comes after it asks for less.
+    for name in [&overwritten, &committed, &repeated] {
+        far.invalidate(name, at(10), LONG).await.expect("an invalidation");
+    }
+    let put = far.put(&overwritten, brief(11)).await;
+    assert!(matches!(put, Ok(Put::Stored(_))), "{put:?}");
+    let (token, _) = lease(&far, &committed, LONG).await;
+    let stored = far.commit(&committed, token, brief(11)).await;
+    assert!(matches!(stored, Ok(Commit::Stored(_))), "{stored:?}");
+    far.invalidate(&repeated, None, SHORT).await.expect("an invalidation");
+    // Until one that was written last, and that nobody asked to keep, is forgotten.
+    let put = far.put(&yardstick, brief(10)).await;
+    assert!(matches!(put, Ok(Put::Stored(_))), "{put:?}");
+    let minimum = async |name: &str| {
+        let (token, grant) = lease_soon(&far, name).await;
+        far.release(name, token).await.expect("a release");
+        grant.minimum
+    };
+    eventually(async || (minimum(&yardstick).await == Version::ZERO).then_some(())).await;
+    for (name, kept) in
+        [(&entry, 10), (&newer, 12), (&overwritten, 11), (&committed, 11), (&repeated, 10)]
+    {
+        assert_eq!(minimum(name).await, Version::new(kept));
+        let lagging = far.put(name, record(&far, Some("lagging"), 9)).await;
+        assert!(matches!(lagging, Ok(Put::Older { .. })), "{lagging:?}");
+    }
+}
+
 pub async fn an_absence_without_version_takes_over_the_one_on_record<F: Far<String> + Clone>(
     far: F,
 ) {

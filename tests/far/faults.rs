@@ -23,7 +23,7 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
         servers, "redis";
         a_frozen_or_dead_server_ends_every_call_in_time,
         a_full_server_still_invalidates_and_releases,
-        errors_show_neither_key_nor_value,
+        a_command_that_the_server_does_not_know_is_told_without_its_key,
         a_missing_server_is_a_typed_error,
         many_reads_of_a_dead_server_all_fail,
     )
@@ -111,30 +111,28 @@ async fn a_full_server_still_invalidates_and_releases(_: Arc<Servers>) {
     assert!(matches!(far.commit(&committing, token, record).await, Ok(Commit::Stored(_))));
 }
 
-async fn errors_show_neither_key_nor_value(_: Arc<Servers>) {
-    let server = servers::Redis::start().expect("a Redis");
-    let far = Tier::new(setup::open(&server.url()).await, Json);
-    let name = "secret-key";
-    let client = redis::Client::open(server.url()).expect("a URL");
-    let mut link = client.get_multiplexed_async_connection().await.expect("a connection");
-    let mut hash = redis::cmd("HSET");
-    hash.arg("cg:{:secret-key}").arg("secret-field").arg("secret-value");
-    hash.query_async::<()>(&mut link).await.expect("an answer");
-    let mut errors = vec![far.read(name).await.expect_err("a key of another type")];
-    assert_eq!(errors[0].kind(), FaultKind::Refused, "{:?}", errors[0]);
-    let record = contract::record(&far, Some("secret-value"), 1);
-    errors.push(far.put(name, record).await.expect_err("a key of another type"));
-    drop(server);
-    errors.push(far.read(name).await.expect_err("a dead server"));
-    for error in errors {
-        let mut text = format!("{error} {error:?}");
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            text += &format!(" {cause} {cause:?}");
-            source = cause.source();
-        }
-        assert!(!text.contains("secret"), "{text}");
+/// Of an error and its sources.
+fn all_texts(error: &cattleguard::Fault) -> String {
+    let mut text = format!("{error} {error:?}");
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text += &format!(" {cause} {cause:?}");
+        source = cause.source();
     }
+    text
+}
+
+/// Redis quotes what it does not understand, up to 128 bytes of it.
+async fn a_command_that_the_server_does_not_know_is_told_without_its_key(_: Arc<Servers>) {
+    let server =
+        servers::Redis::start_with(&["--rename-command", "EVALSHA", "HIDDEN"]).expect("a Redis");
+    let far = Tier::new(setup::open(&server.url()).await, Json);
+    let refused = far.invalidate("secret-key", None, contract::LONG).await;
+    let refused = refused.expect_err("a renamed command");
+    assert_eq!(refused.kind(), FaultKind::Refused);
+    let text = all_texts(&refused);
+    assert!(text.contains("does not know a command"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
 }
 
 async fn a_missing_server_is_a_typed_error(_: Arc<Servers>) {

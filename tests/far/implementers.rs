@@ -27,6 +27,10 @@ async fn redis(on: Arc<Servers>) -> Tier {
     Tier::new(setup::open(&on.redis()).await, Json)
 }
 
+async fn tls(on: Arc<Servers>) -> Tier {
+    Tier::new(on.tls(), Json)
+}
+
 async fn pool(on: Arc<Servers>) -> Tier {
     Tier::new(setup::pooled(&on.redis()), Json)
 }
@@ -77,6 +81,7 @@ macro_rules! contract {
             two_loads_of_one_process_are_told_apart,
             a_tombstone_keeps_its_version,
             an_entry_at_or_above_the_invalidation_stays,
+            an_invalidation_is_kept_for_its_retention_whatever_is_on_record,
             an_absence_without_version_takes_over_the_one_on_record,
             every_call_may_be_repeated,
             leases_expire_unless_renewed,
@@ -93,9 +98,10 @@ macro_rules! contract {
 }
 
 pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
-    let each: [Vec<Trial>; 7] = [
+    let each: [Vec<Trial>; 8] = [
         contract!(servers, memory),
         contract!(servers, redis),
+        contract!(servers, tls),
         contract!(servers, pool),
         contract!(servers, cluster),
         contract!(servers, elected_by_redis),

@@ -13,15 +13,20 @@ mod servers;
 #[expect(dead_code, reason = "the guard's tests use the rest of it")]
 mod origin;
 
+mod cluster;
 mod contract;
 mod elected;
 mod faults;
 mod fences;
 mod implementers;
+mod links;
 mod messages;
+mod permissions;
 mod replicas;
 mod scripted_lock;
 mod setup;
+mod strangers;
+mod tls;
 mod values;
 mod waiters;
 
@@ -34,9 +39,14 @@ fn main() -> ExitCode {
         messages::trials,
         replicas::trials,
         faults::trials,
+        links::trials,
+        cluster::trials,
         values::trials,
         waiters::trials,
         elected::trials,
+        strangers::trials,
+        permissions::trials,
+        tls::trials,
     ];
     let trials = trials.into_iter().flat_map(|of_module| of_module(&servers)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);

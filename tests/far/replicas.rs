@@ -42,8 +42,9 @@ impl Pair {
         // Otherwise a replica copies its primary only after 5 s.
         let primary = servers::Redis::start_with(&["--repl-diskless-sync", "no"]);
         let primary = primary.expect("a Redis");
-        let of = format!("127.0.0.1 {}", primary.port());
-        let replica = servers::Redis::start_with(&["--replicaof", &of]).expect("a Redis");
+        let port = primary.port().to_string();
+        let replica = servers::Redis::start_with(&["--replicaof", "127.0.0.1", &port]);
+        let replica = replica.expect("a Redis");
         let pair = Self { primary, replica };
         contract::eventually(async || {
             let answer = pair.say("SET ready 1\r\nWAIT 1 100");

@@ -11,7 +11,7 @@ use futures::{FutureExt, future::LocalBoxFuture};
 use libtest_mimic::Trial;
 use parking_lot::Mutex;
 
-use crate::servers;
+use crate::{servers, tls};
 
 /// The far tier that most tests are about.
 pub type Tier = RedisFar<String, Json>;
@@ -24,6 +24,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Servers {
     started: Mutex<Vec<Box<dyn Any + Send>>>,
     cluster: Mutex<Option<servers::RedisCluster>>,
+    tls: Mutex<Option<servers::RedisTls>>,
 }
 
 /// A server that tests can share.
@@ -65,6 +66,12 @@ impl Servers {
 
     pub fn redis(&self) -> String {
         self.one::<servers::Redis>()
+    }
+
+    /// Over TLS. As from another process.
+    pub fn tls(&self) -> Connection {
+        let mut tls = self.tls.lock();
+        tls::connect(tls.get_or_insert_with(|| servers::RedisTls::start().expect("a Redis")))
     }
 
     pub fn cluster(&self) -> Vec<String> {

@@ -10,6 +10,7 @@ mod process;
 mod proxy;
 mod redis;
 mod sentinel;
+mod tls;
 mod zookeeper;
 
 pub use self::mariadb::MariaDb;
@@ -18,4 +19,5 @@ pub use self::process::{Signal, free_port, signal};
 pub use self::proxy::Proxy;
 pub use self::redis::{Redis, RedisCluster, ask_redis};
 pub use self::sentinel::RedisSentinel;
+pub use self::tls::{Certificates, RedisTls};
 pub use self::zookeeper::{Zookeeper, ZookeeperEnsemble};

@@ -15,6 +15,7 @@ use crate::{
         connection::Connection,
         messages::Messages,
         namespace::Namespace,
+        permissions::Permissions,
         records::{BY_LOCK, OpenReply, Records, malformed},
     },
 };
@@ -40,9 +41,10 @@ pub(super) struct Election<C, L> {
 impl<C, L> Election<C, L> {
     pub(super) fn new(connection: Connection, codec: C, namespace: &str, lock: L) -> Self {
         let keys = Namespace::new("cgs", namespace);
-        let messages = Messages::new(connection.clone(), &keys);
+        let permissions = Arc::<Permissions>::default();
+        let messages = Messages::new(connection.clone(), &keys, permissions.clone());
         // No channel: the messages are sent after the lock was freed.
-        let records = Records::new(connection, codec, keys, String::new(), &BY_LOCK);
+        let records = Records::new(connection, codec, keys, String::new(), &BY_LOCK, permissions);
         Self {
             records,
             messages,

@@ -67,11 +67,16 @@ impl<C> Records<C> {
     where
         C: Codec<V>,
     {
-        let mut call = self.scripts.open.key(self.keys.key(name));
-        call.key(self.lease_key(name)).arg(token.as_bytes()).arg(millis(ttl)).arg(fresh_for);
-        let answer: Vec<Value> = self.connection.run(&call).await?;
+        let answer = self.run(&self.scripts.open, |call| {
+            call.key(self.keys.key(name)).key(self.lease_key(name));
+            call.arg(token.as_bytes()).arg(millis(ttl)).arg(fresh_for);
+        });
+        let answer: Vec<Value> = answer.await?;
         let mut answer = answer.into_iter();
-        self.clock.note(answer.next().and_then(integer).ok_or_else(malformed)?);
+        let now = answer.next().and_then(integer).ok_or_else(malformed)?;
+        if self.permissions.get().time {
+            self.clock.note(now);
+        }
         let kind = answer.next().and_then(integer).ok_or_else(malformed)?;
         let mut value = || answer.next().ok_or_else(malformed);
         Ok(Some(match kind {
@@ -95,7 +100,9 @@ impl<C> Records<C> {
     ) -> Result<Renewal, Fault> {
         let mut call = RENEW.key(self.lease_key(name));
         call.arg(token.as_bytes()).arg(millis(ttl));
-        match self.connection.run(&call).await? {
+        let answer = self.connection.run(&call).await;
+        self.doubt_if_refused(&answer);
+        match answer? {
             1 => Ok(Renewal::Renewed),
             _ => Ok(Renewal::Lost),
         }
@@ -104,8 +111,11 @@ impl<C> Records<C> {
     pub(crate) async fn release(&self, name: &str, token: Token) -> Result<(), Fault> {
         let mut call = ::redis::cmd("EVAL");
         call.arg(RELEASE).arg(1).arg(self.lease_key(name));
-        call.arg(token.as_bytes()).arg(&self.channel).arg(Message::released(name));
-        self.connection.query::<()>(&call).await
+        call.arg(token.as_bytes()).arg(self.script_channel()).arg(Message::released(name));
+        let answer = self.connection.query::<i64>(&call).await;
+        self.doubt_if_refused(&answer);
+        self.announce_end(name, answer?).await;
+        Ok(())
     }
 
     pub(crate) async fn fail(
@@ -114,10 +124,19 @@ impl<C> Records<C> {
         token: Token,
         back_off: Duration,
     ) -> Result<(), Fault> {
-        let mut call = FAIL.key(self.lease_key(name));
-        call.arg(token.as_bytes()).arg(millis(back_off));
-        call.arg(&self.channel).arg(Message::released(name));
-        self.connection.run::<()>(&call).await
+        let answer = self.run(&FAIL, |call| {
+            call.key(self.lease_key(name)).arg(token.as_bytes()).arg(millis(back_off));
+            call.arg(self.script_channel()).arg(Message::released(name));
+        });
+        let ended = answer.await?;
+        self.announce_end(name, ended).await;
+        Ok(())
+    }
+
+    async fn announce_end(&self, name: &str, ended: i64) {
+        if ended == 1 {
+            self.announce(|| Message::released(name)).await;
+        }
     }
 }
 

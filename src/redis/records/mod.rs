@@ -4,10 +4,12 @@
 //! - [`store`]: the records of one namespace, and how an entry is read from bytes.
 //! - [`reading`]: `GET` and `MGET`. [`leasing`]: who may load. [`writing`]: commit, put, invalidate.
 //! - [`scripts`]: the scripts, put together from `lua/`. [`reply`]: their answers.
+//! - [`probe`]: what the server lets us do, and what it costs where it does not.
 //! - [`server_clock`]: all times are the server's.
 
 mod header;
 mod leasing;
+mod probe;
 mod reading;
 mod reply;
 mod scripts;

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ::redis::{Cmd, Value};
+use bytes::Bytes;
 use futures::future::join_all;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     reply::{bulk, malformed},
     store::Records,
 };
-use crate::{Entry, Fault, codec::Codec};
+use crate::{Entry, Fault, FaultKind, codec::Codec};
 
 /// How many names one command asks for: a longer answer would hold up the commands behind it.
 const AT_ONCE: usize = 512;
@@ -33,12 +34,24 @@ impl<C> Records<C> {
     where
         C: Codec<V>,
     {
-        self.know_time().await?;
+        self.know_server(name).await?;
         let key = self.keys.key(name);
         let mut get = Cmd::with_capacity(2, 3 + key.len());
-        get.arg("GET").arg(key);
-        let bytes: Option<Vec<u8>> = self.connection.query(&get).await?;
-        Ok(bytes.and_then(|bytes| self.entry(bytes.into())).map(Arc::new))
+        get.arg("GET").arg(&key);
+        let bytes = match self.connection.query::<Option<Vec<u8>>>(&get).await {
+            Ok(bytes) => bytes.map(Bytes::from),
+            // Perhaps a key of another type, which is no entry: MGET says nil where GET refuses.
+            Err(fault) if fault.kind() == FaultKind::Refused => self.get_any(&key).await?,
+            Err(fault) => return Err(fault),
+        };
+        Ok(bytes.and_then(|bytes| self.entry(bytes)).map(Arc::new))
+    }
+
+    async fn get_any(&self, key: &str) -> Result<Option<Bytes>, Fault> {
+        let mut get = Cmd::new();
+        get.arg("MGET").arg(key);
+        let found: Vec<Value> = self.connection.query(&get).await?;
+        Ok(found.into_iter().next().and_then(bulk))
     }
 
     /// One command for [`AT_ONCE`] names; in a cluster, where each is in a slot of its own, one for each.
@@ -63,7 +76,7 @@ impl<C> Records<C> {
     where
         C: Codec<V>,
     {
-        self.know_time().await?;
+        self.know_server(names.first().copied().unwrap_or_default()).await?;
         let mut get = Cmd::new();
         get.arg("MGET");
         for name in names {
@@ -86,7 +99,7 @@ impl<C> Records<C> {
     where
         C: Codec<V>,
     {
-        self.know_time().await?;
+        self.know_server(name).await?;
         let mut get = Cmd::new();
         get.arg("MGET").arg(self.keys.key(name)).arg(self.lease_key(name));
         let (entry, lease): (Value, Value) = self.connection.query(&get).await?;
@@ -101,17 +114,5 @@ impl<C> Records<C> {
             Some(remaining) if remaining > Duration::ZERO => Ok(LookUp::BackOff { remaining }),
             _ => Ok(LookUp::Miss),
         }
-    }
-
-    /// Asks for the server's time once: entries name moments of its clock.
-    async fn know_time(&self) -> Result<(), Fault> {
-        if self.clock.is_known() {
-            return Ok(());
-        }
-        let mut time = Cmd::new();
-        time.arg("TIME");
-        let (seconds, micros): (i64, i64) = self.connection.query(&time).await?;
-        self.clock.note(seconds.saturating_mul(1000).saturating_add(micros / 1000));
-        Ok(())
     }
 }

@@ -20,24 +20,30 @@ const BEGIN: &str = include_str!("lua/begin.lua");
 const COMMIT: &str = include_str!("lua/commit.lua");
 const INVALIDATE: &str = include_str!("lua/invalidate.lua");
 
+const PUBLISH_COUNTED: &str = include_str!("../lua/publish_counted.lua");
+
 /// Fencing tokens from the server's clock: Redis elects who loads.
 pub(crate) static BY_CLOCK: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     open: script(&[PRELUDE, OPEN, LOOK_UP_OR_LEASE]),
     commit: script(&[PRELUDE, BY_CLOCK_FLOOR, COMMIT]),
-    invalidate: script(&[PRELUDE, BY_CLOCK_FLOOR, INVALIDATE]),
+    invalidate: script(&[PRELUDE, BY_CLOCK_FLOOR, PUBLISH_COUNTED, INVALIDATE]),
 });
 
 /// Fencing tokens from a lock of another system, which elects who loads.
 pub(crate) static BY_LOCK: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     open: script(&[PRELUDE, BY_LOCK_FLOOR, OPEN, BEGIN]),
     commit: script(&[PRELUDE, BY_LOCK_FLOOR, COMMIT]),
-    invalidate: script(&[PRELUDE, BY_LOCK_FLOOR, INVALIDATE]),
+    invalidate: script(&[PRELUDE, BY_LOCK_FLOOR, PUBLISH_COUNTED, INVALIDATE]),
 });
 
 pub(super) static RENEW: LazyLock<Script> =
     LazyLock::new(|| script(&[PRELUDE, include_str!("lua/renew.lua")]));
 pub(super) static FAIL: LazyLock<Script> =
     LazyLock::new(|| script(&[PRELUDE, include_str!("lua/fail.lua")]));
+
+/// What a user may do.
+pub(super) static PROBE: LazyLock<Script> = LazyLock::new(|| Script::new(PROBE_TEXT));
+pub(super) const PROBE_TEXT: &str = include_str!("lua/probe.lua");
 
 /// Sent as text, not by its hash: when a look-up timed out, nothing waits for the answer that the server
 /// does not know the script yet, and the lease would stand unused until its ttl.

@@ -1,21 +1,26 @@
 use std::{
     sync::atomic::{AtomicI64, Ordering},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{Clock, Moment};
+
+/// Before the server's first answer.
+const UNKNOWN: i64 = i64::MIN;
 
 /// An estimate of the server's clock, from its answers. A wrong one moves only the moment at which an entry is
 /// taken for stale.
 pub(super) struct ServerClock {
     own: Clock,
-    /// The server's clock minus ours, in milliseconds; `i64::MIN` before the first answer.
+    /// The server's clock minus ours, in milliseconds; [`UNKNOWN`] at first.
     ahead: AtomicI64,
+    /// What was given out last as the server's time, in microseconds: what comes from it must grow.
+    given: AtomicI64,
 }
 
 impl ServerClock {
     pub(super) fn new(own: Clock) -> Self {
-        Self { own, ahead: AtomicI64::new(i64::MIN) }
+        Self { own, ahead: AtomicI64::new(UNKNOWN), given: AtomicI64::new(0) }
     }
 
     pub(super) fn own(&self) -> &Clock {
@@ -23,7 +28,20 @@ impl ServerClock {
     }
 
     pub(super) fn is_known(&self) -> bool {
-        self.ahead.load(Ordering::Relaxed) != i64::MIN
+        self.ahead.load(Ordering::Relaxed) != UNKNOWN
+    }
+
+    /// The server's time as an argument of a script: microseconds, a later one at each call.
+    pub(super) fn server_micros(&self) -> String {
+        let ahead = match self.ahead.load(Ordering::Relaxed) {
+            UNKNOWN => system_millis().saturating_sub(millis(self.own.now())),
+            ahead => ahead,
+        };
+        let now = millis(self.own.now()).saturating_add(ahead).saturating_mul(1000);
+        let given = self.given.fetch_max(now, Ordering::Relaxed).max(now);
+        // Another caller may have been given the same.
+        let later = self.given.fetch_add(1, Ordering::Relaxed).max(given) + 1;
+        later.to_string()
     }
 
     /// Notes what the server said a moment ago, in milliseconds.
@@ -42,6 +60,12 @@ impl ServerClock {
     }
 }
 
+/// This machine's time of day, in milliseconds.
+pub(super) fn system_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 fn millis(moment: Moment) -> i64 {
     i64::try_from(moment.nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
@@ -49,6 +73,16 @@ fn millis(moment: Moment) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_is_given_out_is_later_each_time() {
+        let server = ServerClock::new(Clock::manual());
+        server.note(1_700_000_000_000);
+        let first: i64 = server.server_micros().parse().expect("a number");
+        let second: i64 = server.server_micros().parse().expect("a number");
+        assert!(first > 1_700_000_000_000_000 && second > first, "{first} {second}");
+        assert!(second < 1_700_000_000_001_000, "{second}");
+    }
 
     #[test]
     fn moments_follow_the_servers_clock() {

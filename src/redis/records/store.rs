@@ -1,5 +1,6 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use ::redis::{Cmd, FromRedisValue, Script, ScriptInvocation};
 use bytes::Bytes;
 
 use super::{
@@ -10,7 +11,11 @@ use super::{
 use crate::{
     Clock, Entry, Fault,
     codec::Codec,
-    redis::{connection::Connection, namespace::Namespace},
+    redis::{
+        connection::Connection,
+        namespace::Namespace,
+        permissions::{Permissions, Publisher},
+    },
 };
 
 /// Entries and tombstones in Redis, each beside the lease, or the open load, whose token alone may write.
@@ -22,6 +27,7 @@ pub(crate) struct Records<C> {
     /// Where the scripts announce what they did; empty for nowhere.
     pub(super) channel: String,
     pub(super) scripts: &'static Scripts,
+    pub(super) permissions: Arc<Permissions>,
 }
 
 impl<C> Records<C> {
@@ -31,9 +37,10 @@ impl<C> Records<C> {
         keys: Namespace,
         channel: String,
         scripts: &'static Scripts,
+        permissions: Arc<Permissions>,
     ) -> Self {
         let clock = ServerClock::new(Clock::system());
-        Self { connection, clock, codec, keys, channel, scripts }
+        Self { connection, clock, codec, keys, channel, scripts, permissions }
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -50,6 +57,46 @@ impl<C> Records<C> {
 
     pub(super) fn lease_key(&self, name: &str) -> String {
         self.keys.key_with(name, ":l")
+    }
+
+    /// Runs a script that asks for the time with its last argument.
+    pub(super) async fn run<T: FromRedisValue + Send>(
+        &self,
+        script: &Script,
+        arguments: impl FnOnce(&mut ScriptInvocation<'_>),
+    ) -> Result<T, Fault> {
+        let mut call = script.prepare_invoke();
+        arguments(&mut call);
+        call.arg(self.time_argument());
+        let answer = self.connection.run(&call).await;
+        self.doubt_if_refused(&answer);
+        answer
+    }
+
+    /// Where a script announces what it did; empty for nowhere.
+    pub(super) fn script_channel(&self) -> &str {
+        match self.permissions.get().publisher {
+            Publisher::Script => &self.channel,
+            Publisher::Client | Publisher::Nobody => "",
+        }
+    }
+
+    /// Announces what a script did, unless the script has. How many heard it.
+    pub(super) async fn announce(&self, message: impl FnOnce() -> Vec<u8>) -> usize {
+        let by_client = self.permissions.get().publisher == Publisher::Client;
+        if self.channel.is_empty() || !by_client {
+            return 0;
+        }
+        let mut publish = Cmd::new();
+        publish.arg("PUBLISH").arg(&self.channel).arg(message());
+        match self.connection.query(&publish).await {
+            Ok(receivers) => receivers,
+            // What it is about has been done.
+            Err(fault) => {
+                tracing::debug!(%fault, "message not sent; waiters look for themselves");
+                0
+            }
+        }
     }
 
     /// `None` for a tombstone and for what does not decode: both are a miss.

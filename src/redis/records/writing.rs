@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Entry, Fault, FaultKind, Version,
     codec::Codec,
-    far::{Commit, Put, Record, Token},
+    far::{Commit, Event, Put, Record, Token},
     redis::{message::Message, namespace::millis},
 };
 
@@ -32,14 +32,15 @@ impl<C> Records<C> {
     where
         C: Codec<V>,
     {
-        let written = self.write(name, token.as_bytes(), record).await;
-        if let Err(fault) = &written
-            && fault.kind() == FaultKind::Codec
-        {
-            // Nothing was sent: the lease would last for its ttl.
-            self.release(name, token).await?;
-        }
-        match written? {
+        let payload = match self.encoded(&record.entry) {
+            Ok(payload) => payload,
+            Err(fault) => {
+                // Nothing was sent: the lease would last for its ttl.
+                self.release(name, token).await?;
+                return Err(fault);
+            }
+        };
+        match self.write(name, token.as_bytes(), record, payload).await? {
             Written::Stored(entry) => Ok(Commit::Stored(entry)),
             Written::Older(minimum) => Ok(Commit::Older { minimum }),
             Written::Lost => Ok(Commit::Lost),
@@ -50,14 +51,15 @@ impl<C> Records<C> {
     where
         C: Codec<V>,
     {
-        match self.write(name, b"", record).await? {
+        let payload = self.encoded(&record.entry)?;
+        match self.write(name, b"", record, payload).await? {
             Written::Stored(entry) => Ok(Put::Stored(entry)),
             Written::Older(minimum) => Ok(Put::Older { minimum }),
             Written::Lost => Err(malformed()),
         }
     }
 
-    /// How many subscribers the message was delivered to.
+    /// How many subscribers are to confirm the message.
     pub(crate) async fn invalidate(
         &self,
         name: &str,
@@ -65,13 +67,35 @@ impl<C> Records<C> {
         retention: Duration,
         message: Vec<u8>,
     ) -> Result<usize, Fault> {
-        let mut call = self.scripts.invalidate.key(self.keys.key(name));
-        call.key(self.lease_key(name))
-            .arg(version.map(|version| version.to_bytes().to_vec()).unwrap_or_default())
-            .arg(millis(retention))
-            .arg(&self.channel)
-            .arg(message);
-        self.connection.run(&call).await
+        let subscribers =
+            if self.permissions.get().count { self.keys.subscribers() } else { String::new() };
+        let by_script = self.run(&self.scripts.invalidate, |call| {
+            call.key(self.keys.key(name))
+                .key(self.lease_key(name))
+                .arg(version.map(|version| version.to_bytes().to_vec()).unwrap_or_default())
+                .arg(millis(retention))
+                .arg(self.script_channel())
+                .arg(&message)
+                .arg(subscribers);
+        });
+        let by_script: usize = by_script.await?;
+        Ok(by_script + self.announce(|| message).await)
+    }
+
+    /// What follows the header's fields that the script writes.
+    fn encoded<V>(&self, entry: &Entry<V>) -> Result<Vec<u8>, Fault>
+    where
+        C: Codec<V>,
+    {
+        let mut payload = header::load_time(entry.load_time()).to_vec();
+        let begin = payload.len();
+        if let Some(value) = entry.value() {
+            let encoded = self.codec.encode(value, &mut payload);
+            encoded.map_err(|error| Fault::new(FaultKind::Codec, error))?;
+        }
+        self.connection.check_value_bytes(payload.len() - begin)?;
+        entry.set_bytes(payload.len());
+        Ok(payload)
     }
 
     /// A commit, or, without a token, a put.
@@ -80,39 +104,46 @@ impl<C> Records<C> {
         name: &str,
         token: &[u8],
         record: Record<V>,
-    ) -> Result<Written<V>, Fault>
-    where
-        C: Codec<V>,
-    {
-        let mut payload = header::load_time(record.entry.load_time()).to_vec();
-        let kind = match record.entry.value() {
-            Some(value) => {
-                let encoded = self.codec.encode(value, &mut payload);
-                encoded.map_err(|error| Fault::new(FaultKind::Codec, error))?;
-                Kind::Value
-            }
-            None => Kind::Absent,
-        };
-        record.entry.set_bytes(payload.len());
+        payload: Vec<u8>,
+    ) -> Result<Written<V>, Fault> {
+        let kind = if record.entry.value().is_some() { Kind::Value } else { Kind::Absent };
         let version = record.version.map(|version| version.to_bytes().to_vec());
-        let mut call = self.scripts.commit.key(self.keys.key(name));
-        call.key(self.lease_key(name))
-            .arg(token)
-            .arg(kind.letter())
-            .arg(version.unwrap_or_default())
-            .arg(millis(record.ttl))
-            .arg(millis(record.retention))
-            .arg(payload)
-            .arg(&self.channel)
-            .arg(Message::tail(name, None));
-        let answer: Vec<Value> = self.connection.run(&call).await?;
+        let answer = self.run(&self.scripts.commit, |call| {
+            call.key(self.keys.key(name))
+                .key(self.lease_key(name))
+                .arg(token)
+                .arg(kind.letter())
+                .arg(version.unwrap_or_default())
+                .arg(millis(record.ttl))
+                .arg(millis(record.retention))
+                .arg(payload)
+                .arg(self.script_channel())
+                .arg(Message::tail(name, None));
+        });
+        let answer: Vec<Value> = answer.await?;
         let mut answer = answer.into_iter();
         let kind = answer.next().and_then(integer).ok_or_else(malformed)?;
         let detail = answer.next().and_then(bulk).unwrap_or_default();
+        let is_put = token.is_empty();
         match kind {
-            1 => Ok(Written::Stored(stored(record, &detail)?)),
+            1 => {
+                let entry = stored(record, &detail)?;
+                let version = entry.version();
+                let event = if is_put {
+                    Event::Put { name, version }
+                } else {
+                    Event::Committed { name, version }
+                };
+                self.announce(|| Message::of(event, None).unwrap_or_default()).await;
+                Ok(Written::Stored(entry))
+            }
             0 => Ok(Written::Lost),
-            -1 => Ok(Written::Older(header::version(&detail).ok_or_else(malformed)?)),
+            -1 => {
+                if !is_put {
+                    self.announce(|| Message::released(name)).await;
+                }
+                Ok(Written::Older(header::version(&detail).ok_or_else(malformed)?))
+            }
             _ => Err(malformed()),
         }
     }

@@ -1,7 +1,9 @@
 -- KEYS lease, floor, queue, alive
 -- ARGV token, ttl ms, waiter ('' for a call that does not wait), how long the waiter counts as alive (ms)
 -- {1, fence} granted | {0, ms remaining of the lease; negative for a free lock whose turn is another's} held
-local lease = redis.call('GETRANGE', KEYS[1], 0, 23)
+local lease = first_bytes(KEYS[1], 23)
+-- a stranger's: too short, or without an expiry, so that it would never end
+if #lease > 0 and (#lease < 24 or redis.call('PTTL', KEYS[1]) < 0) then lease = '' end
 local mine = string.sub(lease, 1, 16) == ARGV[1]
 if #lease == 24 and mine then
   -- our own, from a call whose answer was lost
@@ -12,7 +14,7 @@ end
 local now = now_us()
 local first = #lease == 0 and head(now)
 if #lease == 0 and (not first or first == ARGV[3]) then
-  local fence, floor = now, redis.call('GETRANGE', KEYS[2], 0, 7)
+  local fence, floor = now, first_bytes(KEYS[2], 7)
   if #floor == 8 and fence <= u64(floor, 1) then fence = u64(floor, 1) + 1 end
   redis.call('SET', KEYS[1], ARGV[1] .. pack(fence), 'PX', ARGV[2])
   redis.call('SET', KEYS[2], pack(fence), 'PX', FLOOR_MS + ARGV[2])
@@ -22,8 +24,8 @@ end
 if ARGV[3] ~= '' then
   local alive = tonumber(ARGV[4])
   -- a waiter keeps its place until it is granted the lock or falls silent
-  redis.call('ZADD', KEYS[3], 'NX', now, ARGV[3])
-  redis.call('ZADD', KEYS[4], now / 1000 + alive, ARGV[3])
+  on(KEYS[3], 'ZADD', 'NX', now, ARGV[3])
+  on(KEYS[4], 'ZADD', now / 1000 + alive, ARGV[3])
   redis.call('PEXPIRE', KEYS[3], alive * 2)
   redis.call('PEXPIRE', KEYS[4], alive * 2)
 end

@@ -5,15 +5,15 @@
 local FLOOR_MS = 60000
 
 local function leave(waiter)
-  if waiter ~= '' and redis.call('ZREM', KEYS[3], waiter) == 1 then redis.call('ZREM', KEYS[4], waiter) end
+  if waiter ~= '' and on(KEYS[3], 'ZREM', waiter) == 1 then on(KEYS[4], 'ZREM', waiter) end
 end
 
 -- the waiter that waits longest, of those alive
 local function head(now)
   while true do
-    local first = redis.call('ZRANGE', KEYS[3], 0, 0)[1]
+    local first = on(KEYS[3], 'ZRANGE', 0, 0)[1]
     if not first then return nil end
-    local until_ms = redis.call('ZSCORE', KEYS[4], first)
+    local until_ms = on(KEYS[4], 'ZSCORE', first)
     if until_ms and tonumber(until_ms) > now / 1000 then return first end
     leave(first)
   end

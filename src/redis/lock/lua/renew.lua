@@ -1,5 +1,5 @@
 -- KEYS lease, floor   ARGV token, ttl ms, least fence ('' to leave it)   1 renewed | 0 lost
-local lease = redis.call('GETRANGE', KEYS[1], 0, 23)
+local lease = first_bytes(KEYS[1], 23)
 if string.sub(lease, 1, 16) ~= ARGV[1] then return 0 end
 local floor_ms = FLOOR_MS + ARGV[2]
 if ARGV[3] == '' then

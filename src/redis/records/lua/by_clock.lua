@@ -2,7 +2,7 @@
 -- before this server's clock, from which the next fence comes.
 local function floor_after(h, lease, beyond)
   local more = beyond and 1 or 0
-  local floor = now_us()
+  local floor = now()
   if #lease >= 24 then floor = math.max(floor, u64(lease, 17) + more) end
   if h then floor = math.max(floor, u64(h, 19) + more) end
   return pack(floor)

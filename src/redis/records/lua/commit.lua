@@ -1,29 +1,31 @@
 -- KEYS entry, lease
 -- ARGV token ('' for a put), kind, version ('' takes over the one on record), ttl ms, retention ms,
---      load time and payload, channel ('' for no message), tail of the message
+--      load time and payload, channel ('' for no message), tail of the message, now ('' to ask)
 -- {1, version} stored | {0} lease lost | {-1, version on record} older | the server's error
 local put = ARGV[1] == ''
-local lease = redis.call('GETRANGE', KEYS[2], 0, 23)
+local lease = first_bytes(KEYS[2], 23)
 local mine = not put and string.sub(lease, 1, 16) == ARGV[1]
 if not put and not mine then return {0} end
 
-local h = header(redis.call('GETRANGE', KEYS[1], 0, HEADER - 1))
+local h = header(first_bytes(KEYS[1], HEADER - 1))
 local version = ARGV[3]
 local reply
 if version == '' then version = h and string.sub(h, 3, 18) or string.rep('\0', 16) end
 if h and compare(version, string.sub(h, 3, 18)) < 0 then
   reply = {-1, string.sub(h, 3, 18)}
 else
-  local now = now_us()
-  local floor = floor_after(h, lease, put)
-  local fresh = math.floor(now / 1000) + tonumber(ARGV[4])
+    local floor = floor_after(h, lease, put)
+  local fresh = math.floor(now() / 1000) + tonumber(ARGV[4])
   local bytes = '\1' .. ARGV[2] .. version .. floor .. pack(fresh) .. ARGV[6]
+  -- no shorter than an earlier invalidation asked for: its version is in this one
+  local retention = math.max(tonumber(ARGV[5]), h and redis.call('PTTL', KEYS[1]) or 0)
   -- pcall: out of memory must still end the lease
-  local set = redis.pcall('SET', KEYS[1], bytes, 'PX', ARGV[5])
+  local set = redis.pcall('SET', KEYS[1], bytes, 'PX', string.format('%.0f', retention))
   if type(set) == 'table' and set.err then reply = set else reply = {1, version} end
 end
 local stored = reply[1] == 1
-if mine or (stored and #lease > 0) then redis.call('DEL', KEYS[2]) end
+-- a put also ends what only looks like a lease
+if mine or (stored and put) then redis.call('DEL', KEYS[2]) end
 if ARGV[7] == '' then
   return reply
 elseif stored then

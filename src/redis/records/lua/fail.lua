@@ -1,9 +1,9 @@
--- KEYS lease   ARGV token, back-off ms, channel ('' for no message), message   1 backs off | 0 lost
-local lease = redis.call('GETRANGE', KEYS[1], 0, 27)
-if string.sub(lease, 1, 16) ~= ARGV[1] then return 0 end
+-- KEYS lease   ARGV token, back-off ms, channel ('' for no message), message, now ('' to ask)   1 backs off | 0 lost
+local lease = first_bytes(KEYS[1], 27)
+if #lease < 28 or string.sub(lease, 1, 16) ~= ARGV[1] then return 0 end
 local back_off = tonumber(ARGV[2])
 local failures = math.min(struct.unpack('>I4', lease, 25) + 1, TWO32 - 1)
-local ends = math.ceil(now_us() / 1000) + back_off
+local ends = math.ceil(now() / 1000) + back_off
 -- a DEL first: see invalidate.lua
 redis.call('DEL', KEYS[1])
 local bytes = BACK_OFF .. string.sub(lease, 17, 24) .. struct.pack('>I4', failures) .. pack(ends)

@@ -1,12 +1,15 @@
--- KEYS entry, lease   ARGV version ('' for any), retention ms, channel ('' for no message), message
--- how many subscribers the message was delivered to
-local h = header(redis.call('GETRANGE', KEYS[1], 0, HEADER - 1))
-local lease = redis.call('GETRANGE', KEYS[2], 0, 23)
+-- KEYS entry, lease   ARGV version ('' for any), retention ms, channel ('' for no message), message,
+--      channel of the subscribers ('' for no count), now ('' to ask)
+-- how many subscribers are to confirm it
+local h = header(first_bytes(KEYS[1], HEADER - 1))
+local lease = first_bytes(KEYS[2], 23)
 -- The first write is a DEL: with its memory full Redis refuses a script at its first write that
 -- needs memory, but lets one finish that began with a DEL.
 redis.call('DEL', KEYS[2])
 local floor = floor_after(h, lease, true)
 local version, stays = ARGV[1], false
+-- no shorter than an earlier invalidation asked for
+local retention = math.max(tonumber(ARGV[2]), h and redis.call('PTTL', KEYS[1]) or 0)
 if h then
   local known = string.sub(h, 3, 18)
   if version == '' then
@@ -20,9 +23,9 @@ elseif version == '' then
 end
 if stays then
   redis.call('SETRANGE', KEYS[1], 18, floor)
+  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', retention))
 else
-  -- no shorter than an earlier invalidation asked for
-  local retention = math.max(tonumber(ARGV[2]), redis.call('PTTL', KEYS[1]))
-  redis.call('SET', KEYS[1], '\1T' .. version .. floor .. string.rep('\0', 12), 'PX', retention)
+  redis.call('SET', KEYS[1], '\1T' .. version .. floor .. string.rep('\0', 12), 'PX', string.format('%.0f', retention))
 end
-return ARGV[3] ~= '' and redis.call('PUBLISH', ARGV[3], ARGV[4]) or 0
+if ARGV[3] == '' then return 0 end
+return publish_counted(ARGV[3], ARGV[4], ARGV[5])

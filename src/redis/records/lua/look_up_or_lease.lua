@@ -1,12 +1,12 @@
 -- {now ms, 2, ms remaining} held
 if holder and holder ~= BACK_OFF then
-  if holder ~= ARGV[1] then return {now_ms, 2, redis.call('PTTL', KEYS[2])} end
+  if holder ~= ARGV[1] then return {now_ms, 2, lease_ms} end
   -- our own, from a call whose answer was lost
   redis.call('PEXPIRE', KEYS[2], ARGV[2])
   return {now_ms, 1, string.sub(lease, 17, 28), version}
 end
 -- No counter key to lose: the fence is the server's clock, pushed past the entry's floor and the failed lease's fence.
-local fence = now
+local fence = us
 if h then fence = math.max(fence, u64(h, 19) + 1) end
 if lease then fence = math.max(fence, u64(lease, 17) + 1) end
 local grant = pack(fence) .. failures

@@ -1,15 +1,18 @@
--- KEYS entry, lease   ARGV token, lease ttl ms, for how many ms an entry must stay fresh
+-- KEYS entry, lease   ARGV token, lease ttl ms, for how many ms an entry must stay fresh, now ('' to ask)
 -- {now ms, 0, entry} hit | {now ms, 1, fence and failures, version on record or ''} granted | {now ms, 4, ms remaining} backs off
 local found = redis.call('MGET', KEYS[1], KEYS[2])
 local entry, lease = found[1], found[2]
-local now = now_us()
-local now_ms = string.format('%.0f', math.floor(now / 1000))
+local us = now()
+local now_ms = string.format('%.0f', math.floor(us / 1000))
 local h = header(entry)
-if h and string.byte(h, 2) ~= 84 and u64(h, 27) > now / 1000 + tonumber(ARGV[3]) then return {now_ms, 0, entry} end
+if h and string.byte(h, 2) ~= 84 and u64(h, 27) > us / 1000 + tonumber(ARGV[3]) then return {now_ms, 0, entry} end
 local version = h and string.sub(h, 3, 18) or ''
+-- A stranger's key is no lease: too short, or without an expiry, so that it would never end.
+local lease_ms = lease and redis.call('PTTL', KEYS[2])
+if lease and (#lease < 28 or lease_ms < 0) then lease = nil end
 local holder = lease and string.sub(lease, 1, 16)
 local failures = lease and string.sub(lease, 25, 28) or string.rep('\0', 4)
-if holder == BACK_OFF then
-  local remaining = math.ceil(u64(lease, 29) - now / 1000)
+if holder == BACK_OFF and #lease >= 36 then
+  local remaining = math.ceil(u64(lease, 29) - us / 1000)
   if remaining > 0 then return {now_ms, 4, remaining} end
 end

@@ -24,3 +24,8 @@ end
 local function header(bytes)
   if bytes and #bytes >= HEADER and string.byte(bytes, 1) == 1 then return string.sub(bytes, 1, HEADER) end
 end
+
+-- The last argument of a script that asks for the time: '' to ask the server.
+local function now()
+  return now_us(ARGV[#ARGV])
+end
