@@ -31,7 +31,7 @@ use crate::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use cattleguard::{Guard, Policy, far};
+/// use cattleguard::{Guard, Policy, memory};
 ///
 /// let shared = memory::MemoryFar::new();
 /// let guard: Guard<str, String> = Guard::builder()
