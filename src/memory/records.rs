@@ -161,7 +161,9 @@ impl<V: Send + Sync + 'static> Records<V> {
         let at = known.as_ref().map_or(Version::ZERO, |known| known.version);
         let stays = version.is_some_and(|asked| asked <= at);
         if let Some(stored) = known.filter(|known| stays && known.entry().is_some()) {
-            self.cache.insert(name.into(), Stored { kept_until, ..stored });
+            // A slot of its own: that of the record that it replaces is emptied.
+            let slot = Arc::new(Mutex::new(stored.entry()));
+            self.cache.insert(name.into(), Stored { slot, kept_until, ..stored });
             return;
         }
         let version = version.map_or(at, |version| version.max(at));
