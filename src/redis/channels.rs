@@ -47,8 +47,13 @@ impl<H: MessageHandler> Feed for Channels<H> {
     }
 
     async fn deliver(&self, (mut sink, mut messages): Self::Connection) -> Result<(), Fault> {
+        let mut demoted = pin!(self.connection.demoted());
         loop {
-            match tokio::time::timeout(PING_EVERY, messages.next()).await {
+            let next = tokio::select! {
+                next = tokio::time::timeout(PING_EVERY, messages.next()) => next,
+                () = &mut demoted => return Ok(()),
+            };
+            match next {
                 Ok(Some(message)) => self.handle(&message),
                 Ok(None) => return Ok(()),
                 Err(_) => {

@@ -1,21 +1,22 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo,
-    RedisError, RedisResult, ScriptInvocation,
-    aio::{
-        ConnectionLike, ConnectionManager, ConnectionManagerConfig, MultiplexedConnection, PubSub,
-    },
-    cluster::ClusterClientBuilder,
-    cluster_async::ClusterConnection,
-    io::tcp::TcpSettings,
+    Client, Cmd, FromRedisValue, RedisError, RedisResult, ScriptInvocation,
+    aio::{MultiplexedConnection, PubSub},
     sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
 };
+use tokio::sync::watch;
 
+#[cfg(feature = "deadpool")]
+use super::pool::Pooled;
 use super::{
-    fault::{to_fault, within},
+    cluster::{self, Cluster},
+    command::Command,
+    fault::{CREDENTIALS, is_demotion, to_fault, within},
+    gate::Gate,
+    link::{Dial, Link, typed},
     sentinel::Sentinels,
-    tls,
+    server::{CONNECT_TIMEOUT, Server, client, dial, prepared, tcp_settings},
 };
 use crate::{Fault, FaultKind};
 
@@ -35,22 +36,26 @@ use crate::{Fault, FaultKind};
 #[derive(Clone)]
 pub struct Connection {
     topology: Topology,
-    /// Where to subscribe: one server, or any node of a cluster. Empty: no messages, polling only.
+    /// Where to subscribe. Empty for a Cluster and a Sentinel group, which know, and for a pool, which does not.
     subscribe_at: Vec<Client>,
     timeout: Duration,
+    max_value_bytes: usize,
+    /// How often a command found its server to be a replica.
+    demotions: Arc<watch::Sender<u64>>,
 }
 
 #[derive(Clone)]
 enum Topology {
-    Single(ConnectionManager, Client),
-    Cluster(ClusterConnection),
-    Sentinel(Arc<Sentinels>),
+    Single(Arc<Link<Server>>),
+    Cluster(Arc<Link<Cluster>>),
+    Sentinel(Arc<Link<Sentinels>>),
     #[cfg(feature = "deadpool")]
-    Pool(deadpool_redis::Pool),
+    Pool(Arc<Pooled>),
 }
 
 const TIMEOUT: Duration = Duration::from_millis(50);
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+const MAX_VALUE_BYTES: usize = 1 << 20;
 
 impl Connection {
     /// Connects to a single server by its URL, `redis://[user:password@]host[:port][/db]`, or
@@ -63,12 +68,14 @@ impl Connection {
     /// # Errors
     ///
     /// [`FaultKind::Config`] for a URL that cannot be used, [`FaultKind::Unreachable`] when the server
-    /// does not answer within a second.
+    /// does not answer within a second, [`FaultKind::Refused`] when it refuses the password. Later a password that is
+    /// refused is [`FaultKind::Busy`]: a server that restarts may get its users after a moment.
     pub async fn open(url: &str) -> Result<Self, Fault> {
-        let (client, config) = (client(url)?, manager_config());
-        let connecting = ConnectionManager::new_with_config(client.clone(), config);
-        let manager = within(CONNECT_TIMEOUT * 2, connecting).await?;
-        Ok(Self::new(Topology::Single(manager, client.clone()), vec![client]))
+        let this = Self::open_lazy(url)?;
+        if let Topology::Single(link) = &this.topology {
+            connected(link).await?;
+        }
+        Ok(this)
     }
 
     /// As [`open`](Self::open), but connects with the first command: for services that must start while
@@ -77,10 +84,6 @@ impl Connection {
     /// # Errors
     ///
     /// [`FaultKind::Config`] for a URL that cannot be used.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
     pub fn open_lazy(url: &str) -> Result<Self, Fault> {
         Self::from_client(client(url)?)
     }
@@ -102,15 +105,10 @@ impl Connection {
     /// # Errors
     ///
     /// [`FaultKind::Config`] for a client that cannot be used.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
     pub fn from_client(client: Client) -> Result<Self, Fault> {
-        let client = with_settings(client.get_connection_info().clone())?;
-        let manager = ConnectionManager::new_lazy_with_config(client.clone(), manager_config())
-            .map_err(to_fault)?;
-        Ok(Self::new(Topology::Single(manager, client.clone()), vec![client]))
+        let client = prepared(client.get_connection_info().clone())?;
+        let server = Server { client: client.clone(), gate: Gate::default() };
+        Ok(Self::new(Topology::Single(Arc::new(Link::new(server))), vec![client]))
     }
 
     /// Connects to a Redis Cluster through any of its nodes.
@@ -123,15 +121,9 @@ impl Connection {
     ) -> Result<Self, Fault> {
         let clients =
             urls.into_iter().map(|url| client(url.as_ref())).collect::<Result<Vec<_>, _>>()?;
-        let infos = clients.iter().map(|client| client.get_connection_info().clone());
-        let cluster = ClusterClientBuilder::new(infos)
-            .connection_timeout(CONNECT_TIMEOUT)
-            .response_timeout(CONNECT_TIMEOUT)
-            .retries(2)
-            .build()
-            .map_err(to_fault)?;
-        let connection = within(CONNECT_TIMEOUT * 2, cluster.get_async_connection()).await?;
-        Ok(Self::new(Topology::Cluster(connection), clients))
+        let link = Arc::new(Link::new(Cluster::new(clients)));
+        connected(&link).await?;
+        Ok(Self::new(Topology::Cluster(link), Vec::new()))
     }
 
     /// Connects to the primary of the group `master` that these Sentinels name, and to the next one after
@@ -150,9 +142,9 @@ impl Connection {
         let node = SentinelNodeConnectionInfo::default().set_tcp_settings(tcp_settings());
         let kind = SentinelServerType::Master;
         let client = SentinelClient::build(infos, master.to_owned(), Some(node), kind);
-        let sentinels = Arc::new(Sentinels::new(client.map_err(to_fault)?, CONNECT_TIMEOUT));
-        within(CONNECT_TIMEOUT * 2, sentinels.primary()).await?;
-        Ok(Self::new(Topology::Sentinel(sentinels), Vec::new()))
+        let link = Arc::new(Link::new(Sentinels::new(client.map_err(to_fault)?)));
+        connected(&link).await?;
+        Ok(Self::new(Topology::Sentinel(link), Vec::new()))
     }
 
     /// Uses a pool that the service already has. A pool cannot subscribe: give the server's URL for
@@ -163,11 +155,11 @@ impl Connection {
     /// second than over [`open`](Self::open).
     #[cfg(feature = "deadpool")]
     pub fn from_pool(pool: deadpool_redis::Pool) -> Self {
-        Self::new(Topology::Pool(pool), Vec::new())
+        Self::new(Topology::Pool(Arc::new(Pooled::new(pool))), Vec::new())
     }
 
     /// The server to subscribe at: the one that takes the commands, not a replica of it. Default: the one
-    /// of the URL; none for a pool.
+    /// of the URL, any node of a Cluster, the primary of a Sentinel group; none for a pool.
     ///
     /// # Errors
     ///
@@ -177,19 +169,43 @@ impl Connection {
         Ok(self)
     }
 
-    /// How long one command may take: the far timeout. Default 50 ms; lengthen it where the network alone
-    /// needs more. A command that took longer may have been carried out.
+    /// How long Redis may take to answer a command: the far timeout. Default 50 ms; lengthen it where the network
+    /// alone needs more. It counts from the moment at which there is room for the command on the connection. A
+    /// command that took longer may have been carried out.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
+    /// The longest encoded value that is stored, in bytes; a longer one is [`FaultKind::Refused`]. Default 1 MiB:
+    /// all commands of a process share a connection, and a hit waits there behind a long value. Raise it if
+    /// longer values are rare, and a wait of some milliseconds for each MiB does no harm.
+    pub fn max_value_bytes(mut self, bytes: usize) -> Self {
+        self.max_value_bytes = bytes;
+        self
+    }
+
     fn new(topology: Topology, subscribe_at: Vec<Client>) -> Self {
-        Self { topology, subscribe_at, timeout: TIMEOUT }
+        Self {
+            topology,
+            subscribe_at,
+            timeout: TIMEOUT,
+            max_value_bytes: MAX_VALUE_BYTES,
+            demotions: Arc::default(),
+        }
     }
 
     pub(crate) fn far_timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// Whether an encoded value of so many bytes may be sent.
+    pub(crate) fn check_value_bytes(&self, bytes: usize) -> Result<(), Fault> {
+        let text = "a value is longer than Connection::max_value_bytes: raise that, or store less";
+        if bytes > self.max_value_bytes {
+            return Err(Fault::saying(FaultKind::Refused, text));
+        }
+        Ok(())
     }
 
     /// Whether this is a cluster, where a publisher does not learn how many subscribers there are.
@@ -198,38 +214,48 @@ impl Connection {
     }
 
     pub(crate) fn can_subscribe(&self) -> bool {
-        !self.subscribe_at.is_empty() || matches!(self.topology, Topology::Sentinel(_))
+        let finds_servers = matches!(self.topology, Topology::Sentinel(_) | Topology::Cluster(_));
+        !self.subscribe_at.is_empty() || finds_servers
     }
 
     /// A connection for a subscription. Every node of a cluster delivers every message; each attempt tries
     /// another one.
     pub(super) async fn subscription(&self, attempt: usize) -> Result<PubSub, Fault> {
         let client = match (&self.topology, &self.subscribe_at[..]) {
-            (Topology::Sentinel(sentinels), []) => sentinels.client().await.map_err(to_fault)?,
+            (Topology::Sentinel(link), []) => link.dialer().client().await.map_err(to_fault)?,
+            (Topology::Cluster(link), []) => {
+                // The nodes of the moment; without an answer those that are known.
+                let _ = link.dialer().learn().await;
+                let clients = link.dialer().clients();
+                clients[attempt % clients.len()].clone()
+            }
             (_, []) => return Err(FaultKind::Config.into()),
             (_, clients) => clients[attempt % clients.len()].clone(),
         };
         within(CONNECT_TIMEOUT, client.get_async_pubsub()).await
     }
 
+    /// Resolves when a command finds that its server has become a replica: who subscribes there is not among the
+    /// receivers that the new primary counts.
+    pub(super) fn demoted(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut demotions = self.demotions.subscribe();
+        async move {
+            let _ = demotions.changed().await;
+        }
+    }
+
     /// A connection of its own to the server that takes the commands.
     pub(super) async fn own(&self) -> RedisResult<MultiplexedConnection> {
-        let client = match &self.topology {
-            Topology::Single(_, client) => client.clone(),
-            Topology::Sentinel(sentinels) => sentinels.primary().await?.client.as_ref().clone(),
+        match &self.topology {
+            Topology::Single(link) => dial(&link.dialer().client).await,
+            Topology::Sentinel(link) => dial(&link.get().await?.connection.client).await,
             // Many servers, and none of them is the one.
             Topology::Cluster(_) => {
-                return Err((::redis::ErrorKind::InvalidClientConfig, "a cluster").into());
+                Err((::redis::ErrorKind::InvalidClientConfig, "a cluster").into())
             }
             #[cfg(feature = "deadpool")]
-            Topology::Pool(pool) => {
-                return Ok(deadpool_redis::Connection::take(checked_out(pool).await?));
-            }
-        };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(None);
-        client.get_multiplexed_async_connection_with_config(&config).await
+            Topology::Pool(pool) => pool.own().await,
+        }
     }
 
     pub(crate) async fn query<T: FromRedisValue + Send>(&self, command: &Cmd) -> Result<T, Fault> {
@@ -243,59 +269,27 @@ impl Connection {
         self.send(script).await
     }
 
-    async fn send<T: FromRedisValue + Send>(&self, sent: &impl Sent) -> Result<T, Fault> {
-        let sending = async {
-            match &self.topology {
-                Topology::Single(manager, _) => sent.over(&mut manager.clone()).await,
-                Topology::Cluster(cluster) => sent.over(&mut cluster.clone()).await,
-                Topology::Sentinel(sentinels) => {
-                    Box::pin(async {
-                        let mut primary = sentinels.primary().await?;
-                        let answer = sent.over(&mut primary.connection).await;
-                        answer.inspect_err(|error| sentinels.note_error(&primary, error))
-                    })
-                    .await
-                }
-                #[cfg(feature = "deadpool")]
-                Topology::Pool(pool) => {
-                    Box::pin(async { sent.over(&mut checked_out(pool).await?).await }).await
-                }
+    async fn send<T: FromRedisValue + Send>(&self, command: &impl Command) -> Result<T, Fault> {
+        let answer = match &self.topology {
+            Topology::Single(link) => link.send(&link.dialer().gate, command, self.timeout).await,
+            // Boxed, so that the future of the most frequent kind stays small.
+            Topology::Sentinel(link) => {
+                Box::pin(link.send(&link.dialer().gate, command, self.timeout)).await
             }
+            Topology::Cluster(link) => Box::pin(cluster::send(link, command, self.timeout)).await,
+            #[cfg(feature = "deadpool")]
+            Topology::Pool(pool) => Box::pin(pool.send(command, self.timeout)).await,
         };
-        let answer = within(self.timeout, sending).await;
-        if let (Err(fault), Topology::Sentinel(sentinels)) = (&answer, &self.topology)
-            && fault.kind() == FaultKind::Timeout
-        {
-            sentinels.note_timeout();
+        if let Ok(Err(error)) = &answer {
+            self.note(error);
         }
-        answer
+        typed(answer)
     }
-}
 
-/// What can be sent over a connection. A trait, so that the future of a plain command does not have the size of a
-/// script's.
-trait Sent: Sync {
-    fn over<T: FromRedisValue + Send>(
-        &self,
-        connection: &mut (impl ConnectionLike + Send),
-    ) -> impl Future<Output = Result<T, RedisError>> + Send;
-}
-
-impl Sent for Cmd {
-    async fn over<T: FromRedisValue + Send>(
-        &self,
-        connection: &mut (impl ConnectionLike + Send),
-    ) -> Result<T, RedisError> {
-        self.query_async(connection).await
-    }
-}
-
-impl Sent for ScriptInvocation<'_> {
-    async fn over<T: FromRedisValue + Send>(
-        &self,
-        connection: &mut (impl ConnectionLike + Send),
-    ) -> Result<T, RedisError> {
-        self.invoke_async(connection).await
+    fn note(&self, error: &RedisError) {
+        if is_demotion(error) {
+            self.demotions.send_modify(|count| *count += 1);
+        }
     }
 }
 
@@ -315,42 +309,28 @@ impl fmt::Debug for Connection {
     }
 }
 
-fn client(url: &str) -> Result<Client, Fault> {
-    let info = url.into_connection_info();
-    with_settings(info.map_err(|error| Fault::new(FaultKind::Config, error))?)
+/// A password that is refused may be accepted a little later; at the start it is likely to be wrong.
+async fn connected<D: Dial>(link: &Arc<Link<D>>) -> Result<(), Fault> {
+    match within(D::LIMIT, link.get()).await {
+        Ok(_) => Ok(()),
+        Err(fault) if fault.kind() == FaultKind::Busy => {
+            Err(Fault::saying(FaultKind::Refused, CREDENTIALS))
+        }
+        Err(fault) => Err(fault),
+    }
 }
 
-fn with_settings(info: ConnectionInfo) -> Result<Client, Fault> {
-    tls::prepare(&info)?;
-    let info = info.set_tcp_settings(tcp_settings());
-    Client::open(info).map_err(|error| Fault::new(FaultKind::Config, error))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn tcp_settings() -> TcpSettings {
-    let tcp = TcpSettings::default().set_nodelay(true);
-    // A connection to a host that vanished without closing it would otherwise stay for a quarter of an hour.
-    #[cfg(target_os = "linux")]
-    let tcp = tcp.set_user_timeout(CONNECT_TIMEOUT);
-    tcp
-}
-
-/// One quick attempt per failure: the defaults hold every command for 9.45 s when the server is gone.
-/// The far timeout bounds each command, so the connection needs no response timeout.
-fn manager_config() -> ConnectionManagerConfig {
-    ConnectionManagerConfig::new()
-        .set_number_of_retries(1)
-        .set_min_delay(Duration::from_millis(10))
-        .set_max_delay(Duration::from_millis(100))
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(None)
-}
-
-#[cfg(feature = "deadpool")]
-async fn checked_out(
-    pool: &deadpool_redis::Pool,
-) -> Result<deadpool_redis::Connection, RedisError> {
-    pool.get().await.map_err(|error| match error {
-        deadpool_redis::PoolError::Backend(error) => error,
-        other => (::redis::ErrorKind::Io, "no connection from the pool", other.to_string()).into(),
-    })
+    #[test]
+    fn a_value_that_is_too_long_is_refused() {
+        let connection = Connection::open_lazy("redis://127.0.0.1/").expect("a URL");
+        assert!(connection.check_value_bytes(MAX_VALUE_BYTES).is_ok());
+        let refused = connection.check_value_bytes(MAX_VALUE_BYTES + 1).expect_err("too long");
+        assert_eq!(refused.kind(), FaultKind::Refused);
+        assert!(refused.to_string().contains("max_value_bytes"), "{refused}");
+        assert!(connection.max_value_bytes(2 << 20).check_value_bytes(1 << 21).is_ok());
+    }
 }

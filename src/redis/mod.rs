@@ -65,19 +65,26 @@
 //!   [`Unconfirmed`](crate::far::Invalidated::Unconfirmed).
 
 mod channels;
+mod cluster;
+mod command;
 mod connection;
 mod elected;
 mod far;
 mod fault;
+mod gate;
+mod link;
 mod lock;
 mod message;
 mod messages;
 mod namespace;
 mod permissions;
+#[cfg(feature = "deadpool")]
+mod pool;
 mod records;
 mod replicas;
 mod script;
 mod sentinel;
+mod server;
 mod tls;
 
 pub use self::{

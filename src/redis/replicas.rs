@@ -8,11 +8,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use ::redis::{Cmd, Script};
 
-use super::{
-    connection::{CONNECT_TIMEOUT, Connection},
-    fault::within,
-    namespace::millis,
-};
+use super::{connection::Connection, fault::within, namespace::millis, server::CONNECT_TIMEOUT};
 use crate::{Fault, FaultKind};
 
 /// A DEL first: a server whose memory is full finishes a script that began with one.

@@ -1,134 +1,69 @@
 use std::{sync::Arc, time::Duration};
 
 use ::redis::{
-    AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, aio::MultiplexedConnection,
+    Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
     sentinel::SentinelClient,
 };
-use tokio::{sync::watch, time::Instant};
 
-use super::fault::says;
+use super::{
+    gate::Gate,
+    link::Dial,
+    server::{CONNECT_TIMEOUT, dial},
+};
 
-/// The primary that the Sentinels name. They are asked again when it fails.
+/// The primary that the Sentinels name. They are asked again at each attempt to connect.
 pub(super) struct Sentinels {
     client: tokio::sync::Mutex<SentinelClient>,
-    state: watch::Sender<State>,
-    connect_timeout: Duration,
-}
-
-/// At most one attempt to connect at a time, shared by all commands that need it.
-#[derive(Default)]
-struct State {
-    primary: Option<Primary>,
-    connecting: bool,
-    attempts: u64,
+    pub(super) gate: Gate,
 }
 
 #[derive(Clone)]
 pub(super) struct Primary {
-    pub(super) connection: MultiplexedConnection,
+    connection: MultiplexedConnection,
     /// Its address, for a connection of another kind to the same server.
     pub(super) client: Arc<Client>,
-    attempt: u64,
-    since: Instant,
 }
 
-/// A server that does not answer may be slow, frozen or replaced. The Sentinels are asked no more often than
-/// this: otherwise each command would connect again to a slow server.
-const DOUBT_AFTER: Duration = Duration::from_secs(1);
-
 impl Sentinels {
-    pub(super) fn new(client: SentinelClient, connect_timeout: Duration) -> Self {
-        let (client, state) = (tokio::sync::Mutex::new(client), watch::Sender::default());
-        Self { client, state, connect_timeout }
-    }
-
-    pub(super) async fn primary(self: &Arc<Self>) -> RedisResult<Primary> {
-        let mut state = self.state.subscribe();
-        let attempts = {
-            let known = state.borrow_and_update();
-            if let Some(primary) = &known.primary {
-                return Ok(primary.clone());
-            }
-            known.attempts
-        };
-        self.connect();
-        match state.wait_for(|state| state.primary.is_some() || state.attempts > attempts).await {
-            Ok(state) => state.primary.clone().ok_or_else(none),
-            Err(_) => Err(none()),
-        }
+    pub(super) fn new(client: SentinelClient) -> Self {
+        Self { client: tokio::sync::Mutex::new(client), gate: Gate::default() }
     }
 
     /// The primary's address now, for a connection of another kind.
     pub(super) async fn client(&self) -> RedisResult<Client> {
         let asking = async { self.client.lock().await.async_get_client().await };
-        tokio::time::timeout(self.connect_timeout, asking).await.unwrap_or_else(|_| Err(none()))
+        tokio::time::timeout(CONNECT_TIMEOUT, asking).await.unwrap_or_else(|_| Err(none()))
     }
+}
 
-    /// Lets the next command ask the Sentinels if this failure may mean a new primary.
-    pub(super) fn note_error(&self, of: &Primary, error: &RedisError) {
-        let replaced =
-            error.is_io_error() || error.is_connection_dropped() || says(error, &["READONLY"]);
-        if replaced {
-            self.forget(|primary| primary.attempt == of.attempt);
-        }
-    }
+impl Dial for Sentinels {
+    type Connection = Primary;
 
-    pub(super) fn note_timeout(&self) {
-        self.forget(|primary| primary.since.elapsed() > DOUBT_AFTER);
-    }
+    const LIMIT: Duration = CONNECT_TIMEOUT.saturating_mul(2);
 
-    fn forget(&self, failed: impl Fn(&Primary) -> bool) {
-        self.state
-            .send_if_modified(|state| state.primary.take_if(|primary| failed(primary)).is_some());
-    }
-
-    /// On a task: it may take longer than a command's timeout, and the next command needs the result, too.
-    fn connect(self: &Arc<Self>) {
-        let first =
-            self.state.send_if_modified(|state| !std::mem::replace(&mut state.connecting, true));
-        if first {
-            let this = self.clone();
-            tokio::spawn(async move {
-                // Also when this panics or its runtime ends.
-                let ended = Attempt(&this);
-                let connecting = tokio::time::timeout(this.connect_timeout * 2, this.ask());
-                let connected = connecting.await.ok().and_then(Result::ok);
-                ended.with(connected);
-            });
-        }
-    }
-
-    async fn ask(&self) -> RedisResult<(MultiplexedConnection, Client)> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
-            .set_response_timeout(None);
+    async fn dial(&self, _: bool) -> RedisResult<Primary> {
         let client = self.client.lock().await.async_get_client().await?;
-        Ok((client.get_multiplexed_async_connection_with_config(&config).await?, client))
+        Ok(Primary { connection: dial(&client).await?, client: Arc::new(client) })
     }
 }
 
-struct Attempt<'a>(&'a Sentinels);
-
-impl Attempt<'_> {
-    fn with(self, connected: Option<(MultiplexedConnection, Client)>) {
-        self.0.state.send_modify(|state| {
-            let (attempt, since) = (state.attempts, Instant::now());
-            state.primary = connected.map(|(connection, client)| Primary {
-                connection,
-                client: Arc::new(client),
-                attempt,
-                since,
-            });
-        });
+impl ConnectionLike for Primary {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        self.connection.req_packed_command(command)
     }
-}
 
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        self.0.state.send_modify(|state| {
-            state.connecting = false;
-            state.attempts += 1;
-        });
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        commands: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        self.connection.req_packed_commands(commands, offset, count)
+    }
+
+    fn get_db(&self) -> i64 {
+        self.connection.get_db()
     }
 }
 

@@ -23,6 +23,7 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
         servers, "redis";
         a_frozen_or_dead_server_ends_every_call_in_time,
         a_full_server_still_invalidates_and_releases,
+        a_command_that_the_server_does_not_know_is_told_without_its_key,
         a_missing_server_is_a_typed_error,
         many_reads_of_a_dead_server_all_fail,
     )
@@ -108,6 +109,30 @@ async fn a_full_server_still_invalidates_and_releases(_: Arc<Servers>) {
     let (token, _) = contract::lease(&far, &committing, contract::LONG).await;
     let record = contract::record(&far, Some("x"), 1);
     assert!(matches!(far.commit(&committing, token, record).await, Ok(Commit::Stored(_))));
+}
+
+/// Of an error and its sources.
+fn all_texts(error: &cattleguard::Fault) -> String {
+    let mut text = format!("{error} {error:?}");
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text += &format!(" {cause} {cause:?}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Redis quotes what it does not understand, up to 128 bytes of it.
+async fn a_command_that_the_server_does_not_know_is_told_without_its_key(_: Arc<Servers>) {
+    let server =
+        servers::Redis::start_with(&["--rename-command", "EVALSHA", "HIDDEN"]).expect("a Redis");
+    let far = Tier::new(setup::open(&server.url()).await, Json);
+    let refused = far.invalidate("secret-key", None, contract::LONG).await;
+    let refused = refused.expect_err("a renamed command");
+    assert_eq!(refused.kind(), FaultKind::Refused);
+    let text = all_texts(&refused);
+    assert!(text.contains("does not know a command"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
 }
 
 async fn a_missing_server_is_a_typed_error(_: Arc<Servers>) {

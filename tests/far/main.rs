@@ -13,11 +13,13 @@ mod servers;
 #[expect(dead_code, reason = "the guard's tests use the rest of it")]
 mod origin;
 
+mod cluster;
 mod contract;
 mod elected;
 mod faults;
 mod fences;
 mod implementers;
+mod links;
 mod messages;
 mod permissions;
 mod replicas;
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         messages::trials,
         replicas::trials,
         faults::trials,
+        links::trials,
+        cluster::trials,
         values::trials,
         waiters::trials,
         elected::trials,

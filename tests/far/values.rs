@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use cattleguard::{
     Entry, FaultKind, Guard, Loaded, Outcome, Version,
     codec::{Json, Raw},
-    far::{Attempt, Far, Put, Record, Token},
+    far::{Attempt, Commit, Far, Put, Record, Token},
     redis::RedisFar,
 };
 use libtest_mimic::Trial;
@@ -20,6 +20,7 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
         servers, "redis";
         a_value_that_does_not_decode_is_replaced_under_a_lease,
         a_value_that_does_not_encode_ends_its_lease,
+        a_value_that_is_too_long_ends_its_lease,
     )
 }
 
@@ -70,4 +71,27 @@ async fn a_value_that_does_not_encode_ends_its_lease(on: Arc<Servers>) {
     let granted =
         far.look_up_or_lease(&name, Token::random(), contract::LONG, Duration::ZERO).await;
     assert!(matches!(granted, Ok(Attempt::Granted(_))), "{granted:?}");
+}
+
+async fn a_value_that_is_too_long_ends_its_lease(on: Arc<Servers>) {
+    let redis = setup::open(&on.redis()).await.max_value_bytes(10);
+    let far: RedisFar<Vec<u8>, Raw> = RedisFar::new(redis, Raw);
+    let record = |length| {
+        let until = Far::clock(&far).now().after(contract::LONG);
+        let entry = Arc::new(Entry::new(Some(vec![7; length]), Version::new(1), until));
+        let (ttl, retention) = (contract::LONG, contract::LONG);
+        Record { entry, version: Some(Version::new(1)), ttl, retention }
+    };
+    let name = contract::fresh_name();
+    for length in [11, 10] {
+        let token = Token::random();
+        let asked = far.look_up_or_lease(&name, token, contract::LONG, Duration::ZERO).await;
+        assert!(matches!(asked, Ok(Attempt::Granted(_))), "{asked:?}");
+        match far.commit(&name, token, record(length)).await {
+            Ok(committed) => assert!(length == 10 && matches!(committed, Commit::Stored(_))),
+            Err(fault) => assert!(length == 11 && fault.kind() == FaultKind::Refused, "{fault}"),
+        }
+    }
+    let refused = far.put(&name, record(11)).await.expect_err("too long");
+    assert!(refused.to_string().contains("max_value_bytes"), "{refused}");
 }

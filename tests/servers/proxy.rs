@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
@@ -23,10 +24,10 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", port))
             .map_err(|e| format!("cannot listen on port {port}: {e}; retry"))?;
         let way = Arc::new(Way::default());
-        let target = SocketAddr::from(([127, 0, 0, 1], target_port));
+        way.target.store(target_port, Ordering::Relaxed);
         let thread = thread::spawn({
             let way = way.clone();
-            move || way.serve(&listener, target)
+            move || way.serve(&listener)
         });
         Ok(Self { port, way, thread: Some(thread) })
     }
@@ -54,6 +55,16 @@ impl Proxy {
     /// All that is sent from now on arrives so much later, in either direction.
     pub fn delay(&self, by: Duration) {
         self.way.turn(Traffic::Late(by));
+    }
+
+    /// New connections lead to another server; those that are there stay where they are.
+    pub fn lead_to(&self, target_port: u16) {
+        self.way.target.store(target_port, Ordering::Relaxed);
+    }
+
+    /// Nothing gets through any more over the connections that are there, nor their end; new ones are well.
+    pub fn strand(&self) {
+        self.way.stranded.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether it holds back something with these bytes.
@@ -97,6 +108,9 @@ struct Way {
     state: Mutex<(Traffic, Vec<Weak<Ends>>)>,
     turned: Condvar,
     held: Mutex<Vec<Vec<u8>>>,
+    target: AtomicU16,
+    /// How often connections were stranded: those from before the last time are.
+    stranded: AtomicU64,
 }
 
 impl Way {
@@ -120,7 +134,7 @@ impl Way {
         self.turned.notify_all();
     }
 
-    fn serve(&self, listener: &TcpListener, target: SocketAddr) {
+    fn serve(&self, listener: &TcpListener) {
         // The scope ends after all threads in it.
         thread::scope(|scope| {
             for client in listener.incoming() {
@@ -130,13 +144,15 @@ impl Way {
                     Traffic::Ended => break,
                 }
                 let Ok(client) = client else { continue };
-                scope.spawn(move || self.connect(client, target));
+                scope.spawn(move || self.connect(client));
             }
         });
     }
 
-    fn connect(&self, client: TcpStream, target: SocketAddr) {
+    fn connect(&self, client: TcpStream) {
         self.wait(); // the server must not see the connection either
+        let born = self.stranded.load(Ordering::Relaxed);
+        let target = SocketAddr::from(([127, 0, 0, 1], self.target.load(Ordering::Relaxed)));
         // A limit, as a frozen server's queue may be full.
         let Ok(server) = TcpStream::connect_timeout(&target, Duration::from_secs(1)) else {
             return;
@@ -155,8 +171,8 @@ impl Way {
         }
         let [client, server] = &*ends;
         thread::scope(|scope| {
-            scope.spawn(|| self.pump(server, client, Direction::Replies));
-            self.pump(client, server, Direction::Requests);
+            scope.spawn(|| self.pump(server, client, Direction::Replies, born));
+            self.pump(client, server, Direction::Requests, born);
         });
     }
 
@@ -165,13 +181,14 @@ impl Way {
         drop(self.turned.wait_while(self.state(), stalls));
     }
 
-    fn hold_back(&self, bytes: &[u8], direction: Direction) {
+    fn hold_back(&self, bytes: &[u8], direction: Direction, born: u64) {
         let mut kept = false;
         let stops = |state: &mut (Traffic, _)| {
             let stops = match state.0 {
                 Traffic::Stalls => true,
                 Traffic::Mute => direction == Direction::Replies,
-                _ => false,
+                Traffic::Cut | Traffic::Ended => false,
+                Traffic::Flows | Traffic::Late(_) => born < self.stranded.load(Ordering::Relaxed),
             };
             if stops && !mem::replace(&mut kept, true) {
                 self.held().push(bytes.into());
@@ -182,7 +199,7 @@ impl Way {
     }
 
     /// Reads on while what was read is on its way, so that a delay is not a queue.
-    fn pump(&self, mut from: &TcpStream, to: &TcpStream, direction: Direction) {
+    fn pump(&self, mut from: &TcpStream, to: &TcpStream, direction: Direction, born: u64) {
         let (sender, sent) = mpsc::channel::<(Instant, Vec<u8>)>();
         thread::scope(|scope| {
             scope.spawn(move || self.deliver(&sent, from, to));
@@ -190,7 +207,7 @@ impl Way {
             loop {
                 let read = from.read(&mut buffer);
                 // After the read, so nothing slips through that was sent after the turn.
-                self.hold_back(&buffer[..*read.as_ref().unwrap_or(&0)], direction);
+                self.hold_back(&buffer[..*read.as_ref().unwrap_or(&0)], direction, born);
                 let Ok(length @ 1..) = read else { break };
                 let late = match self.state().0 {
                     Traffic::Late(by) => by,

@@ -45,13 +45,13 @@ const EVICTS: &str = "its maxmemory-policy may evict leases and versions, so tha
      after an invalidation, is possible: prefer noeviction";
 
 impl<C> Records<C> {
-    /// The server's time, and what it permits: both are asked for once.
-    pub(super) async fn know_server(&self) -> Result<(), Fault> {
+    /// The server's time, and what it permits: both are asked for once, where `name` is kept.
+    pub(super) async fn know_server(&self, name: &str) -> Result<(), Fault> {
         if self.clock.is_known() && !self.permissions.is_doubted() {
             return Ok(());
         }
         match self.permissions.turn.try_lock() {
-            Ok(_turn) => match self.probe().await {
+            Ok(_turn) => match self.probe(name).await {
                 // What was found before may still hold: the read itself says whether the server is there.
                 Err(_) if self.clock.is_known() => Ok(()),
                 probed => probed,
@@ -82,9 +82,9 @@ impl<C> Records<C> {
         self.clock.server_micros()
     }
 
-    async fn probe(&self) -> Result<(), Fault> {
+    async fn probe(&self, name: &str) -> Result<(), Fault> {
         let subscribers = self.keys.subscribers();
-        let mut call = PROBE.key(self.keys.key(""));
+        let mut call = PROBE.key(self.keys.key(name));
         call.arg(&subscribers);
         let mut missing = Vec::new();
         let found = match may(self.connection.run::<Vec<Value>>(&call).await)? {
@@ -96,7 +96,7 @@ impl<C> Records<C> {
             }
         };
         self.permissions.found(found);
-        self.judge_server(&mut missing).await;
+        self.judge_server(name, &mut missing).await;
         self.tell(missing);
         Ok(())
     }
@@ -140,11 +140,15 @@ impl<C> Records<C> {
     }
 
     /// What else could be amiss, as far as the user may ask. No answer is none: this is for a warning alone.
-    async fn judge_server(&self, missing: &mut Vec<&'static str>) {
+    async fn judge_server(&self, name: &str, missing: &mut Vec<&'static str>) {
         let mut eval = Cmd::new();
-        eval.arg("EVAL").arg("return 1").arg(0);
+        eval.arg("EVAL").arg("return 1").arg(1).arg(self.keys.key(name));
         if let Ok(None) = may(self.connection.query::<i64>(&eval).await) {
             missing.push(NO_RELEASE);
+        }
+        // A Cluster would ask all its nodes.
+        if self.connection.is_cluster() {
+            return;
         }
         let info = info(&self.connection).await.unwrap_or_default();
         let version = field(&info, "redis_version").and_then(|version| {

@@ -34,7 +34,7 @@ impl<C> Records<C> {
     where
         C: Codec<V>,
     {
-        self.know_server().await?;
+        self.know_server(name).await?;
         let key = self.keys.key(name);
         let mut get = Cmd::with_capacity(2, 3 + key.len());
         get.arg("GET").arg(&key);
@@ -76,7 +76,7 @@ impl<C> Records<C> {
     where
         C: Codec<V>,
     {
-        self.know_server().await?;
+        self.know_server(names.first().copied().unwrap_or_default()).await?;
         let mut get = Cmd::new();
         get.arg("MGET");
         for name in names {
@@ -99,7 +99,7 @@ impl<C> Records<C> {
     where
         C: Codec<V>,
     {
-        self.know_server().await?;
+        self.know_server(name).await?;
         let mut get = Cmd::new();
         get.arg("MGET").arg(self.keys.key(name)).arg(self.lease_key(name));
         let (entry, lease): (Value, Value) = self.connection.query(&get).await?;

@@ -32,14 +32,15 @@ impl<C> Records<C> {
     where
         C: Codec<V>,
     {
-        let written = self.write(name, token.as_bytes(), record).await;
-        if let Err(fault) = &written
-            && fault.kind() == FaultKind::Codec
-        {
-            // Nothing was sent: the lease would last for its ttl.
-            self.release(name, token).await?;
-        }
-        match written? {
+        let payload = match self.encoded(&record.entry) {
+            Ok(payload) => payload,
+            Err(fault) => {
+                // Nothing was sent: the lease would last for its ttl.
+                self.release(name, token).await?;
+                return Err(fault);
+            }
+        };
+        match self.write(name, token.as_bytes(), record, payload).await? {
             Written::Stored(entry) => Ok(Commit::Stored(entry)),
             Written::Older(minimum) => Ok(Commit::Older { minimum }),
             Written::Lost => Ok(Commit::Lost),
@@ -50,7 +51,8 @@ impl<C> Records<C> {
     where
         C: Codec<V>,
     {
-        match self.write(name, b"", record).await? {
+        let payload = self.encoded(&record.entry)?;
+        match self.write(name, b"", record, payload).await? {
             Written::Stored(entry) => Ok(Put::Stored(entry)),
             Written::Older(minimum) => Ok(Put::Older { minimum }),
             Written::Lost => Err(malformed()),
@@ -80,25 +82,30 @@ impl<C> Records<C> {
         Ok(by_script + self.announce(|| message).await)
     }
 
+    /// What follows the header's fields that the script writes.
+    fn encoded<V>(&self, entry: &Entry<V>) -> Result<Vec<u8>, Fault>
+    where
+        C: Codec<V>,
+    {
+        let mut payload = header::load_time(entry.load_time()).to_vec();
+        let begin = payload.len();
+        if let Some(value) = entry.value() {
+            let encoded = self.codec.encode(value, &mut payload);
+            encoded.map_err(|error| Fault::new(FaultKind::Codec, error))?;
+        }
+        self.connection.check_value_bytes(payload.len() - begin)?;
+        Ok(payload)
+    }
+
     /// A commit, or, without a token, a put.
     async fn write<V>(
         &self,
         name: &str,
         token: &[u8],
         record: Record<V>,
-    ) -> Result<Written<V>, Fault>
-    where
-        C: Codec<V>,
-    {
-        let mut payload = header::load_time(record.entry.load_time()).to_vec();
-        let kind = match record.entry.value() {
-            Some(value) => {
-                let encoded = self.codec.encode(value, &mut payload);
-                encoded.map_err(|error| Fault::new(FaultKind::Codec, error))?;
-                Kind::Value
-            }
-            None => Kind::Absent,
-        };
+        payload: Vec<u8>,
+    ) -> Result<Written<V>, Fault> {
+        let kind = if record.entry.value().is_some() { Kind::Value } else { Kind::Absent };
         let version = record.version.map(|version| version.to_bytes().to_vec());
         let answer = self.run(&self.scripts.commit, |call| {
             call.key(self.keys.key(name))

@@ -1,0 +1,189 @@
+//! The gate before a connection: how many commands may be under way, and what a missing answer means.
+//!
+//! - A burst waits here, in a fair queue, and not in the client: the far timeout counts from admission.
+//! - A command without an answer in time is [`Timeout`](FaultKind::Timeout) if nobody had one since it was sent:
+//!   the server is silent. If others had one, the server is there, and the command is
+//!   [`Busy`](FaultKind::Busy).
+//! - When the server is silent, the queue hears it: nobody waits there for a server that is gone.
+
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use ::redis::{RedisError, RedisResult};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+
+use super::fault::is_answer;
+use crate::{Fault, FaultKind};
+
+/// How many commands may wait for an answer over one connection. Redis answers them one after the other, so more
+/// of them do not make it faster, but each wait longer.
+const ROOM: usize = 256;
+
+/// How long a command waits for room, before it is given up as [`FaultKind::Busy`]. The caller's own deadline is
+/// usually shorter.
+const LONGEST_QUEUE: Duration = Duration::from_secs(10);
+
+/// A timeout is counted in so many parts. A process that the operating system did not run for a while finds the
+/// timeout over and the answer not yet read: such a pause costs one part of it, and the answer is read in the next.
+const PARTS: u32 = 4;
+
+pub(super) struct Gate {
+    room: Semaphore,
+    answers: AtomicU64,
+    silent: Notify,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self::new(ROOM)
+    }
+}
+
+impl Gate {
+    pub(super) fn new(room: usize) -> Self {
+        let room = room.min(ROOM);
+        Self { room: Semaphore::new(room), answers: AtomicU64::new(0), silent: Notify::new() }
+    }
+
+    /// Sends a command once there is room for it, and waits for its answer for as long as `timeout`.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call leaves the queue. What it has sent may be carried out.
+    pub(super) async fn pass<T>(
+        &self,
+        timeout: Duration,
+        sending: impl Future<Output = RedisResult<T>>,
+    ) -> Result<Result<T, RedisError>, Fault> {
+        let _admitted = self.admit().await?;
+        let before = self.answers.load(Ordering::Relaxed);
+        let answer = in_parts(timeout, sending).await;
+        match answer {
+            Some(answer) => {
+                if answer.as_ref().err().is_none_or(is_answer) {
+                    self.answers.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(answer)
+            }
+            None if self.answers.load(Ordering::Relaxed) != before => Err(FaultKind::Busy.into()),
+            None => {
+                self.silent.notify_waiters();
+                Err(FaultKind::Timeout.into())
+            }
+        }
+    }
+
+    async fn admit(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        match self.room.try_acquire() {
+            Ok(admitted) => Ok(admitted),
+            // Boxed, so that the future of a command that finds room stays small.
+            Err(_) => Box::pin(self.queue()).await,
+        }
+    }
+
+    async fn queue(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        let waiting = async {
+            let mut room = pin!(self.room.acquire());
+            let mut before = self.answers.load(Ordering::Relaxed);
+            loop {
+                let silent = self.silent.notified();
+                tokio::select! {
+                    biased;
+                    admitted = &mut room => return admitted.map_err(|_| FaultKind::Busy),
+                    () = silent => {}
+                }
+                let now = self.answers.load(Ordering::Relaxed);
+                if now == before {
+                    return Err(FaultKind::Timeout);
+                }
+                before = now;
+            }
+        };
+        let admitted = tokio::time::timeout(LONGEST_QUEUE, waiting).await;
+        admitted.unwrap_or(Err(FaultKind::Busy)).map_err(Fault::from)
+    }
+}
+
+async fn in_parts<T>(timeout: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    for _ in 0..PARTS {
+        if let Ok(done) = tokio::time::timeout(timeout / PARTS, &mut work).await {
+            return Some(done);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, sync::Arc};
+
+    use futures::future::join_all;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(40);
+
+    async fn kind<T>(gate: &Gate, sending: impl Future<Output = RedisResult<T>>) -> FaultKind {
+        gate.pass(TIMEOUT, sending).await.err().expect("a fault").kind()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_had_no_answer_while_others_had_theirs_is_busy() {
+        let gate = Gate::new(2);
+        let (silent, ()) = tokio::join!(kind(&gate, pending::<RedisResult<()>>()), async {
+            let answered = gate.pass(TIMEOUT, async { Ok(()) }).await;
+            assert!(matches!(answered, Ok(Ok(()))));
+        });
+        assert_eq!(silent, FaultKind::Busy);
+        assert_eq!(kind(&gate, pending::<RedisResult<()>>()).await, FaultKind::Timeout);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_waits_for_room_for_longer_than_the_timeout() {
+        let gate = Gate::new(2);
+        let work = || async {
+            tokio::time::sleep(TIMEOUT / 2).await;
+            Ok(())
+        };
+        let all = join_all((0..100).map(|_| gate.pass(TIMEOUT, work()))).await;
+        assert!(all.iter().all(Result::is_ok));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_queues_for_a_silent_server() {
+        let gate = Gate::new(2);
+        let begin = tokio::time::Instant::now();
+        let all = join_all((0..100).map(|_| kind(&gate, pending::<RedisResult<()>>()))).await;
+        assert!(all.iter().all(|kind| *kind == FaultKind::Timeout));
+        assert!(begin.elapsed() < TIMEOUT * 3, "{:?}", begin.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_call_leaves_the_queue() {
+        let gate = Arc::new(Gate::new(1));
+        let holder = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.pass(Duration::from_secs(60), pending::<RedisResult<()>>()).await }
+        });
+        tokio::task::yield_now().await;
+        let queued = gate.pass(TIMEOUT, async { Ok(()) });
+        assert!(tokio::time::timeout(TIMEOUT, queued).await.is_err());
+        holder.abort();
+        assert!(matches!(gate.pass(TIMEOUT, async { Ok(()) }).await, Ok(Ok(()))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_queues_for_ever() {
+        let gate = Gate::new(1);
+        let long = LONGEST_QUEUE * 4;
+        let (_, queued) = tokio::join!(
+            gate.pass(long, pending::<RedisResult<()>>()),
+            kind(&gate, pending::<RedisResult<()>>())
+        );
+        assert_eq!(queued, FaultKind::Busy);
+    }
+}

@@ -1,0 +1,241 @@
+//! Connections that must be left, and bursts that a healthy server answers.
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use cattleguard::{
+    FaultKind,
+    codec::Json,
+    far::{Far, Invalidated, Watcher},
+    redis::Connection,
+};
+use futures::future::join_all;
+use libtest_mimic::Trial;
+
+use crate::{
+    contract::{LONG, Recorder, eventually, fresh_name},
+    servers::{self, Proxy, ask_redis},
+    setup::{self, Servers, Tier, trials},
+};
+
+pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
+    let mut all = trials!(
+        servers, "redis_links";
+        a_burst_on_a_healthy_server_is_no_outage,
+        a_silent_server_is_told_at_once_also_behind_a_burst,
+        a_demoted_primary_behind_one_address_is_left,
+        subscribers_leave_a_demoted_primary,
+        a_silent_connection_is_left,
+        a_server_that_gets_its_users_late_is_back,
+        a_wrong_password_is_refused_at_the_start,
+    );
+    all.extend(KINDS.map(|kind| {
+        let name = format!("redis_links::a_{kind}_outlives_the_runtime_it_was_first_used_in");
+        let servers = servers.clone();
+        Trial::test(name, move || {
+            outlives_its_runtime(&servers, kind);
+            Ok(())
+        })
+    }));
+    all
+}
+
+const KINDS: [&str; 4] = ["single", "pool", "cluster", "sentinel"];
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// As a service would have it, with the default timeout.
+async fn single(port: u16) -> Connection {
+    Connection::open(&format!("redis://127.0.0.1:{port}/")).await.expect("a connection")
+}
+
+fn pooled(port: u16) -> Connection {
+    setup::pooled(&format!("redis://127.0.0.1:{port}/")).timeout(DEFAULT_TIMEOUT)
+}
+
+async fn a_burst_on_a_healthy_server_is_no_outage(_: Arc<Servers>) {
+    let server = servers::Redis::start().expect("a Redis");
+    for connection in [single(server.port()).await, pooled(server.port())] {
+        let far = Tier::new(connection, Json);
+        let names: Vec<String> = (0..5_000).map(|_| fresh_name()).collect();
+        let reads = join_all(names.iter().map(|name| far.read(name)));
+        let writes = join_all(names.iter().map(|name| far.invalidate(name, None, LONG)));
+        let (reads, writes) = tokio::join!(reads, writes);
+        let failed = reads.iter().filter_map(|read| read.as_ref().err()).collect::<Vec<_>>();
+        assert!(failed.is_empty(), "{} reads: {:?}", failed.len(), failed[0]);
+        let failed = writes.iter().filter_map(|write| write.as_ref().err()).collect::<Vec<_>>();
+        assert!(failed.is_empty(), "{} invalidations: {:?}", failed.len(), failed[0]);
+    }
+}
+
+async fn a_silent_server_is_told_at_once_also_behind_a_burst(_: Arc<Servers>) {
+    let server = servers::Redis::start().expect("a Redis");
+    let far = Tier::new(single(server.port()).await, Json);
+    far.read("any").await.expect("a read");
+    server.freeze();
+    let names: Vec<String> = (0..5_000).map(|_| fresh_name()).collect();
+    let begin = Instant::now();
+    let reads = join_all(names.iter().map(|name| far.read(name))).await;
+    let took = begin.elapsed();
+    for read in reads {
+        assert_eq!(read.expect_err("a frozen server").kind(), FaultKind::Timeout);
+    }
+    // Three rounds of 50 ms, and what a busy machine adds; in turn they would take a second.
+    assert!(took < Duration::from_millis(600), "{took:?}");
+    server.thaw();
+}
+
+/// The address leads to another server, and the old one becomes its replica.
+fn fail_over(proxy: &Proxy, from: &servers::Redis, to: &servers::Redis) {
+    proxy.lead_to(to.port());
+    let answer = ask_redis(from.port(), &format!("REPLICAOF 127.0.0.1 {}", to.port()));
+    assert!(answer.contains("+OK"), "{answer}");
+}
+
+async fn a_demoted_primary_behind_one_address_is_left(_: Arc<Servers>) {
+    for kind in ["single", "pool"] {
+        let [old, new] = [(); 2].map(|()| servers::Redis::start().expect("a Redis"));
+        let proxy = Proxy::start(old.port()).expect("a proxy");
+        let connection = match kind {
+            "single" => single(proxy.port()).await,
+            _ => pooled(proxy.port()),
+        };
+        let far = Tier::new(connection, Json);
+        far.invalidate("a", None, LONG).await.expect("a primary");
+        fail_over(&proxy, &old, &new);
+        let name = fresh_name();
+        let refused = far.invalidate(&name, None, LONG).await.expect_err("a replica");
+        assert_eq!(refused.kind(), FaultKind::Unreachable, "{kind}: {refused:?}");
+        eventually(async || far.invalidate(&name, None, LONG).await.ok()).await;
+        assert!(ask_redis(new.port(), "DBSIZE").starts_with(":1"), "{kind}");
+    }
+}
+
+fn watched(far: &impl Far<String>) -> Arc<Recorder> {
+    let recorder = Arc::new(Recorder::default());
+    let weak: Weak<dyn Watcher> = Arc::downgrade(&recorder) as _;
+    far.watch(weak);
+    recorder
+}
+
+/// Who subscribes at a replica is not among the receivers that its primary counts.
+async fn subscribers_leave_a_demoted_primary(_: Arc<Servers>) {
+    let [old, new] = [(); 2].map(|()| servers::Redis::start().expect("a Redis"));
+    let proxy = Proxy::start(old.port()).expect("a proxy");
+    let far = Tier::new(single(proxy.port()).await, Json);
+    let subscribers = |of: &servers::Redis| {
+        let channels = ask_redis(of.port(), "PUBSUB CHANNELS cg:*");
+        channels.lines().next() == Some("*3")
+    };
+    far.read("any").await.expect("a read");
+    eventually(async || subscribers(&old).then_some(())).await;
+    fail_over(&proxy, &old, &new);
+    eventually(async || {
+        let _ = far.invalidate("any", None, LONG).await;
+        subscribers(&new).then_some(())
+    })
+    .await;
+    let everywhere = async || {
+        let done = far.invalidate("any", None, LONG).await;
+        matches!(done, Ok(Invalidated::Everywhere)).then_some(())
+    };
+    eventually(everywhere).await;
+}
+
+async fn a_silent_connection_is_left(_: Arc<Servers>) {
+    for kind in ["single", "pool"] {
+        let server = servers::Redis::start().expect("a Redis");
+        let proxy = Proxy::start(server.port()).expect("a proxy");
+        let connection = match kind {
+            "single" => single(proxy.port()).await,
+            _ => pooled(proxy.port()),
+        };
+        let far = Tier::new(connection, Json);
+        far.read("any").await.expect("a read");
+        proxy.strand();
+        let silent = far.read("any").await.expect_err("a silent connection");
+        assert_eq!(silent.kind(), FaultKind::Timeout, "{kind}");
+        eventually(async || far.read("any").await.ok()).await;
+    }
+}
+
+async fn a_server_that_gets_its_users_late_is_back(_: Arc<Servers>) {
+    let add_user = |server: &servers::Redis| {
+        let answer = ask_redis(server.port(), "ACL SETUSER app on >secret ~cg* &cg* +@all");
+        assert!(answer.contains("+OK"), "{answer}");
+    };
+    for kind in ["single", "pool"] {
+        let mut server = servers::Redis::start().expect("a Redis");
+        add_user(&server);
+        let url = format!("redis://app:secret@127.0.0.1:{}/", server.port());
+        let connection = match kind {
+            "single" => Connection::open(&url).await.expect("a connection"),
+            _ => setup::pooled(&url),
+        };
+        let far = Tier::new(connection.timeout(Duration::from_millis(500)), Json);
+        far.invalidate("any", None, LONG).await.expect("a user");
+        server.restart().expect("a Redis");
+        eventually(async || {
+            let fault = far.read("any").await.err()?;
+            (fault.kind() == FaultKind::Busy).then_some(())
+        })
+        .await;
+        add_user(&server);
+        eventually(async || far.read("any").await.ok()).await;
+        let heard = async || {
+            let done = far.invalidate("any", None, LONG).await;
+            matches!(done, Ok(Invalidated::Everywhere)).then_some(())
+        };
+        eventually(heard).await;
+    }
+}
+
+async fn a_wrong_password_is_refused_at_the_start(_: Arc<Servers>) {
+    let server = servers::Redis::start_with(&["--requirepass", "right"]).expect("a Redis");
+    let url = format!("redis://:wrong-secret@127.0.0.1:{}/", server.port());
+    let refused = Connection::open(&url).await.expect_err("a wrong password");
+    assert_eq!(refused.kind(), FaultKind::Refused, "{refused:?}");
+    assert!(!format!("{refused} {refused:?}").contains("wrong-secret"));
+}
+
+async fn open(kind: &str, url: &str, urls: &[String]) -> Connection {
+    let connection = match kind {
+        "single" => Connection::open(url).await,
+        "pool" => Ok(setup::pooled(url)),
+        "cluster" => Connection::open_cluster(urls).await,
+        _ => Connection::open_sentinel(urls, "m1").await,
+    };
+    connection.expect("a connection").timeout(setup::TIMEOUT)
+}
+
+fn outlives_its_runtime(servers: &Arc<Servers>, kind: &'static str) {
+    let group = (kind == "sentinel").then(|| servers::RedisSentinel::start().expect("a group"));
+    let urls = match (&group, kind) {
+        (Some(group), _) => group.sentinel_urls(),
+        (None, "cluster") => servers.cluster(),
+        _ => Vec::new(),
+    };
+    let url = servers.redis();
+    let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
+    let (far, recorder) = runtime().block_on(async {
+        let far = Tier::new(open(kind, &url, &urls).await, Json);
+        let recorder = watched(&far);
+        far.invalidate("first", None, LONG).await.expect("an invalidation");
+        (far, recorder)
+    });
+    for _ in 0..2 {
+        let name = fresh_name();
+        runtime().block_on(crate::bounded(async {
+            // The first call already.
+            far.read(&name).await.expect("a read in another runtime");
+            let everywhere = async || {
+                let done = far.invalidate(&name, None, LONG).await.expect("an invalidation");
+                (done == Invalidated::Everywhere || kind == "cluster").then_some(())
+            };
+            eventually(everywhere).await;
+            eventually(async || recorder.about(&name).first().map(drop)).await;
+        }));
+    }
+}
