@@ -141,7 +141,9 @@ impl Connection {
         let infos = clients.iter().map(|client| client.get_connection_info().clone()).collect();
         let node = SentinelNodeConnectionInfo::default().set_tcp_settings(tcp_settings());
         let kind = SentinelServerType::Master;
-        let client = SentinelClient::build(infos, master.to_owned(), Some(node), kind);
+        // With TLS compiled in, the client takes less than a `String`.
+        let master = String::from(master);
+        let client = SentinelClient::build(infos, master, Some(node), kind);
         let link = Arc::new(Link::new(Sentinels::new(client.map_err(to_fault)?)));
         connected(&link).await?;
         Ok(Self::new(Topology::Sentinel(link), Vec::new()))

@@ -7,7 +7,7 @@ use ::redis::{Cmd, Value};
 
 use super::{
     reply::{bulk, integer, malformed},
-    scripts::PROBE,
+    scripts::{PROBE, PROBE_TEXT},
     server_clock::system_millis,
     store::Records,
 };
@@ -83,22 +83,42 @@ impl<C> Records<C> {
     }
 
     async fn probe(&self, name: &str) -> Result<(), Fault> {
-        let subscribers = self.keys.subscribers();
-        let mut call = PROBE.key(self.keys.key(name));
-        call.arg(&subscribers);
         let mut missing = Vec::new();
-        let found = match may(self.connection.run::<Vec<Value>>(&call).await)? {
+        let mut answer = may(self.probe_by_text(name).await)?;
+        // A Cluster client loads a script into all nodes, also into one that hangs.
+        if answer.is_none() || !self.connection.is_cluster() || self.permissions.is_doubted() {
+            let by_hash = may(self.probe_by_hash(name).await)?;
+            match (&answer, &by_hash) {
+                (_, None) => missing.push(NO_SCRIPTS),
+                (None, Some(_)) => missing.push(NO_RELEASE),
+                (Some(_), Some(_)) => {}
+            }
+            answer = by_hash.or(answer);
+        }
+        let found = match answer {
             Some(answer) => self.other_ways(self.permitted(answer)?, &mut missing).await?,
             None => {
                 self.ask_time().await?;
-                missing.push(NO_SCRIPTS);
                 Permitted::default()
             }
         };
         self.permissions.found(found);
-        self.judge_server(name, &mut missing).await;
+        self.judge_server(&mut missing).await;
         self.tell(missing);
         Ok(())
+    }
+
+    async fn probe_by_text(&self, name: &str) -> Result<Vec<Value>, Fault> {
+        let mut call = Cmd::new();
+        call.arg("EVAL").arg(PROBE_TEXT).arg(1).arg(self.keys.key(name));
+        call.arg(self.keys.subscribers());
+        self.connection.query(&call).await
+    }
+
+    async fn probe_by_hash(&self, name: &str) -> Result<Vec<Value>, Fault> {
+        let mut call = PROBE.key(self.keys.key(name));
+        call.arg(self.keys.subscribers());
+        self.connection.run(&call).await
     }
 
     /// Reads the answer of the probe, and notes the time if there is one.
@@ -140,12 +160,7 @@ impl<C> Records<C> {
     }
 
     /// What else could be amiss, as far as the user may ask. No answer is none: this is for a warning alone.
-    async fn judge_server(&self, name: &str, missing: &mut Vec<&'static str>) {
-        let mut eval = Cmd::new();
-        eval.arg("EVAL").arg("return 1").arg(1).arg(self.keys.key(name));
-        if let Ok(None) = may(self.connection.query::<i64>(&eval).await) {
-            missing.push(NO_RELEASE);
-        }
+    async fn judge_server(&self, missing: &mut Vec<&'static str>) {
         // A Cluster would ask all its nodes.
         if self.connection.is_cluster() {
             return;

@@ -42,8 +42,8 @@ pub(super) static FAIL: LazyLock<Script> =
     LazyLock::new(|| script(&[PRELUDE, include_str!("lua/fail.lua")]));
 
 /// What a user may do.
-pub(super) static PROBE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("lua/probe.lua")));
+pub(super) static PROBE: LazyLock<Script> = LazyLock::new(|| Script::new(PROBE_TEXT));
+pub(super) const PROBE_TEXT: &str = include_str!("lua/probe.lua");
 
 /// Sent as text, not by its hash: when a look-up timed out, nothing waits for the answer that the server
 /// does not know the script yet, and the lease would stand unused until its ttl.
