@@ -171,9 +171,10 @@ impl Connection {
         Ok(self)
     }
 
-    /// How long Redis may take to answer a command: the far timeout. Default 50 ms; lengthen it where the network
-    /// alone needs more. It counts from the moment at which there is room for the command on the connection. A
-    /// command that took longer may have been carried out.
+    /// How long Redis may be silent while a command waits for its answer: the far timeout. Default 50 ms; lengthen
+    /// it where the network alone needs more. It counts from the moment at which there is room for the command on
+    /// the connection. While Redis answers others it does not count, up to ten times the timeout. A command that
+    /// was given up may have been carried out.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

@@ -1,6 +1,7 @@
 //! The gate before a connection: how many commands may be under way, and what a missing answer means.
 //!
 //! - A burst waits here, in a fair queue, and not in the client: the far timeout counts from admission.
+//! - While the server answers others, a command waits on, up to ten far timeouts: its answer is behind theirs.
 //! - A command without an answer in time is [`Timeout`](FaultKind::Timeout) if nobody had one since it was sent:
 //!   the server is silent. If others had one, the server is there, and the command is
 //!   [`Busy`](FaultKind::Busy).
@@ -13,7 +14,10 @@ use std::{
 };
 
 use ::redis::{RedisError, RedisResult};
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{Notify, Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 use super::fault::is_answer;
 use crate::{Fault, FaultKind};
@@ -26,9 +30,13 @@ const ROOM: usize = 256;
 /// usually shorter.
 const LONGEST_QUEUE: Duration = Duration::from_secs(10);
 
-/// A timeout is counted in so many parts. A process that the operating system did not run for a while finds the
-/// timeout over and the answer not yet read: such a pause costs one part of it, and the answer is read in the next.
+/// A timeout is counted in so many parts. Those count in which the server could be heard, and was silent: not one in
+/// which others had answers, as ours is behind theirs, and not one that ended late, as then this process did not
+/// run, and may not have read the answer.
 const PARTS: u32 = 4;
+
+/// The longest wait for an answer, in timeouts, whatever counts.
+const LONGEST_WAIT: u32 = 10;
 
 pub(super) struct Gate {
     room: Semaphore,
@@ -60,7 +68,7 @@ impl Gate {
     ) -> Result<Result<T, RedisError>, Fault> {
         let _admitted = self.admit().await?;
         let before = self.answers.load(Ordering::Relaxed);
-        let answer = in_parts(timeout, sending).await;
+        let answer = self.heard(timeout, sending).await;
         match answer {
             Some(answer) => {
                 if answer.as_ref().err().is_none_or(is_answer) {
@@ -74,6 +82,26 @@ impl Gate {
                 Err(FaultKind::Timeout.into())
             }
         }
+    }
+
+    /// `None` once the server was silent for as long as `timeout`.
+    async fn heard<T>(&self, timeout: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let (mut work, part) = (pin!(work), timeout / PARTS);
+        let (longest, start) = (timeout.saturating_mul(LONGEST_WAIT), Instant::now());
+        let (mut left, mut begin) = (PARTS, start);
+        while left > 0 && begin - start < longest {
+            let before = self.answers.load(Ordering::Relaxed);
+            if let Ok(done) = tokio::time::timeout(part, &mut work).await {
+                return Some(done);
+            }
+            let progress = self.answers.load(Ordering::Relaxed) != before;
+            let late = begin.elapsed() > part * 2;
+            if !progress && !late {
+                left -= 1;
+            }
+            begin = Instant::now();
+        }
+        None
     }
 
     async fn admit(&self) -> Result<SemaphorePermit<'_>, Fault> {
@@ -105,16 +133,6 @@ impl Gate {
         let admitted = tokio::time::timeout(LONGEST_QUEUE, waiting).await;
         admitted.unwrap_or(Err(FaultKind::Busy)).map_err(Fault::from)
     }
-}
-
-async fn in_parts<T>(timeout: Duration, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    for _ in 0..PARTS {
-        if let Ok(done) = tokio::time::timeout(timeout / PARTS, &mut work).await {
-            return Some(done);
-        }
-    }
-    None
 }
 
 #[cfg(test)]
