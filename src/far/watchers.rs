@@ -28,7 +28,8 @@ impl Watchers {
         for watcher in watchers {
             // A panic is the user's: a value whose drop panics, say. It must not end the task that reads the
             // messages, nor keep the other watchers from hearing.
-            let heard = catch_unwind(AssertUnwindSafe(|| watcher.on_event(event)));
+            let hear = AssertUnwindSafe(move || watcher.on_event(event));
+            let heard = catch_unwind(hear);
             if heard.is_err() {
                 tracing::error!("a watcher of the far tier panicked");
             }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     depth::Depth,
@@ -26,6 +26,11 @@ impl<T> Completer<T> {
 
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.flight.name
+    }
+
+    /// How long ago it began.
+    pub(crate) fn age(&self) -> Duration {
+        self.flight.age()
     }
 
     /// Begins an epoch: to be done before each read whose answer is for callers aboard only.
@@ -71,8 +76,10 @@ impl<T> Completer<T> {
     /// Completes the flight. `fill` runs if it is still open, with the newest version heard of, under
     /// the name's lock, before any caller wakes: the next one finds the near entry or starts a new flight.
     pub(crate) fn complete<R>(self, completion: Completion<T>, fill: impl FnOnce(Version) -> R) {
-        drop(self.flights.remove(&self.flight, fill));
+        let filled = self.flights.remove(&self.flight, fill);
         self.flight.complete(completion);
+        // Last, for it drops the user's values.
+        drop(filled);
     }
 }
 

@@ -1,6 +1,9 @@
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -114,6 +117,10 @@ impl<T> Flight<T> {
 
     pub(super) fn is_beside(&self, solo: &Arc<SoloState>) -> bool {
         self.beside.as_ref().is_some_and(|beside| Arc::ptr_eq(beside, solo))
+    }
+
+    pub(super) fn age(&self) -> Duration {
+        self.opened.elapsed()
     }
 
     /// Whether it began too early for callers that come now.

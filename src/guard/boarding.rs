@@ -7,15 +7,16 @@
 //!
 //! A single fetch reads its name by itself, a batch reads all of its names at once.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
     answer::{Answer, NearTtl, Resolution, abandoned},
     core::Core,
-    flight_task::{Departure, FOREVER, Plan},
+    flight_task::{Departure, Plan},
     leased::bypass_of,
+    limits::FOREVER,
     loader::Loader,
     nesting::Loading,
     refresh::{Due, RefreshPermit},
@@ -59,7 +60,9 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// Boards for a single fetch.
     pub(super) fn board(&self, name: &Arc<str>) -> Step<V> {
         self.board_with(name, || {
-            if let Some(minimum) = self.passes.minimum(name, || self.now()) {
+            // Without messages nothing tells that a pass has ended.
+            let pass = || self.passes.minimum(name, || self.now());
+            if let Some(minimum) = self.is_connected().then(pass).flatten() {
                 return Step::Pass(minimum);
             }
             match self.flights.board(name, self.oldest_to_board(), abandoned) {
@@ -91,7 +94,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     fn oldest_to_board(&self) -> Option<Instant> {
         match self.is_connected() {
             true => None,
-            false => Instant::now().checked_sub(self.policy.near_outage_ttl),
+            false => Instant::now().checked_sub(self.policy.near_outage_ttl.max(SHORTEST_SHARE)),
         }
     }
 
@@ -229,7 +232,9 @@ impl<V: Send + Sync + 'static> Reader<V> {
         match self {
             Self::Solo(solo) => {
                 let name = solo.name().clone();
-                solo.complete(|floor| core.insert_near(&name, &entry, floor, NearTtl::Shared));
+                solo.complete(|floor| {
+                    core.insert_near(&name, &entry, floor, NearTtl::Shared, Duration::ZERO)
+                });
             }
             Self::InFlight { completer, epoch, .. } => {
                 core.complete(completer, Resolution::read(epoch, entry.clone(), hit));
@@ -351,3 +356,6 @@ async fn by<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Opti
         None => Some(work.await),
     }
 }
+
+/// How long callers share a flight at least while messages do not arrive: also where near entries do not live then.
+const SHORTEST_SHARE: Duration = Duration::from_millis(500);

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::{
     answer::Answer,
     core::{Core, Guard},
-    flight_task::FOREVER,
+    limits::FOREVER,
     loader::{LoadBudget, Loader},
 };
 use crate::{Bypass, Error, Fetched, Loaded, Outcome, Version, observe::Stopwatch};
@@ -36,6 +36,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         minimum: Version,
         load: &mut impl Loader<V>,
     ) -> Option<Answer<V>> {
+        let _task = self.tasks.begin();
         let deadline = Instant::now() + self.policy.load_timeout.min(FOREVER);
         let budget = LoadBudget { deadline, queues: true, depth: Arc::default() };
         let loading = async {
@@ -44,7 +45,13 @@ impl<V: Send + Sync + 'static> Core<V> {
         };
         let loaded = match loading.await {
             Ok(loaded) => loaded,
-            Err(error) => return Some(Err(error)),
+            Err(error) => {
+                // The next load is a flight's, whose failure makes everyone back off.
+                if self.counts(&error) {
+                    self.passes.end(name);
+                }
+                return Some(Err(error));
+            }
         };
         if loaded.cacheable {
             self.passes.end(name);

@@ -15,7 +15,7 @@ use std::{
 use super::{
     answer::{Keep, NearTtl, Resolution},
     core::Core,
-    failure_backoff::FailureBackoff,
+    failure_backoff::Ended,
 };
 use crate::{
     Entry, Moment, Version,
@@ -24,18 +24,21 @@ use crate::{
 };
 
 /// Values that are out of use, to be dropped without the name's lock.
-pub(super) type Dropped<V> =
-    (Option<Arc<Entry<V>>>, Option<Arc<FailureBackoff<V>>>, Option<Evicted<V>>);
+pub(super) type Dropped<V> = (Option<Arc<Entry<V>>>, Option<Ended<V>>, Option<Evicted<V>>);
 
 impl<V: Send + Sync + 'static> Core<V> {
     /// What this process keeps of a flight that was still open. Called under the name's lock.
     #[must_use = "dropped by the caller, without the name's lock"]
-    pub(super) fn keep(&self, name: &Arc<str>, keep: Keep<V>, floor: Version) -> Dropped<V> {
+    fn keep(&self, name: &Arc<str>, keep: Keep<V>, floor: Version, age: Duration) -> Dropped<V> {
         match keep {
             Keep::Nothing => (None, None, None),
             Keep::Entry(entry, ttl) => {
                 self.passes.end(name);
-                (None, self.failures.end(name), self.insert_near(name, &entry, floor, ttl))
+                (
+                    None,
+                    Some(self.failures.end(name).into()),
+                    self.insert_near(name, &entry, floor, ttl, age),
+                )
             }
             Keep::Pass(minimum) => {
                 self.passes.begin(name, minimum.max(floor), self.now());
@@ -44,13 +47,15 @@ impl<V: Send + Sync + 'static> Core<V> {
             // Another caller has written meanwhile: that is what counts.
             Keep::Failure(_) if floor > Version::ZERO => (None, None, None),
             Keep::Failure(backoff) => {
+                self.passes.end(name);
                 let serve_until = self.now().after(self.provisional_ttl());
-                (None, self.failures.begin(name, backoff, serve_until), None)
+                (None, Some(self.failures.begin(name, backoff, serve_until)), None)
             }
         }
     }
 
-    /// Inserts an entry, unless a newer version was heard of. Called under the name's lock.
+    /// Inserts an entry, unless a newer version was heard of. `age` is how long ago it may have been read: without
+    /// messages nothing tells what has been invalidated since. Called under the name's lock.
     #[must_use = "dropped by the caller, without the name's lock"]
     pub(super) fn insert_near(
         &self,
@@ -58,10 +63,12 @@ impl<V: Send + Sync + 'static> Core<V> {
         entry: &Arc<Entry<V>>,
         floor: Version,
         ttl: NearTtl,
+        age: Duration,
     ) -> Option<Evicted<V>> {
+        let outage_ttl = self.policy.near_outage_ttl.saturating_sub(age);
         let ttl = match ttl {
-            NearTtl::Shared => self.near_ttl(),
-            NearTtl::Outage => self.near_ttl().min(self.policy.near_outage_ttl),
+            NearTtl::Shared if self.is_connected() => self.near_ttl(),
+            NearTtl::Shared | NearTtl::Outage => self.near_ttl().min(outage_ttl),
         };
         (entry.version() >= floor).then(|| self.near.insert(name, entry, ttl, &self.freshness))
     }
@@ -95,8 +102,9 @@ impl<V: Send + Sync + 'static> Core<V> {
         resolution: Resolution<V>,
     ) {
         let name = completer.name().clone();
+        let age = completer.age();
         let Resolution { completion, keep } = resolution;
-        completer.complete(completion, |floor| self.keep(&name, keep, floor));
+        completer.complete(completion, |floor| self.keep(&name, keep, floor, age));
     }
 
     /// Closes the flight of `name`, and drops the near entry below `version`, or any without one.
@@ -112,7 +120,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// Drops what this process keeps of `name`, because of a write. Called under the name's lock.
     fn drop_if(&self, name: &str, outdated: impl Fn(Version) -> bool) -> Dropped<V> {
         self.passes.end(name);
-        (self.near.remove_if(name, outdated), self.failures.end(name), None)
+        (self.near.remove_if(name, outdated), Some(self.failures.end(name).into()), None)
     }
 
     fn clear(&self) {
@@ -128,17 +136,17 @@ impl<V: Send + Sync + 'static> Watcher for Core<V> {
     fn on_event(&self, event: Event<'_>) {
         match event {
             Event::Committed { name, version } => {
+                let _notified = self.wakeups.notify_on_drop(name);
                 let outdated = |near: Version| near < version;
                 self.flights.raise(name, version, || self.drop_if(name, outdated));
-                self.wakeups.notify(name);
             }
             Event::Put { name, version } => {
+                let _notified = self.wakeups.notify_on_drop(name);
                 self.forget(name, |near| near <= version);
-                self.wakeups.notify(name);
             }
             Event::Invalidated { name, version } => {
+                let _notified = self.wakeups.notify_on_drop(name);
                 self.forget_below(name, version);
-                self.wakeups.notify(name);
             }
             Event::Released { name } => self.wakeups.notify(name),
             Event::Disconnected => self.on_disconnected(),

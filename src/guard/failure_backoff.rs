@@ -68,6 +68,19 @@ impl<V> FailureBackoff<V> {
     }
 }
 
+/// Back-offs that are out of use, with the user's values in them.
+#[expect(dead_code, reason = "to be dropped without the name's lock")]
+pub(super) struct Ended<V> {
+    ended: Option<Arc<FailureBackoff<V>>>,
+    evicted: [Option<(Arc<str>, Begun<V>)>; 2],
+}
+
+impl<V> From<Option<Arc<FailureBackoff<V>>>> for Ended<V> {
+    fn from(ended: Option<Arc<FailureBackoff<V>>>) -> Self {
+        Self { ended, evicted: [None, None] }
+    }
+}
+
 /// What a back-off has for callers.
 pub(super) enum DuringBackoff<V> {
     Stale(Arc<Entry<V>>),
@@ -120,10 +133,11 @@ impl<V> FailureBackoffs<V> {
         name: &Arc<str>,
         backoff: Arc<FailureBackoff<V>>,
         serve_until: Moment,
-    ) -> Option<Arc<FailureBackoff<V>>> {
-        let ended = self.end(name);
+    ) -> Ended<V> {
+        let mut ended = Ended { ended: self.end(name), evicted: [None, None] };
         let begun = Begun { backoff, serve_until };
-        self.by_name.get_or_init(|| Cache::new(CAPACITY)).insert(name.clone(), begun);
+        let by_name = self.by_name.get_or_init(|| Cache::new(CAPACITY));
+        by_name.insert_with_lifecycle(name.clone(), begun, &mut ended.evicted);
         ended
     }
 

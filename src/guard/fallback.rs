@@ -90,6 +90,9 @@ impl<V: Send + Sync + 'static> Core<V> {
         };
         let epoch = completer.begin_epoch();
         let found = self.found_in_far(completer.name()).await;
+        if let Some(entry) = found.as_ref().filter(|entry| entry.is_fresh_at(self.now())) {
+            return Resolution::read(epoch, entry.clone(), Outcome::Hit(Tier::Far));
+        }
         match found.and_then(|entry| self.stale_fallback(&entry, reason)) {
             Some(fetched) => Resolution::visible_before(epoch, fetched),
             None => Resolution::failed(error),

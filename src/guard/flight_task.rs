@@ -20,6 +20,7 @@ use super::{
     answer::{Answer, Resolution},
     core::Core,
     leased::{Leased, LeasedLoad, bypass_of},
+    limits::FOREVER,
     load::Place,
     loader::{LoadBudget, Loader},
     nesting::Loading,
@@ -63,6 +64,8 @@ struct FlightTask<'a, V: Send + Sync + 'static, L> {
     /// From the first load on.
     budget: Option<LoadBudget>,
     wait_until: Instant,
+    /// From the first queue for a place on.
+    queue_until: Option<Instant>,
     /// Of a flight that has become a refresh.
     permit: Option<RefreshPermit>,
     /// The load's place in the bulkhead, once it has one. No lease is kept without: it would be held by a load
@@ -81,8 +84,8 @@ enum Stage<V> {
         message: Message,
     },
     Leased(Token, Grant),
-    /// There is no place for the load yet.
-    Room,
+    /// There is no place for the load yet. With the next message about the name.
+    Room(Message),
     Unleased(Bypass),
     Resolved(Resolution<V>),
 }
@@ -127,7 +130,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             }
             Plan::Unleased(bypass) => {
                 let budget = self.load_budget(completer, true);
-                self.load_unleased(completer, &mut load, &budget, bypass).await
+                self.load_unleased(completer, &mut load, &budget, None, bypass).await
             }
         }
     }
@@ -183,6 +186,7 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
             queues,
             budget: None,
             wait_until: Instant::now() + core.policy.wait_timeout.min(FOREVER),
+            queue_until: None,
             permit: None,
             place: None,
             found: Outcome::Hit(Tier::Far),
@@ -202,7 +206,7 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
                 Stage::LookUp => self.look_up().await,
                 Stage::Holder { remaining, message } => self.holder(remaining, message).await,
                 Stage::Leased(token, grant) => self.leased(token, grant).await,
-                Stage::Room => self.room().await,
+                Stage::Room(message) => self.room(message).await,
                 Stage::Unleased(bypass) => self.unleased(bypass).await,
                 Stage::Resolved(resolution) => return resolution,
             }
@@ -228,7 +232,7 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
         let message = self.wakeup.next();
         let epoch = self.completer.begin_epoch();
         let (name, token) = (self.completer.name(), Token::random());
-        let may_ask = core.breaker.is_closed();
+        let is_sent = core.breaker.is_closed() && core.may_ask_about(name).is_ok();
         let ttl = core.policy.lease_ttl;
         let looking = core.far.look_up_or_lease(name, token, ttl, self.fresh_for);
         match core.ask_about(name, looking).await {
@@ -242,7 +246,7 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
             Err(fault) => {
                 // It may have been granted all the same. Never committed under: the grant may
                 // have come after an invalidation that comes after this load's reading.
-                if may_ask {
+                if is_sent {
                     core.release_later(name, token);
                 }
                 Stage::Unleased(bypass_of(&fault))
@@ -276,19 +280,26 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
             self.permit = core.refresh_permit(completer.name(), &mut None);
             if self.permit.is_none() {
                 core.release(completer.name(), token).await;
-                let enough = Error::Overloaded { retry_after: LOOK_LATER };
-                return Stage::Resolved(core.leave_as_served(completer, enough).await);
+                return Stage::Resolved(core.leave_as_served(completer, NO_ROOM).await);
             }
         }
         let Some(place) = self.place_now() else {
+            // Before the release: whoever is granted then may commit at once.
+            let message = self.wakeup.next();
             core.release(completer.name(), token).await;
-            return Stage::Room;
+            if !self.queues || self.permit.is_some() {
+                return Stage::Resolved(core.leave_as_served(completer, NO_ROOM).await);
+            }
+            return Stage::Room(message);
         };
         let budget = self.budget.get_or_insert_with(|| core.load_budget(completer, self.queues));
         let lease = LeasedLoad { core, completer, wakeup: &self.wakeup, token, grant };
         match lease.run(&mut self.load, budget, place).await {
             Leased::Resolved(resolution) => Stage::Resolved(resolution),
-            Leased::LookAgain => Stage::LookUp,
+            Leased::LookAgain => {
+                self.load.stand_by();
+                Stage::LookUp
+            }
         }
     }
 
@@ -315,29 +326,41 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
 
     /// Queues for a place. What another process commits meanwhile is the answer; that it released its lease
     /// changes nothing.
-    async fn room(&mut self) -> Stage<V> {
-        let Self { core, completer, .. } = *self;
-        let budget = self.budget.get_or_insert_with(|| core.load_budget(completer, self.queues));
-        let depths = std::slice::from_ref(&budget.depth);
-        let entering = core.place_by(budget.deadline, true, depths);
+    async fn room(&mut self, mut message: Message) -> Stage<V> {
+        let Self { core, completer, fresh_for, .. } = *self;
+        let begun = Instant::now();
+        let limit = core.policy.load_timeout.min(FOREVER);
+        let queue_until = *self.queue_until.get_or_insert(begun + limit);
+        let depths = std::slice::from_ref(completer.depth());
+        let entering = core.place_by(queue_until, true, depths);
         tokio::pin!(entering);
         loop {
-            let message = self.wakeup.next();
+            let look = async {
+                (&mut message).await;
+                // Made before the look: it hears of what comes after it.
+                message = self.wakeup.next();
+                let epoch = completer.begin_epoch();
+                (epoch, core.found_in_far(completer.name()).await)
+            };
             tokio::select! {
                 biased;
-                entered = &mut entering => return match entered {
-                    Ok(place) => {
-                        self.place = Some(place);
-                        self.wait_until = Instant::now() + core.policy.wait_timeout.min(FOREVER);
-                        Stage::LookUp
+                entered = &mut entering => {
+                    // Time in the queue is none of the wait for another process, and none of the load.
+                    self.wait_until += begun.elapsed();
+                    return match entered {
+                        Ok(place) => {
+                            self.place = Some(place);
+                            Stage::LookUp
+                        }
+                        Err(error) => Stage::Resolved(core.stale_instead(completer, error).await),
+                    };
+                }
+                (epoch, found) = look => {
+                    let fresh_at = core.now().after(fresh_for);
+                    if let Some(entry) = found.filter(|entry| entry.is_fresh_at(fresh_at)) {
+                        return Stage::Resolved(Resolution::read(epoch, entry, Outcome::Awaited));
                     }
-                    Err(error) => Stage::Resolved(core.stale_instead(completer, error).await),
-                },
-                () = message => {}
-            }
-            let epoch = completer.begin_epoch();
-            if let Found::Fresh(entry) = core.judge(core.found_in_far(completer.name()).await) {
-                return Stage::Resolved(Resolution::read(epoch, entry, Outcome::Awaited));
+                }
             }
         }
     }
@@ -345,7 +368,9 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
     async fn unleased(&mut self, bypass: Bypass) -> Stage<V> {
         let Self { core, completer, .. } = *self;
         let budget = self.budget.get_or_insert_with(|| core.load_budget(completer, self.queues));
-        Stage::Resolved(core.load_unleased(completer, &mut self.load, budget, bypass).await)
+        let place = self.place.take();
+        let loading = core.load_unleased(completer, &mut self.load, budget, place, bypass);
+        Stage::Resolved(loading.await)
     }
 }
 
@@ -362,12 +387,9 @@ fn record_outcome<V>(answer: &Answer<V>) {
     }
 }
 
-/// Longer than any wait, and short enough to add to an `Instant`.
-pub(super) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-
 fn look_jitter() -> Duration {
     Duration::from_micros(fastrand::u64(1_000..10_000))
 }
 
-/// When a refresh that found enough others in progress may be worth another try.
-const LOOK_LATER: Duration = Duration::from_millis(50);
+/// For a refresh that found enough others in progress, if it has nothing to serve.
+const NO_ROOM: Error = Error::Overloaded { retry_after: Duration::from_millis(50) };

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     answer::{Answer, NearTtl, Resolution},
     core::Core,
+    limits::FOREVER,
     load::Place,
     loader::{LoadBudget, Loader},
     wakeups::{Message, Wakeup},
@@ -238,8 +239,10 @@ impl<'a> Renewing<'a> {
     async fn renew_now<V: Send + Sync + 'static>(&mut self, lease: &LeasedLoad<'_, V>) {
         let core = lease.core;
         let (name, ttl) = (lease.completer.name(), core.policy.lease_ttl);
-        let renewed = core.ask(core.far.renew(name, lease.token, ttl)).await;
-        self.held = matches!(renewed, Ok(Renewal::Renewed));
+        // Without an answer it may still be held: the commit will tell.
+        if matches!(core.ask(core.far.renew(name, lease.token, ttl)).await, Ok(Renewal::Lost)) {
+            self.held = false;
+        }
     }
 }
 
@@ -250,10 +253,15 @@ impl<V: Send + Sync + 'static> Core<V> {
         completer: &Completer<Answer<V>>,
         load: &mut impl Loader<V>,
         budget: &LoadBudget,
+        place: Option<Place>,
         bypass: Bypass,
     ) -> Resolution<V> {
         let loading = async {
-            let place = self.place_for(load, budget).await?;
+            // With the place that it may have: a second one could be held by a load like this.
+            let place = match place {
+                Some(place) => place,
+                None => self.place_for(load, budget).await?,
+            };
             self.load_once(completer.name(), load, budget, place).await
         };
         match loading.await {
@@ -357,6 +365,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// long as the far tier is away: a lease without a holder would hold up the fleet when it is back.
     pub(super) fn release_later(&self, name: &Arc<str>, token: Token) {
         let (far, name, core) = (self.far.clone(), name.clone(), self.me.clone());
+        let lease_ends = Instant::now() + self.policy.lease_ttl.min(FOREVER);
         tokio::spawn(async move {
             // Whether the breaker is open or not: what is sent now is carried out after what was sent
             // before.
@@ -365,7 +374,8 @@ impl<V: Send + Sync + 'static> Core<V> {
                 // Weak, so that the task keeps no guard alive.
                 let Some(this) = core.upgrade() else { return };
                 this.observer.far_failed(fault);
-                if !fault.kind().is_outage() {
+                let is_over = !fault.kind().is_outage() && Instant::now() >= lease_ends;
+                if is_over || !fault.kind().may_pass() {
                     tracing::debug!(%fault, "release failed; the lease ends after its ttl");
                     return;
                 }

@@ -31,6 +31,7 @@ mod far_access;
 mod fetch;
 mod flight_task;
 mod leased;
+mod limits;
 mod load;
 mod loader;
 mod nesting;

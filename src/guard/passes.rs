@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use crate::{Moment, Version};
@@ -17,37 +18,37 @@ use crate::{Moment, Version};
 #[derive(Default)]
 pub(super) struct Passes {
     /// Made with the first: most guards have none, and it takes its room at once.
-    by_name: OnceLock<Cache<Arc<str>, Pass>>,
+    by_name: OnceLock<Cache<Arc<str>, Arc<Pass>>>,
 }
 
-#[derive(Clone, Copy)]
 struct Pass {
     /// The version on record when the lease was granted.
     minimum: Version,
-    /// When the next caller loads under the lease.
-    probe_at: Moment,
+    /// When the next caller loads under the lease. Changed in place: an invalidation that ended this pass must
+    /// not be undone.
+    probe_at: Mutex<Moment>,
 }
 
 impl Passes {
     /// The version below which a load of this caller is outdated; `None` if it does not pass.
-    pub(super) fn minimum(&self, name: &Arc<str>, now: impl Fn() -> Moment) -> Option<Version> {
+    pub(super) fn minimum(&self, name: &str, now: impl Fn() -> Moment) -> Option<Version> {
         let by_name = self.by_name.get()?;
-        let pass = by_name.get(&**name)?;
+        let pass = by_name.get(name)?;
         let now = now();
-        if now < pass.probe_at {
+        let mut probe_at = pass.probe_at.lock();
+        if now < *probe_at {
             return Some(pass.minimum);
         }
-        // This caller probes. Replaced only if it is still there: an invalidation may have ended it.
-        let probed = Pass { probe_at: now.after(PROBE_EVERY), ..pass };
-        let _ = by_name.replace(name.clone(), probed, false);
+        // This caller probes.
+        *probe_at = now.after(PROBE_EVERY);
         None
     }
 
     /// Callers hold the name's lock in `Flights`, so that an invalidation comes before, and closes the flight, or
     /// after, and ends the pass.
     pub(super) fn begin(&self, name: &Arc<str>, minimum: Version, now: Moment) {
-        let pass = Pass { minimum, probe_at: now.after(PROBE_EVERY) };
-        self.by_name.get_or_init(|| Cache::new(CAPACITY)).insert(name.clone(), pass);
+        let pass = Pass { minimum, probe_at: Mutex::new(now.after(PROBE_EVERY)) };
+        self.by_name.get_or_init(|| Cache::new(CAPACITY)).insert(name.clone(), Arc::new(pass));
     }
 
     pub(super) fn end(&self, name: &str) {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, future, stream};
+use futures::{StreamExt, TryStreamExt, future, stream};
 
 use super::{core::Core, pending::PendingInvalidation};
 use crate::{Fault, backoff::Backoff, far::Token};
@@ -48,10 +48,14 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// One attempt to get back to normal.
     async fn recover(&self) -> bool {
         if self.breaker.is_closed() {
-            return self.send_pending().await;
+            return self.send_pending(|| ()).await;
         }
         self.breaker.half_open();
-        let recovered = self.probe().await && self.send_pending().await;
+        let close = || {
+            self.breaker.close();
+            tracing::info!("the far tier is back");
+        };
+        let recovered = self.probe().await && self.send_pending(close).await;
         if !recovered {
             self.breaker.reopen();
         }
@@ -72,44 +76,61 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
-    /// Sends what is pending, and closes the breaker, if it is open, when nothing is left.
-    async fn send_pending(&self) -> bool {
+    /// Sends what is pending. Runs `then` when nothing is left, under the lock: see `keep_pending`.
+    async fn send_pending(&self, then: impl Fn()) -> bool {
         loop {
             if let Some(none_pending) = self.pending.lock_if_empty() {
-                // Closed under the lock: see `keep_pending`.
-                if !self.breaker.is_closed() {
-                    self.breaker.close();
-                    tracing::info!("the far tier is back");
-                }
+                then();
                 drop(none_pending);
                 return true;
             }
-            let sending = stream::iter(self.pending.all()).map(|(name, pending)| async move {
-                let sent = self.send(&name, pending).await;
-                if sent {
-                    self.pending.sent(&name, pending);
-                }
-                sent
-            });
-            if !sending.buffer_unordered(AT_ONCE).all(future::ready).await {
+            if !self.send_all(self.pending.all()).await {
                 return false;
             }
             self.breaker.let_writes();
         }
     }
 
-    async fn send(&self, name: &str, pending: PendingInvalidation) -> bool {
+    /// Whether all went through. One name that is refused does not hold up the others; an outage does.
+    async fn send_all(&self, all: Vec<(Arc<str>, PendingInvalidation)>) -> bool {
+        let sending = stream::iter(all).map(|(name, pending)| async move {
+            let sent = self.send(&name, pending).await;
+            if sent.is_ok() {
+                self.pending.sent(&name, pending);
+            }
+            sent
+        });
+        let sent_so_far = |all_sent, sent| {
+            future::ready(match sent {
+                Ok(()) => Ok(all_sent),
+                Err(NotSent::Refused) => Ok(false),
+                Err(NotSent::Outage) => Err(()),
+            })
+        };
+        let sending = sending.buffer_unordered(AT_ONCE).map(Ok);
+        sending.try_fold(true, sent_so_far).await.unwrap_or(false)
+    }
+
+    async fn send(&self, name: &str, pending: PendingInvalidation) -> Result<(), NotSent> {
         let retention = self.freshness.tombstone_retention();
         for version in pending.versions() {
             let Err(fault) = self.far.invalidate(name, version, retention).await else { continue };
             self.observer.far_failed(&fault);
-            if fault.kind().may_pass() {
-                return false;
+            match fault.kind() {
+                kind if kind.is_outage() => return Err(NotSent::Outage),
+                kind if kind.may_pass() => return Err(NotSent::Refused),
+                _ => tracing::error!(%fault, "an invalidation is lost"),
             }
-            tracing::error!(%fault, "an invalidation is lost");
         }
-        true
+        Ok(())
     }
+}
+
+/// Why an invalidation stays pending.
+enum NotSent {
+    /// For now.
+    Refused,
+    Outage,
 }
 
 /// The duty to bring the far tier back. Free for another task also when this one is dropped with its

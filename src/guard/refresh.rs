@@ -85,7 +85,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// for the look, and when the answer is worth less.
     pub(super) fn look_again_in(&self, until: Moment, changes_at: Moment) -> Duration {
         let now = self.now();
-        let in_time = self.provisional_until(until).since(now) * 7 / 8;
+        let in_time = self.provisional_until(until).since(now) / 8 * 7;
         match changes_at.since(now) {
             left if left.is_zero() => in_time,
             left => in_time.min(left),

@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use super::{
     answer::{Answer, Resolution},
     core::Core,
-    flight_task::FOREVER,
+    limits::FOREVER,
     refresh::{Refresh, Serving},
 };
 use crate::{Entry, Moment, StaleReason, flight::Completer};
@@ -18,7 +18,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         completer: &Completer<Answer<V>>,
     ) -> Infallible {
         completer.solo_reader_has_found().await;
-        let first = self.provisional_ttl() * 7 / 8;
+        let first = self.provisional_ttl() / 8 * 7;
         self.keep_serving(completer, first, |found| self.while_refreshing(found)).await
     }
 
@@ -77,7 +77,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                     completer.provide(|| self.serve_meanwhile(&served, until));
                     self.look_again_in(until, changes_at)
                 }
-                None => self.provisional_ttl() * 7 / 8,
+                None => self.provisional_ttl() / 8 * 7,
             };
             pause = pause.max(SHORTEST_LOOK);
         }

@@ -42,6 +42,12 @@ impl Wakeups {
         }
     }
 
+    /// Notifies at the end of the scope, also if what it drops there panics.
+    #[must_use = "notifies when it is dropped"]
+    pub(super) fn notify_on_drop<'a>(&'a self, name: &'a str) -> NotifyOnDrop<'a> {
+        NotifyOnDrop { wakeups: self, name }
+    }
+
     pub(super) fn notify_all(&self) {
         let by_name = self.by_name.lock();
         let all: Vec<_> = by_name.values().map(|registered| registered.notify.clone()).collect();
@@ -49,6 +55,17 @@ impl Wakeups {
         for notify in all {
             notify.notify_waiters();
         }
+    }
+}
+
+pub(super) struct NotifyOnDrop<'a> {
+    wakeups: &'a Wakeups,
+    name: &'a str,
+}
+
+impl Drop for NotifyOnDrop<'_> {
+    fn drop(&mut self) {
+        self.wakeups.notify(self.name);
     }
 }
 

@@ -1,6 +1,6 @@
 use std::{borrow::Borrow, error, future::Future, sync::Arc};
 
-use futures::future::join_all;
+use futures::{StreamExt, future::join_all, stream};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -12,7 +12,8 @@ use crate::{
         answer::{Answer, abandoned},
         boarding::{Step, Waiting},
         core::{Core, Guard},
-        flight_task::{Departure, FOREVER, Plan},
+        flight_task::{Departure, Plan},
+        limits::FOREVER,
         load::Place,
         nesting::Loading,
         refresh::RefreshPermit,
@@ -110,6 +111,9 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 /// 3 KB for each key that is loaded, and the length of its query.
 const ROUND: usize = 10_000;
 
+/// How many flights without room look for something stale at the same time.
+const REFUSED_AT_ONCE: usize = 64;
+
 /// Where the answer to one of the keys comes from.
 enum Slot<V> {
     /// A near hit, which the look has counted.
@@ -167,7 +171,11 @@ impl<V: Send + Sync + 'static> Core<V> {
         if steps.is_empty() {
             return Vec::new();
         }
-        let boarding = self.clone().decide_and_launch(steps, permit, origin.clone());
+        let (task, core, origin) = (self.tasks.begin(), self.clone(), origin.clone());
+        let boarding = async move {
+            let _task = task;
+            core.decide_and_launch(steps, permit, origin).await
+        };
         // On a task of its own: other callers may wait for the flights already, so that they must begin
         // although this caller goes away.
         let boarding = Loading::scope(Loading::current(), boarding).in_current_span();
@@ -226,44 +234,67 @@ impl<V: Send + Sync + 'static> Core<V> {
         awaiting
     }
 
-    /// Launches the flights once there is a place for their load: none asks for a lease before.
+    /// Launches the flights once there is a place for their load: none asks for a lease before. Refreshes, for
+    /// which no caller waits, go along if there is one at once.
     async fn launch_many<Q: BatchKey>(
         self: &Arc<Self>,
-        departures: Vec<(Departure<V>, Q)>,
+        mut departures: Vec<(Departure<V>, Q)>,
         origin: Arc<Origin<Q, V>>,
     ) {
-        if departures.is_empty() {
-            return;
+        let mut place = self.place_for_all(&departures, false).await;
+        if place.is_err() {
+            let is_refresh =
+                |(departure, _): &(Departure<V>, Q)| matches!(departure.plan, Plan::Refresh(..));
+            let (refreshes, awaited) = departures.into_iter().partition(is_refresh);
+            self.refuse_all(refreshes, &place).await;
+            departures = awaited;
+            place = self.place_for_all(&departures, true).await;
         }
-        let place = match self.place_for_all(&departures).await {
-            Ok(place) => place,
-            Err(error) => return self.refuse_all(departures, error).await,
-        };
-        let batch = Batch::of(origin, departures.len(), place);
+        if place.is_err() {
+            return self.refuse_all(departures, &place).await;
+        }
+        let batch = Batch::of(origin, departures.len(), place.ok().flatten());
         for (departure, key) in departures {
             let member = Member::of(&batch, key, departure.completer.name().clone());
             self.launch(departure, member);
         }
     }
 
-    async fn place_for_all<Q>(&self, departures: &[(Departure<V>, Q)]) -> Result<Place, Error> {
+    /// A place for the load of all, if there is anything to load.
+    async fn place_for_all<Q>(
+        &self,
+        departures: &[(Departure<V>, Q)],
+        queues: bool,
+    ) -> Result<Place, Error> {
+        if departures.is_empty() {
+            return Ok(None);
+        }
         // Callers hear that there is no room a little before a load would be too late.
         let deadline = Instant::now() + self.policy.load_timeout.min(FOREVER);
         let deadline = deadline.checked_sub(A_LITTLE).unwrap_or(deadline);
-        let awaited =
-            |(departure, _): &(Departure<V>, Q)| !matches!(departure.plan, Plan::Refresh(..));
         let depth = |(departure, _): &(Departure<V>, Q)| departure.completer.depth().clone();
         let depths: Vec<_> = departures.iter().map(depth).collect();
-        self.place_by(deadline, departures.iter().any(awaited), &depths).await
+        match queues {
+            true => self.place_by(deadline, true, &depths).await,
+            false => {
+                let deepest = depths.iter().max_by_key(|depth| depth.deepest());
+                deepest.map_or(Ok(None), |deepest| self.free_place(deepest))
+            }
+        }
     }
 
-    async fn refuse_all<Q>(&self, departures: Vec<(Departure<V>, Q)>, error: Error) {
+    async fn refuse_all<Q>(
+        &self,
+        departures: Vec<(Departure<V>, Q)>,
+        place: &Result<Place, Error>,
+    ) {
+        let Err(error) = place else { return };
         let refusing = departures.into_iter().map(|(departure, _)| async {
             let completer = departure.completer;
             let resolution = self.leave_as_served(&completer, error.clone()).await;
             self.complete(completer, resolution);
         });
-        join_all(refusing).await;
+        stream::iter(refusing).buffer_unordered(REFUSED_AT_ONCE).collect::<()>().await;
     }
 
     /// What the far tier has of each name that is read.
@@ -280,6 +311,8 @@ impl<V: Send + Sync + 'static> Core<V> {
             return Vec::new();
         }
         let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        // Before the read: one that goes through meanwhile does not make what was read right.
+        let may_ask: Vec<_> = names.iter().map(|name| self.may_ask_about(name)).collect();
         let reading = async {
             let mut found = self.far.read_many(&names).await;
             // One answer says that the far tier is there.
@@ -295,8 +328,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             Ok(found) => {
                 let faults = found.iter().filter_map(|found| found.as_ref().err());
                 faults.for_each(|fault| self.observer.far_failed(fault));
-                let about = |(name, found): (&&str, _)| self.may_ask_about(name).and(found);
-                names.iter().zip(found).map(about).collect()
+                may_ask.into_iter().zip(found).map(|(may_ask, found)| may_ask.and(found)).collect()
             }
             Err(fault) => names.iter().map(|_| Err(fault.clone())).collect(),
         }
