@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    answer, answers, bounded, caller, callers, guard_on, idle, memory, ms,
+    answer, answers, bounded, builder, caller, callers, guard_on, idle, memory, ms,
     origin::{Broken, Origin, Reply, row_at},
     plain, secs, version_of,
     wire::{Break, Call},
@@ -136,7 +136,7 @@ async fn an_entry_that_is_refreshed_early_is_served_beyond_its_end() {
     for near_capacity in [0, 100] {
         let policy = plain().ttl(ms(300)).grace(secs(30)).early_refresh(1e6);
         let far = MemoryFar::with(100, Clock::system());
-        let guard = crate::builder().policy(policy).near_capacity(near_capacity).far(far).build();
+        let guard = builder().policy(policy).near_capacity(near_capacity).far(far).build();
         guard.fetch("k", Origin::taking(ms(50)).load()).await.expect("a value");
         let (slow, gate) = Origin::gated();
         let begun = Instant::now();
@@ -227,4 +227,67 @@ async fn an_invalidation_ends_a_pass_and_what_is_cacheable_again_is_kept() {
     idle().await;
     let kept = one.fetch("k", origin.load()).await.expect("a value");
     assert_eq!(kept.outcome(), Outcome::Hit(Tier::Near));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_keeps_its_place_when_the_far_tier_breaks_meanwhile() {
+    let (guard, wire) = wired_with(&memory(), narrow());
+    let (slow, gate) = Origin::gated();
+    let first = caller(&guard, "a", &slow);
+    slow.begun(1).await;
+    let queued = caller(&guard, "b", &slow);
+    idle().await;
+    wire.fault_all(&Break::Error);
+    gate.open();
+    // A second place beside its own would never be free.
+    for caller in [first, queued] {
+        assert_eq!(version_of(&answer(caller).await), 1);
+    }
+    assert_eq!((slow.loads(), guard.flights()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_in_the_queue_is_not_the_loads() {
+    let policy = narrow().load_timeout(ms(200));
+    let (guard, _) = wired_with(&memory(), policy);
+    let origin = Origin::taking(ms(150));
+    let first = caller(&guard, "a", &origin);
+    origin.begun(1).await;
+    let queued = caller(&guard, "b", &origin);
+    for caller in [first, queued] {
+        assert_eq!(version_of(&answer(caller).await), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_whose_load_fails_ends_and_the_next_failure_makes_all_back_off() {
+    let guard = builder().policy(plain().failure_backoff(secs(5))).far(memory()).build();
+    let origin = Origin::new();
+    for _ in 0..2 {
+        origin.next(Reply::Loaded(row_at(1).uncacheable()));
+    }
+    guard.fetch("k", origin.load()).await.expect("a value");
+    let passed = guard.fetch("k", origin.load()).await.expect("a value");
+    assert_eq!(passed.outcome(), Outcome::Bypassed(Bypass::Uncacheable));
+    for _ in 0..500 {
+        origin.next(Reply::Fail);
+    }
+    for _ in 0..100 {
+        guard.fetch("k", origin.load()).await.expect_err("the origin fails");
+    }
+    assert_eq!(origin.loads(), 2 + 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_load_without_messages_is_not_kept_longer_than_a_short_one() {
+    let policy = plain().near_ttl(secs(60)).near_outage_ttl(ms(500));
+    let (guard, wire) = wired_with(&memory(), policy);
+    wire.lose_messages();
+    wire.fault_all(&Break::Error);
+    let origin = Origin::taking(secs(4));
+    // Read at the begin of the load: four seconds old at its end.
+    let first = guard.fetch("k", origin.load()).await.expect("a value");
+    assert_eq!(first.outcome(), Outcome::Bypassed(Bypass::FarUnavailable));
+    let again = guard.fetch("k", origin.load()).await.expect("a value");
+    assert_eq!((again.outcome(), origin.loads()), (first.outcome(), 2));
 }
