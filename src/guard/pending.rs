@@ -52,7 +52,7 @@ impl PendingInvalidation {
 
 impl PendingInvalidations {
     /// How many names are kept at most. One is its name and some 50 bytes.
-    pub(super) const CAPACITY: usize = 10_000;
+    pub(super) const CAPACITY: usize = 100_000;
 
     pub(super) fn new(gauge: Gauge) -> Self {
         Self { by_name: Mutex::default(), count: AtomicUsize::new(0), gauge }

@@ -103,7 +103,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     ///
     /// [`Error::Far`], when the far tier did not confirm: it is not acknowledged. This process has
     /// forgotten the key; others may serve the old value until it expires. If the far tier is away,
-    /// busy or refuses for now, the guard keeps the invalidation (10,000 names at most) and repeats it, and asks
+    /// busy or refuses for now, the guard keeps the invalidation (100,000 names at most) and repeats it, and asks
     /// nothing about the key there before it went through; only the end of the process, or of the last clone of the guard, loses it.
     /// [`Error::Abandoned`], when the runtime shuts down.
     ///
