@@ -3,9 +3,13 @@ use ::redis::{
     aio::ConnectionLike, cluster_routing::Slot,
 };
 
+use super::gate::Lane;
+
 /// What can be sent over a connection. A trait, so that the future of a plain command does not have the size of a
 /// script's.
 pub(super) trait Command: Sync {
+    fn lane(&self) -> Lane;
+
     fn over<T: FromRedisValue + Send>(
         &self,
         connection: &mut (impl ConnectionLike + Send),
@@ -13,6 +17,13 @@ pub(super) trait Command: Sync {
 }
 
 impl Command for Cmd {
+    fn lane(&self) -> Lane {
+        match words(self).next() {
+            Some(b"GET" | b"MGET") => Lane::Reads,
+            _ => Lane::Writes,
+        }
+    }
+
     async fn over<T: FromRedisValue + Send>(
         &self,
         connection: &mut (impl ConnectionLike + Send),
@@ -22,6 +33,10 @@ impl Command for Cmd {
 }
 
 impl Command for ScriptInvocation<'_> {
+    fn lane(&self) -> Lane {
+        Lane::Writes
+    }
+
     async fn over<T: FromRedisValue + Send>(
         &self,
         connection: &mut (impl ConnectionLike + Send),
@@ -67,15 +82,19 @@ fn nowhere() -> RedisError {
 
 /// `EVALSHA hash 1 key …`; a message is in no slot; everything else here has its key first.
 fn first_key(command: &Cmd) -> Option<&[u8]> {
-    let mut words = command.args_iter().filter_map(|word| match word {
-        ::redis::Arg::Simple(word) => Some(word),
-        _ => None,
-    });
+    let mut words = words(command);
     match words.next()? {
         b"EVAL" | b"EVALSHA" => words.nth(2),
         b"PUBLISH" | b"TIME" | b"PING" => None,
         _ => words.next(),
     }
+}
+
+fn words(command: &Cmd) -> impl Iterator<Item = &[u8]> {
+    command.args_iter().filter_map(|word| match word {
+        ::redis::Arg::Simple(word) => Some(word),
+        _ => None,
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The gate before a connection: how many commands may be under way, and what a missing answer means.
 //!
 //! - A burst waits here, in a fair queue, and not in the client: the far timeout counts from admission.
+//! - Reads wait for reads only. A load holds a place in the bulkhead while it asks for its lease, and a lease until
+//!   its commit: behind thousands of reads few loads would end, and what is not loaded is read again and again.
 //! - While the server answers others, a command waits on, up to ten far timeouts: its answer is behind theirs.
 //! - A command without an answer in time is [`Timeout`](FaultKind::Timeout) if nobody had one since it was sent:
 //!   the server is silent. If others had one, the server is there, and the command is
@@ -22,7 +24,7 @@ use tokio::{
 use super::fault::is_answer;
 use crate::{Fault, FaultKind};
 
-/// How many commands may wait for an answer over one connection. Redis answers them one after the other, so more
+/// How many reads, and how many other commands, may wait for an answer over one connection. Redis answers them one after the other, so more
 /// of them do not make it faster, but each wait longer.
 const ROOM: usize = 256;
 
@@ -38,8 +40,16 @@ const PARTS: u32 = 4;
 /// The longest wait for an answer, in timeouts, whatever counts.
 const LONGEST_WAIT: u32 = 10;
 
+/// What a command waits for room with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lane {
+    Reads,
+    Writes,
+}
+
 pub(super) struct Gate {
-    room: Semaphore,
+    reads: Semaphore,
+    writes: Semaphore,
     answers: AtomicU64,
     silent: Notify,
 }
@@ -52,8 +62,8 @@ impl Default for Gate {
 
 impl Gate {
     pub(super) fn new(room: usize) -> Self {
-        let room = room.min(ROOM);
-        Self { room: Semaphore::new(room), answers: AtomicU64::new(0), silent: Notify::new() }
+        let lane = || Semaphore::new(room.min(ROOM));
+        Self { reads: lane(), writes: lane(), answers: AtomicU64::new(0), silent: Notify::new() }
     }
 
     /// Sends a command once there is room for it, and waits for its answer for as long as `timeout`.
@@ -63,10 +73,11 @@ impl Gate {
     /// A dropped call leaves the queue. What it has sent may be carried out.
     pub(super) async fn pass<T>(
         &self,
+        lane: Lane,
         timeout: Duration,
         sending: impl Future<Output = RedisResult<T>>,
     ) -> Result<Result<T, RedisError>, Fault> {
-        let _admitted = self.admit().await?;
+        let _admitted = self.admit(lane).await?;
         let before = self.answers.load(Ordering::Relaxed);
         let answer = self.heard(timeout, sending).await;
         match answer {
@@ -104,17 +115,21 @@ impl Gate {
         None
     }
 
-    async fn admit(&self) -> Result<SemaphorePermit<'_>, Fault> {
-        match self.room.try_acquire() {
+    async fn admit(&self, lane: Lane) -> Result<SemaphorePermit<'_>, Fault> {
+        let room = match lane {
+            Lane::Reads => &self.reads,
+            Lane::Writes => &self.writes,
+        };
+        match room.try_acquire() {
             Ok(admitted) => Ok(admitted),
             // Boxed, so that the future of a command that finds room stays small.
-            Err(_) => Box::pin(self.queue()).await,
+            Err(_) => Box::pin(self.queue(room)).await,
         }
     }
 
-    async fn queue(&self) -> Result<SemaphorePermit<'_>, Fault> {
+    async fn queue<'a>(&self, room: &'a Semaphore) -> Result<SemaphorePermit<'a>, Fault> {
         let waiting = async {
-            let mut room = pin!(self.room.acquire());
+            let mut room = pin!(room.acquire());
             let mut before = self.answers.load(Ordering::Relaxed);
             loop {
                 let silent = self.silent.notified();
@@ -146,14 +161,14 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_millis(40);
 
     async fn kind<T>(gate: &Gate, sending: impl Future<Output = RedisResult<T>>) -> FaultKind {
-        gate.pass(TIMEOUT, sending).await.err().expect("a fault").kind()
+        gate.pass(Lane::Reads, TIMEOUT, sending).await.err().expect("a fault").kind()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_command_that_had_no_answer_while_others_had_theirs_is_busy() {
         let gate = Gate::new(2);
         let (silent, ()) = tokio::join!(kind(&gate, pending::<RedisResult<()>>()), async {
-            let answered = gate.pass(TIMEOUT, async { Ok(()) }).await;
+            let answered = gate.pass(Lane::Reads, TIMEOUT, async { Ok(()) }).await;
             assert!(matches!(answered, Ok(Ok(()))));
         });
         assert_eq!(silent, FaultKind::Busy);
@@ -167,7 +182,7 @@ mod tests {
             tokio::time::sleep(TIMEOUT / 2).await;
             Ok(())
         };
-        let all = join_all((0..100).map(|_| gate.pass(TIMEOUT, work()))).await;
+        let all = join_all((0..100).map(|_| gate.pass(Lane::Reads, TIMEOUT, work()))).await;
         assert!(all.iter().all(Result::is_ok));
     }
 
@@ -185,13 +200,13 @@ mod tests {
         let gate = Arc::new(Gate::new(1));
         let holder = tokio::spawn({
             let gate = gate.clone();
-            async move { gate.pass(Duration::from_secs(60), pending::<RedisResult<()>>()).await }
+            async move { gate.pass(Lane::Reads, Duration::from_secs(60), pending::<RedisResult<()>>()).await }
         });
         tokio::task::yield_now().await;
-        let queued = gate.pass(TIMEOUT, async { Ok(()) });
+        let queued = gate.pass(Lane::Reads, TIMEOUT, async { Ok(()) });
         assert!(tokio::time::timeout(TIMEOUT, queued).await.is_err());
         holder.abort();
-        assert!(matches!(gate.pass(TIMEOUT, async { Ok(()) }).await, Ok(Ok(()))));
+        assert!(matches!(gate.pass(Lane::Reads, TIMEOUT, async { Ok(()) }).await, Ok(Ok(()))));
     }
 
     #[tokio::test(start_paused = true)]
@@ -199,9 +214,26 @@ mod tests {
         let gate = Gate::new(1);
         let long = LONGEST_QUEUE * 4;
         let (_, queued) = tokio::join!(
-            gate.pass(long, pending::<RedisResult<()>>()),
+            gate.pass(Lane::Reads, long, pending::<RedisResult<()>>()),
             kind(&gate, pending::<RedisResult<()>>())
         );
         assert_eq!(queued, FaultKind::Busy);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_load_asks_does_not_wait_behind_reads() {
+        let gate = Gate::new(1);
+        let slow = async {
+            tokio::time::sleep(TIMEOUT / 2).await;
+            Ok(())
+        };
+        let begin = Instant::now();
+        let commit = async {
+            let done = gate.pass(Lane::Writes, TIMEOUT, async { Ok(()) }).await;
+            (done, begin.elapsed())
+        };
+        let (_, (done, took)) = tokio::join!(gate.pass(Lane::Reads, TIMEOUT, slow), commit);
+        assert!(matches!(done, Ok(Ok(()))));
+        assert_eq!(took, Duration::ZERO);
     }
 }

@@ -100,7 +100,7 @@ impl<D: Dial> Link<D> {
             attempt = Some(linked.attempt);
             command.over(&mut linked.connection).await
         };
-        let answer = gate.pass(timeout, sending).await;
+        let answer = gate.pass(command.lane(), timeout, sending).await;
         match (&answer, attempt) {
             (Ok(Ok(_)), _) | (_, None) => {}
             (Ok(Err(error)), Some(attempt)) => self.note(attempt, error),

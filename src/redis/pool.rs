@@ -33,7 +33,7 @@ impl Pooled {
             let connection = taken.insert(self.checked_out().await?);
             command.over(connection).await
         };
-        let answer = self.gate.pass(timeout, sending).await;
+        let answer = self.gate.pass(command.lane(), timeout, sending).await;
         let is_suspect = match &answer {
             // Others have the pool's connections: that says nothing about the server.
             Err(_) if taken.is_none() && self.pool.status().waiting > 0 => {
