@@ -200,7 +200,9 @@ mod tests {
         let gate = Arc::new(Gate::new(1));
         let holder = tokio::spawn({
             let gate = gate.clone();
-            async move { gate.pass(Lane::Reads, Duration::from_secs(60), pending::<RedisResult<()>>()).await }
+            async move {
+                gate.pass(Lane::Reads, Duration::from_secs(60), pending::<RedisResult<()>>()).await
+            }
         });
         tokio::task::yield_now().await;
         let queued = gate.pass(Lane::Reads, TIMEOUT, async { Ok(()) });
