@@ -183,8 +183,8 @@ impl Policy {
 
     /// How many loads this guard runs at one time in this process, whatever their keys: the bulkhead that
     /// keeps an origin alive when the far tier is gone. Default 64, at least 1; set it to the size of
-    /// the origin's connection pool. Loads within loads of the same guard have as many places of their
-    /// own at each level, four levels deep: their outer loads only wait for them.
+    /// the origin's connection pool. Loads within loads, of this or of another guard, have as many places of
+    /// their own at each level, four levels deep: their outer loads only wait for them.
     pub fn max_concurrent_loads(mut self, loads: usize) -> Self {
         self.max_concurrent_loads = loads.max(1);
         self

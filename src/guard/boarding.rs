@@ -333,7 +333,7 @@ impl<V: Send + Sync + 'static> Waiting<V> {
         core: &Core<V>,
         deadline: Option<Instant>,
     ) -> Option<Answer<V>> {
-        self.waiter.waits_at(Loading::depth(core.id()));
+        self.waiter.waits_at(Loading::depth());
         match by(deadline, self.waiter.answer(|| core.now())).await {
             Some(answer) => {
                 let followed = |fetched: Fetched<V>| fetched.with(fetched.outcome().followed());

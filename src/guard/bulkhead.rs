@@ -17,8 +17,9 @@ use crate::observe::{Gauges, Up};
 
 /// A bulkhead for loads, one for the loads within those, and so on.
 ///
-/// A loader that fetches another key of the same guard would wait for a place that its own outer load has: as
-/// many such loads at once as there are places, and all of them wait until the load timeout. With a level for
+/// A loader that fetches another key of the same guard, or of one whose loaders fetch from this one, would wait for
+/// a place that its own outer load has: as many such loads at once as there are places, and all of them wait until
+/// the load timeout. With a level for
 /// each depth, a load waits only for places of loads that stand deeper, and the deepest wait for none; a flight
 /// that others have begun enters at the depth of the deepest load that waits for it. Without the levels a
 /// user would have to size the bulkhead by the nesting of the loaders, and would find out under load.

@@ -95,7 +95,7 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     /// A place that is free now.
     pub(super) fn free_place(&self, depth: &Depth) -> Result<Place, Error> {
-        match self.bulkheads.at(Loading::depth(self.id()).max(depth.deepest())) {
+        match self.bulkheads.at(Loading::depth().max(depth.deepest())) {
             Some(bulkhead) => bulkhead.try_enter().map(Some).map_err(overloaded),
             None => Ok(None),
         }
@@ -103,7 +103,7 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     /// An error if a load would find no room, not even in the queue.
     pub(super) fn check_room(&self, depth: &Depth) -> Result<(), Error> {
-        match self.bulkheads.at(Loading::depth(self.id()).max(depth.deepest())) {
+        match self.bulkheads.at(Loading::depth().max(depth.deepest())) {
             Some(bulkhead) => bulkhead.check_room().map_err(overloaded),
             None => Ok(()),
         }
@@ -124,7 +124,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         if !queues {
             return self.bulkheads.outermost().try_enter().map(Some).map_err(overloaded);
         }
-        let mut depth = Loading::depth(self.id());
+        let mut depth = Loading::depth();
         loop {
             let Some(bulkhead) = self.bulkheads.at(depth) else { return Ok(None) };
             let deeper = select_all(depths.iter().map(|deepest| Box::pin(deepest.beyond(depth))));

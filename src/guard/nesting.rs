@@ -10,7 +10,8 @@ tokio::task_local! {
 pub(super) struct Loading {
     guard: usize,
     names: Names,
-    /// Of how many loads by `guard`, one within the other, this is the innermost.
+    /// Of how many loads, one within the other, this is the innermost. By any guard: two whose loaders fetch from
+    /// each other are as nested as one whose loaders fetch from itself.
     depth: usize,
     within: Option<Arc<Loading>>,
 }
@@ -39,24 +40,14 @@ impl Loading {
 
     /// Whether this task is part of the load of `name` by `guard`.
     pub(super) fn is_current(guard: usize, name: &str) -> bool {
-        Self::find(|load| load.guard == guard && load.names.contain(name), |_| ()).is_some()
-    }
-
-    /// How many loads by `guard`, one within the other, this task is part of.
-    pub(super) fn depth(guard: usize) -> usize {
-        Self::find(|load| load.guard == guard, |load| load.depth).unwrap_or(0)
-    }
-
-    fn find<R>(is: impl Fn(&Self) -> bool, tell: impl FnOnce(&Self) -> R) -> Option<R> {
         let current = Self::current();
-        let mut loading = current.as_deref();
-        while let Some(load) = loading {
-            if is(load) {
-                return Some(tell(load));
-            }
-            loading = load.within.as_deref();
-        }
-        None
+        let mut loads = std::iter::successors(current.as_deref(), |load| load.within.as_deref());
+        loads.any(|load| load.guard == guard && load.names.contain(name))
+    }
+
+    /// How many loads, one within the other, this task is part of.
+    pub(super) fn depth() -> usize {
+        LOADING.try_with(|load| load.as_ref().map_or(0, |load| load.depth)).unwrap_or(0)
     }
 
     /// The load of `name` by `guard`, within the current one.
@@ -70,7 +61,7 @@ impl Loading {
     }
 
     fn begin(guard: usize, names: Names) -> Option<Arc<Self>> {
-        let depth = Self::depth(guard) + 1;
+        let depth = Self::depth() + 1;
         Some(Arc::new(Self { guard, names, depth, within: Self::current() }))
     }
 

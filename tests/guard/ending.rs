@@ -57,6 +57,37 @@ async fn a_loader_that_fetches_its_own_key_is_told_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn guards_whose_loaders_fetch_from_each_other_do_not_wait_for_their_own_places() {
+    let guard = || builder().policy(plain().max_concurrent_loads(4)).far(memory()).build();
+    let (one, two) = (guard(), guard());
+    let origin = Origin::taking(ms(20));
+    let load_from = |other: &TestGuard, key: &'static str| {
+        let (other, origin) = (other.clone(), origin.clone());
+        move || {
+            let (other, load) = (other.clone(), origin.load());
+            async move {
+                // All places are taken before one of the inner loads begins.
+                tokio::time::sleep(ms(20)).await;
+                other.fetch(key, load).await.map(|_| row_at(1))
+            }
+        }
+    };
+    let [outer, inner] = [["a", "b", "c", "d"], ["e", "f", "g", "h"]];
+    let mut callers = Vec::new();
+    for (outer, inner) in outer.into_iter().zip(inner) {
+        for (guard, other) in [(&one, &two), (&two, &one)] {
+            let (guard, load) = (guard.clone(), load_from(other, inner));
+            callers.push(tokio::spawn(async move { guard.fetch(outer, load).await }));
+        }
+    }
+    let begun = Instant::now();
+    for caller in callers {
+        assert_eq!(version_of(&bounded(caller).await.expect("a task")), 1);
+    }
+    assert!(begun.elapsed() <= ms(50), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn loaders_may_fetch_other_keys_and_their_own_key_of_another_guard() {
     let guard = guard_on(memory());
     let fetched = guard.fetch("a", through(&guard, &["b", "c"])).await.expect("a value");
