@@ -147,9 +147,10 @@ impl<V> FailureBackoffs<V> {
         self.by_name.get()?.remove(name).map(|(_, begun)| begun.backoff)
     }
 
+    /// Forgets all. Not the map's own `clear`: that drops the user's values under a lock.
     pub(super) fn clear(&self) {
         if let Some(by_name) = self.by_name.get() {
-            by_name.clear();
+            by_name.drain().for_each(drop);
         }
     }
 }
@@ -158,3 +159,49 @@ const CAPACITY: usize = 10_000;
 /// How much longer than its back-off a failure is remembered, at least: as [`Far::fail`](crate::far::Far::fail)
 /// has it.
 const REMEMBERED: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt, sync::mpsc};
+
+    use super::*;
+    use crate::Clock;
+
+    /// An error that asks for its own key when it is dropped.
+    struct Curious(Arc<FailureBackoffs<()>>, mpsc::Sender<u32>);
+
+    impl Drop for Curious {
+        fn drop(&mut self) {
+            let _ = self.1.send(self.0.failures("k", Moment::FAR_FUTURE));
+        }
+    }
+
+    impl fmt::Debug for Curious {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Curious")
+        }
+    }
+
+    impl fmt::Display for Curious {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("curious")
+        }
+    }
+
+    impl std::error::Error for Curious {}
+
+    #[test]
+    fn what_is_forgotten_is_dropped_without_a_lock() {
+        let (asked, answer) = mpsc::channel();
+        // A deadlock blocks its thread: this one tells.
+        std::thread::spawn(move || {
+            let failures = Arc::new(FailureBackoffs::new());
+            let error = Error::Origin(Arc::new(Curious(failures.clone(), asked)));
+            let now = Clock::system().now();
+            let backoff = FailureBackoff::new(now, REMEMBERED, 1, error, None);
+            drop(failures.begin(&"k".into(), backoff, now));
+            failures.clear();
+        });
+        assert_eq!(answer.recv_timeout(Duration::from_secs(60)), Ok(0));
+    }
+}
