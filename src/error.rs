@@ -50,7 +50,7 @@ pub enum Error {
     DeadlineExceeded,
     /// A loader fetched the very key that it is loading, directly or through another loader: it would have
     /// waited for itself. Detected where one chain of loads leads back to its key; two loaders that wait for
-    /// flights begun by each other wait until the load timeout.
+    /// flights begun by each other, and one that waits for a task that it has spawned, wait until the load timeout.
     Nested,
     /// The guard was shut down, and this key would have needed a load.
     ShutDown,

@@ -31,12 +31,13 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// [`LoadPanicked`](Error::LoadPanicked), [`Outdated`](Error::Outdated),
     /// [`WaitTimeout`](Error::WaitTimeout) or [`Overloaded`](Error::Overloaded). In any case
     /// [`Nested`](Error::Nested), [`ShutDown`](Error::ShutDown), and [`Abandoned`](Error::Abandoned) when
-    /// the runtime shuts down or has no timer. A far tier that fails is not an error: the load then
+    /// the runtime shuts down, or has no timer. A far tier that fails is not an error: the load then
     /// runs once per process.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime, if there is no fresh value in the near tier.
+    /// Outside of a tokio runtime, if there is no fresh value in the near tier. With a far tier whose calls end after a
+    /// time, as those over Redis do, also in a runtime without its timer.
     ///
     /// # Examples
     ///

@@ -93,7 +93,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// [`Invalidated::Everywhere`] says that also the near tiers of all connected processes have
     /// confirmed; the far tier has in any case.
     ///
-    /// Prefer [`invalidate_at`](Self::invalidate_at) where the version is known.
+    /// Prefer [`invalidate_at`](Self::invalidate_at) where the version is known: this one has none to compare with, so
+    /// it keeps out loads, but not a [`put`](Self::put) of an older value that is under way and arrives after it.
     ///
     /// # Cancel safety
     ///
