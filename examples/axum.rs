@@ -67,9 +67,14 @@ async fn update(app: State<App>, id: Path<i64>, new: Json<Product>) -> Result<St
     let set = "UPDATE product SET name = ?, version = version + 1 WHERE id = ? RETURNING version";
     let set = sqlx::query_as(set).bind(&new.name).bind(*id).fetch_optional(&app.database);
     let (version,): (i64,) = set.await.map_err(unavailable)?.ok_or(NOT_FOUND)?;
-    // Committed by now: from here on nobody gets the old row.
-    app.guard.invalidate_at(&*id, version.unsigned_abs()).await.map_err(unavailable)?;
-    app.pages.purge_tag("products").await.map_err(unavailable)?;
+    // Committed by now: from here on nobody gets the old row. What Redis could not be told is told later; to call
+    // the write a failure would have it repeated.
+    let invalidated = app.guard.invalidate_at(&*id, version.unsigned_abs());
+    let purged = app.pages.purge_tag("products");
+    let (invalidated, purged) = tokio::join!(invalidated, purged);
+    for error in [invalidated.err(), purged.err()].into_iter().flatten() {
+        eprintln!("an invalidation is pending: {error}");
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
