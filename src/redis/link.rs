@@ -165,10 +165,9 @@ impl<D: Dial> Link<D> {
         let first =
             self.state.send_if_modified(|state| !std::mem::replace(&mut state.dialing, true));
         if first {
-            let link = self.clone();
+            // Ends also when this panics or its runtime ends, even before the task's first poll.
+            let attempt = Attempt(self.clone());
             tokio::spawn(async move {
-                // Also when this panics or its runtime ends.
-                let attempt = Attempt(link);
                 let replacing = attempt.0.state.borrow().current.is_some();
                 let dialling = attempt.0.dial.dial(replacing);
                 let dialled = tokio::time::timeout(D::LIMIT, dialling).await;
@@ -271,4 +270,35 @@ fn no_connection() -> RedisError {
 /// The answer as a fault, if it is one.
 pub(super) fn typed<T>(answer: Result<Result<T, RedisError>, Fault>) -> Result<T, Fault> {
     answer?.map_err(to_fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use ::redis::aio::MultiplexedConnection;
+
+    use super::*;
+
+    struct Nobody;
+
+    impl Dial for Nobody {
+        type Connection = MultiplexedConnection;
+        const LIMIT: Duration = Duration::from_secs(1);
+
+        async fn dial(&self, _: bool) -> RedisResult<MultiplexedConnection> {
+            Err(no_connection())
+        }
+    }
+
+    #[test]
+    fn an_attempt_whose_runtime_ends_before_it_begins_is_followed_by_another() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let link = Arc::new(Link::new(Nobody));
+        let first = runtime().expect("a runtime");
+        first.block_on(async { link.connect() });
+        drop(first);
+        let dialled = runtime()
+            .expect("a runtime")
+            .block_on(async { tokio::time::timeout(Duration::from_secs(60), link.get()).await });
+        assert!(dialled.expect("an attempt that ends").is_err());
+    }
 }
