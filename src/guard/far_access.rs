@@ -67,10 +67,12 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 
     pub(super) fn may_ask_about(&self, name: &str) -> Result<(), Fault> {
-        match self.pending.contains(name) {
-            true => Err(Fault::saying(FaultKind::Busy, "an invalidation of this name is pending")),
-            false => Ok(()),
+        if !self.pending.contains(name) {
+            return Ok(());
         }
+        // The task may have ended with its runtime.
+        self.start_recovery();
+        Err(Fault::saying(FaultKind::Busy, "an invalidation of this name is pending"))
     }
 
     /// What the far tier has, if it says so.

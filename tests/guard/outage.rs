@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use cattleguard::{
-    Bypass, Error, FaultKind, Outcome, Policy, StaleReason, Tier, Version,
+    Bypass, Clock, Error, FaultKind, Outcome, Policy, StaleReason, Tier, Version,
     far::{Far, Invalidated},
+    memory::MemoryFar,
 };
 use tokio::time::Instant;
 
@@ -505,4 +506,24 @@ async fn a_lease_left_by_an_outage_holds_nobody_up_after_it() {
         other.fetch(key, origin.load()).await.expect("a value");
     }
     assert!(back.elapsed() <= ms(100), "{:?}, {} leases", back.elapsed(), far.lease_count());
+}
+
+#[test]
+fn what_is_pending_is_sent_also_if_the_runtime_in_which_it_failed_has_ended() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (guard, wire) = wired(&MemoryFar::with(1_000, Clock::system()));
+    wire.fault(Call::Invalidate, Break::Busy);
+    let first = runtime().expect("a runtime");
+    first.block_on(async { guard.invalidate("k").await.expect_err("refused for now") });
+    drop(first);
+    wire.heal();
+    let origin = Origin::new();
+    let sent = async {
+        while wire.calls(Call::Invalidate) < 2 {
+            guard.fetch("k", origin.load()).await.expect("a value");
+            tokio::time::sleep(ms(10)).await;
+        }
+    };
+    let in_time = async { tokio::time::timeout(secs(30), sent).await };
+    runtime().expect("a runtime").block_on(in_time).expect("sent");
 }
