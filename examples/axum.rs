@@ -69,11 +69,11 @@ async fn update(app: State<App>, id: Path<i64>, new: Json<Product>) -> Result<St
     let (version,): (i64,) = set.await.map_err(unavailable)?.ok_or(NOT_FOUND)?;
     // Committed by now: from here on nobody gets the old row. What Redis could not be told is told later; to call
     // the write a failure would have it repeated.
-    let invalidated = app.guard.invalidate_at(&*id, version.unsigned_abs());
-    let purged = app.pages.purge_tag("products");
-    let (invalidated, purged) = tokio::join!(invalidated, purged);
-    for error in [invalidated.err(), purged.err()].into_iter().flatten() {
-        eprintln!("an invalidation is pending: {error}");
+    if let Err(error) = app.guard.invalidate_at(&*id, version.unsigned_abs()).await {
+        eprintln!("product {}: its invalidation is pending: {error}", *id);
+    }
+    if let Err(error) = app.pages.purge_tag("products").await {
+        eprintln!("the purge of the products' pages is pending: {error}");
     }
     Ok(StatusCode::NO_CONTENT)
 }

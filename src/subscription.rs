@@ -15,7 +15,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use crate::{Fault, backoff::Backoff};
 
@@ -141,8 +141,10 @@ async fn run<F: Feed>(running: Running<F>) {
     let mut backoff = F::BACKOFF;
     for attempt in 0.. {
         let listening = Listening(shared);
+        let begun = Instant::now();
         let ended = shared.listen(attempt).await;
-        if *shared.state.borrow() == State::Connected {
+        // One that ends at once, again and again, is as good as none.
+        if *shared.state.borrow() == State::Connected && begun.elapsed() > STABLE {
             backoff = F::BACKOFF;
         }
         drop(listening);
@@ -152,6 +154,9 @@ async fn run<F: Feed>(running: Running<F>) {
         tokio::time::sleep(backoff.next()).await;
     }
 }
+
+/// A connection that lived for so long was a good one.
+const STABLE: Duration = Duration::from_secs(1);
 
 impl<F: Feed> Shared<F> {
     /// One connection, from its beginning to its end.

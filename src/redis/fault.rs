@@ -54,6 +54,10 @@ pub(super) fn to_fault(error: RedisError) -> Fault {
             Fault::saying(Unreachable, "the connection broke")
         }
         ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => Unreachable.into(),
+        // A failover is under way.
+        ErrorKind::MasterNameNotFoundBySentinel => {
+            Fault::saying(Unreachable, "the Sentinels know no primary of this name that is up")
+        }
         ErrorKind::UnexpectedReturnType | ErrorKind::Parse => {
             Fault::saying(Refused, "an answer of another type")
         }
@@ -81,9 +85,10 @@ fn is_unknown(error: &RedisError) -> bool {
         && (text.starts_with("unknown command") || text.contains("nknown Redis command"))
 }
 
-/// Whether the server has answered, if only to refuse.
+/// Whether the server has answered, if only to refuse, or not what was expected.
 pub(super) fn is_answer(error: &RedisError) -> bool {
-    error.code().is_some()
+    let is_odd = matches!(error.kind(), ErrorKind::UnexpectedReturnType | ErrorKind::Parse);
+    error.code().is_some() || is_odd
 }
 
 /// Whether the server says that it is not, or not yet, the right one.
@@ -117,6 +122,12 @@ mod tests {
         let parsed = ::redis::parse_redis_value(format!("-{answer}\r\n").as_bytes());
         let Ok(::redis::Value::ServerError(error)) = parsed else { panic!("{parsed:?}") };
         error.into()
+    }
+
+    #[test]
+    fn a_failover_is_an_outage() {
+        let unknown = (ErrorKind::MasterNameNotFoundBySentinel, "no such master");
+        assert_eq!(to_fault(unknown.into()).kind(), FaultKind::Unreachable);
     }
 
     #[test]

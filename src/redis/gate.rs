@@ -33,11 +33,14 @@ const ROOM: usize = 256;
 const LONGEST_QUEUE: Duration = Duration::from_secs(10);
 
 /// A timeout is counted in so many parts. Those count in which the server could be heard, and was silent: not one in
-/// which others had answers, as ours is behind theirs, and not one that ended late, as then this process did not
+/// which others had answers, as ours is behind theirs, and hardly one that ended late, as then this process did not
 /// run, and may not have read the answer.
 const PARTS: u32 = 4;
 
-/// The longest wait for an answer, in timeouts, whatever counts.
+/// So many parts that ended late count as one that did not.
+const LATE_PARTS: u32 = 4;
+
+/// The longest wait for an answer, in timeouts of a process that runs, whatever counts.
 const LONGEST_WAIT: u32 = 10;
 
 /// What a command waits for room with.
@@ -46,6 +49,9 @@ pub(super) enum Lane {
     Reads,
     Writes,
 }
+
+/// A timer may ring so much late.
+const TIMER_STEP: Duration = Duration::from_millis(1);
 
 pub(super) struct Gate {
     reads: Semaphore,
@@ -98,19 +104,24 @@ impl Gate {
     /// `None` once the server was silent for as long as `timeout`.
     async fn heard<T>(&self, timeout: Duration, work: impl Future<Output = T>) -> Option<T> {
         let (mut work, part) = (pin!(work), timeout / PARTS);
-        let (longest, start) = (timeout.saturating_mul(LONGEST_WAIT), Instant::now());
-        let (mut left, mut begin) = (PARTS, start);
-        while left > 0 && begin - start < longest {
-            let before = self.answers.load(Ordering::Relaxed);
+        let mut left = PARTS * LATE_PARTS;
+        // Counted in parts, not in time: a process that stood still for a while has not waited.
+        for _ in 0..PARTS * LONGEST_WAIT {
+            let (before, begin) = (self.answers.load(Ordering::Relaxed), Instant::now());
             if let Ok(done) = tokio::time::timeout(part, &mut work).await {
                 return Some(done);
             }
             let progress = self.answers.load(Ordering::Relaxed) != before;
-            let late = begin.elapsed() > part * 2;
-            if !progress && !late {
-                left -= 1;
+            let late = begin.elapsed() > part * 2 + TIMER_STEP * 2;
+            let counts = match (progress, late) {
+                (true, _) => 0,
+                (false, true) => 1,
+                (false, false) => LATE_PARTS,
+            };
+            left = left.saturating_sub(counts);
+            if left == 0 {
+                break;
             }
-            begin = Instant::now();
         }
         None
     }

@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     command::Command,
     fault::{is_answer, is_doubtful, to_fault},
-    gate::Gate,
+    gate::{Gate, Lane},
 };
 use crate::{Fault, FaultKind};
 
@@ -89,6 +89,23 @@ impl<D: Dial> Link<D> {
 
     /// Sends a command once `gate` lets it through, and waits for its answer for as long as `timeout`.
     pub(super) async fn send<T: FromRedisValue + Send>(
+        self: &Arc<Self>,
+        gate: &Gate,
+        command: &impl Command,
+        timeout: Duration,
+    ) -> Result<Result<T, RedisError>, Fault> {
+        let answer = self.send_once(gate, command, timeout).await;
+        match &answer {
+            // The server, or something between, has closed an idle connection: the first command finds out. A read
+            // may be sent twice.
+            Ok(Err(error)) if error.is_connection_dropped() && command.lane() == Lane::Reads => {
+                Box::pin(self.send_once(gate, command, timeout)).await
+            }
+            _ => answer,
+        }
+    }
+
+    async fn send_once<T: FromRedisValue + Send>(
         self: &Arc<Self>,
         gate: &Gate,
         command: &impl Command,
@@ -204,17 +221,21 @@ impl<D: Dial> Attempt<D> {
             Ok(connection) => (None, Some(connection)),
             Err(error) => (Some(error), None),
         };
-        let mut replaced = None;
+        let (mut replaced, mut watched) = (None, None);
         self.0.state.send_modify(|state| {
             state.last = Some((now, error));
             if let Some(connection) = connection {
                 let link = Linked { connection, attempt: state.attempts };
-                let watched = watch_runtime(&self.0, link.attempt);
-                let current = Current { link, since: now, _replaced: watched };
-                replaced = state.current.replace(current);
+                let (sender, ended) = oneshot::channel();
+                watched = Some((link.attempt, ended));
+                replaced = state.current.replace(Current { link, since: now, _replaced: sender });
             }
         });
-        // Not under the lock: its end may run other code.
+        // Not under the lock: a connection's end may run other code, and a runtime that shuts down drops the task at
+        // once, which takes the lock.
+        if let Some((attempt, replaced)) = watched {
+            watch_runtime(&self.0, attempt, replaced);
+        }
         drop(replaced);
     }
 }
@@ -230,14 +251,12 @@ impl<D: Dial> Drop for Attempt<D> {
 
 /// A connection's tasks end with the runtime that dialled it. So does this one, which takes the connection with it:
 /// the next command dials in its own runtime.
-fn watch_runtime<D: Dial>(link: &Arc<Link<D>>, attempt: u64) -> oneshot::Sender<()> {
-    let (sender, replaced) = oneshot::channel();
+fn watch_runtime<D: Dial>(link: &Arc<Link<D>>, attempt: u64, replaced: oneshot::Receiver<()>) {
     let watching = Watching { link: Arc::downgrade(link), attempt };
     tokio::spawn(async move {
         let _watching = watching;
         let _ = replaced.await;
     });
-    sender
 }
 
 struct Watching<D: Dial> {

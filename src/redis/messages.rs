@@ -164,7 +164,20 @@ impl Messages {
             self.inner.handler.mute();
             return false;
         }
+        self.unmute();
         self.inner.subscription.ready(self.far_timeout() / 2).await == State::Connected
+    }
+
+    /// Messages may be sent again. The state stays borrowed: see `watch`.
+    fn unmute(&self) {
+        let handler = &self.inner.handler;
+        if !handler.mute.load(Ordering::SeqCst) {
+            return;
+        }
+        let state = self.inner.subscription.state();
+        if handler.mute.swap(false, Ordering::SeqCst) && *state == State::Connected {
+            handler.watchers.tell(Event::Connected);
+        }
     }
 
     pub(super) async fn publish(&self, event: Event<'_>) -> Result<Invalidated, Fault> {
@@ -218,7 +231,7 @@ impl Confirming<'_> {
 
     /// Whether `receivers` processes confirm in time.
     async fn by(&self, receivers: usize, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.min(LONGEST);
         loop {
             let mut notified = pin!(self.notify.notified());
             notified.as_mut().enable();
@@ -315,6 +328,9 @@ impl MessageHandler for EventHandler {
         self.watchers.tell(Event::Disconnected);
     }
 }
+
+/// Longer than any wait for confirmations, and short enough to add to an `Instant`.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 impl EventHandler {
     /// Messages are not sent: near entries must not rely on them.

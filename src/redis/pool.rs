@@ -36,7 +36,7 @@ impl Pooled {
         let answer = self.gate.pass(command.lane(), timeout, sending).await;
         let is_suspect = match &answer {
             // Others have the pool's connections: that says nothing about the server.
-            Err(_) if taken.is_none() && self.pool.status().waiting > 0 => {
+            Err(_) if taken.is_none() && self.is_taken() => {
                 return Err(FaultKind::Busy.into());
             }
             Err(_) => true,
@@ -48,6 +48,12 @@ impl Pooled {
             drop(Connection::take(connection));
         }
         answer
+    }
+
+    /// Whether others have all connections. Those that are being made do not count: then the server does not answer.
+    fn is_taken(&self) -> bool {
+        let status = self.pool.status();
+        status.size >= status.max_size && status.available == 0
     }
 
     /// A connection that no longer belongs to the pool.

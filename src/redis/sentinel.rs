@@ -33,7 +33,7 @@ impl Sentinels {
     /// The primary's address now, for a connection of another kind.
     pub(super) async fn client(&self) -> RedisResult<Client> {
         let asking = async { self.client.lock().await.async_get_client().await };
-        tokio::time::timeout(CONNECT_TIMEOUT, asking).await.unwrap_or_else(|_| Err(none()))
+        tokio::time::timeout(Self::LIMIT, asking).await.unwrap_or_else(|_| Err(none()))
     }
 }
 

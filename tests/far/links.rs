@@ -24,6 +24,7 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
     let mut all = trials!(
         servers, "redis_links";
         a_burst_on_a_healthy_server_is_no_outage,
+        an_idle_connection_that_was_closed_fails_no_read,
         a_silent_server_is_told_at_once_also_behind_a_burst,
         a_demoted_primary_behind_one_address_is_left,
         subscribers_leave_a_demoted_primary,
@@ -67,6 +68,18 @@ async fn a_burst_on_a_healthy_server_is_no_outage(_: Arc<Servers>) {
         assert!(failed.is_empty(), "{} reads: {:?}", failed.len(), failed[0]);
         let failed = writes.iter().filter_map(|write| write.as_ref().err()).collect::<Vec<_>>();
         assert!(failed.is_empty(), "{} invalidations: {:?}", failed.len(), failed[0]);
+    }
+}
+
+async fn an_idle_connection_that_was_closed_fails_no_read(_: Arc<Servers>) {
+    let server = servers::Redis::start().expect("a Redis");
+    let far = Tier::new(single(server.port()).await, Json);
+    for _ in 0..20 {
+        far.read("any").await.expect("a read");
+        // As `timeout` in its configuration does.
+        let killed = ask_redis(server.port(), "CLIENT KILL TYPE normal");
+        assert!(killed.starts_with(':'), "{killed}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
