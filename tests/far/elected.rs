@@ -83,13 +83,15 @@ impl Fleet {
 
     fn process_over(&self, connection: Connection) -> Process {
         let redis = Tier::new(connection, Json).namespace(&self.namespace);
-        // Entries live exactly as long as the test says, and stale ones are not served.
+        // Entries live exactly as long as the test says, and stale ones are not served. What Redis did not take is
+        // shared for as long as a busy machine needs.
         let policy = Policy::default()
             .jitter(0.0)
             .early_refresh(0.0)
             .grace(Duration::ZERO)
             .stale_if_error(Duration::ZERO)
             .failure_backoff(Duration::ZERO)
+            .near_outage_ttl(SLACK)
             .lease_ttl(self.lease_ttl);
         Guard::builder().policy(policy).far(redis.elected_by(self.lock.clone())).build()
     }
