@@ -24,6 +24,7 @@ pub(super) struct Cache {
 
 impl Cache {
     /// The response to a plain near hit: fresh, accepted by the request and not purged. Waits for nothing.
+    #[inline]
     pub(super) fn near_hit<B: HttpBody<Data = Bytes>>(
         &self,
         request: &Parts,

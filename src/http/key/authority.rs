@@ -16,6 +16,7 @@ impl<'a> Authority<'a> {
     /// The authority of a request (RFC 9110 §4.3.1). `None` if it is missing or ambiguous: RFC 9112 §3.2.2
     /// prefers the target's authority to `Host`, but a handler may read either, and a response chosen by one
     /// client's `Host` must not be served to clients of the target.
+    #[inline]
     pub(crate) fn of_request(
         target: &'a Uri,
         headers: &'a HeaderMap,
@@ -31,6 +32,7 @@ impl<'a> Authority<'a> {
     }
 
     /// The authority of a URL. `host` completes a relative one, and must be that of an absolute one.
+    #[inline]
     pub(crate) fn of_url(
         url: &'a Uri,
         host: Option<&'a str>,
@@ -46,6 +48,7 @@ impl<'a> Authority<'a> {
         host.is_none_or(|host| host == own).then_some(own)
     }
 
+    #[inline]
     fn new(scheme: &'a str, text: &'a str) -> Option<Self> {
         let (host, port) = plain(text).or_else(|| parsed(text))?;
         let is_default = matches!((port, scheme), (Some(80), "http") | (Some(443), "https"));

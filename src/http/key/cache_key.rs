@@ -98,6 +98,7 @@ impl KeyWriter {
         self.push(&text);
     }
 
+    #[inline]
     pub(crate) fn finish(self) -> CacheKey {
         match self.long {
             // No unhashed key begins like this.

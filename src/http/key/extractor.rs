@@ -84,7 +84,8 @@ impl KeyExtractor {
             .map(|access| self.write(access, authority, url, part))
     }
 
-    /// A line for each part; none can contain a line break.
+    /// A line for each part; none can contain a line break. Inlined: a key is long to move, and every hit makes one.
+    #[inline(always)]
     fn write(
         &self,
         access: Access,
