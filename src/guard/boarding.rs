@@ -177,7 +177,8 @@ impl<V: Send + Sync + 'static> Core<V> {
                 // `decide` reads no more.
                 Step::Read(_) => continue,
                 Step::Pass(minimum) => {
-                    let passing = self.pass(&name, minimum, &mut load);
+                    // Boxed: it is large, and every caller has room for it otherwise.
+                    let passing = Box::pin(self.pass(&name, minimum, &mut load));
                     let passed = by(deadline, passing).await;
                     if let Some(answer) = passed.unwrap_or(Some(Err(Error::DeadlineExceeded))) {
                         return answer;
