@@ -27,18 +27,18 @@ use crate::{
     freshness::Found,
 };
 
-/// What a caller does next.
+/// What a caller does next. Small: each caller that waits has room for one. A departure is boxed, as few have one.
 pub(super) enum Step<V> {
     /// Reads the far tier, and decides.
     Read(Reader<V>),
     /// Waits for a flight that its miss has started.
-    Lead(Departure<V>, Waiting<V>),
+    Lead(Box<Departure<V>>, Waiting<V>),
     /// Waits for a flight of another caller.
     Follow(Waiting<V>),
     /// Loads for itself: what was loaded last may not be kept. Nothing below this version.
     Pass(Version),
     /// Has its answer; perhaps there is a refresh to launch.
-    Done(Answer<V>, Option<Departure<V>>),
+    Done(Answer<V>, Option<Box<Departure<V>>>),
 }
 
 /// A caller that reads the far tier.
@@ -144,7 +144,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         name: &Arc<str>,
         Due { served, refresh }: &Due<V>,
         permit: &mut Option<RefreshPermit>,
-    ) -> Option<Departure<V>> {
+    ) -> Option<Box<Departure<V>>> {
         let permit = self.refresh_permit(name, permit)?;
         let valid = || self.near.contains(name, served.entry());
         let meanwhile = || self.serve_meanwhile(served, refresh.until);
@@ -313,9 +313,9 @@ impl<V> Step<V> {
 }
 
 impl<V> Departure<V> {
-    fn of(completer: Completer<Answer<V>>, plan: Plan, previous: Option<&Fetched<V>>) -> Self {
+    fn of(completer: Completer<Answer<V>>, plan: Plan, previous: Option<&Fetched<V>>) -> Box<Self> {
         let previous = previous.map(|fetched| fetched.entry().clone());
-        Self { completer, plan, previous }
+        Box::new(Self { completer, plan, previous })
     }
 }
 

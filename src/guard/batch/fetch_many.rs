@@ -238,13 +238,14 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// which no caller waits, go along if there is one at once.
     async fn launch_many<Q: BatchKey>(
         self: &Arc<Self>,
-        mut departures: Vec<(Departure<V>, Q)>,
+        mut departures: Vec<(Box<Departure<V>>, Q)>,
         origin: Arc<Origin<Q, V>>,
     ) {
         let mut place = self.place_for_all(&departures, false).await;
         if place.is_err() {
-            let is_refresh =
-                |(departure, _): &(Departure<V>, Q)| matches!(departure.plan, Plan::Refresh(..));
+            let is_refresh = |(departure, _): &(Box<Departure<V>>, Q)| {
+                matches!(departure.plan, Plan::Refresh(..))
+            };
             let (refreshes, awaited) = departures.into_iter().partition(is_refresh);
             self.refuse_all(refreshes, &place).await;
             departures = awaited;
@@ -263,7 +264,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// A place for the load of all, if there is anything to load.
     async fn place_for_all<Q>(
         &self,
-        departures: &[(Departure<V>, Q)],
+        departures: &[(Box<Departure<V>>, Q)],
         queues: bool,
     ) -> Result<Place, Error> {
         if departures.is_empty() {
@@ -272,7 +273,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         // Callers hear that there is no room a little before a load would be too late.
         let deadline = Instant::now() + self.policy.load_timeout.min(FOREVER);
         let deadline = deadline.checked_sub(A_LITTLE).unwrap_or(deadline);
-        let depth = |(departure, _): &(Departure<V>, Q)| departure.completer.depth().clone();
+        let depth = |(departure, _): &(Box<Departure<V>>, Q)| departure.completer.depth().clone();
         let depths: Vec<_> = departures.iter().map(depth).collect();
         match queues {
             true => self.place_by(deadline, true, &depths).await,
@@ -285,7 +286,7 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     async fn refuse_all<Q>(
         &self,
-        departures: Vec<(Departure<V>, Q)>,
+        departures: Vec<(Box<Departure<V>>, Q)>,
         place: &Result<Place, Error>,
     ) {
         let Err(error) = place else { return };
