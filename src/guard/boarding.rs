@@ -186,12 +186,12 @@ impl<V: Send + Sync + 'static> Core<V> {
                 }
                 Step::Done(answer, departure) => {
                     if let Some(departure) = departure {
-                        self.launch(departure, load);
+                        self.launch(*departure, load);
                     }
                     return answer;
                 }
                 Step::Lead(departure, waiting) => {
-                    self.launch(departure, load);
+                    self.launch(*departure, load);
                     return waiting.lead(self, deadline).await;
                 }
                 Step::Follow(waiting) => {
@@ -213,7 +213,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// The deadline has passed while this caller read by itself: without a flight no load would follow.
     fn leave_to_a_flight(self: &Arc<Self>, name: &Arc<str>, load: impl Loader<V>) -> Answer<V> {
         if let Boarded::Leader(completer, _) = self.fly(name) {
-            self.launch(Departure::of(completer, Plan::Lease, None), load);
+            self.launch(*Departure::of(completer, Plan::Lease, None), load);
         }
         Err(Error::DeadlineExceeded)
     }

@@ -178,7 +178,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             Some(due) => {
                 let _within = fetching.span().enter();
                 if let Some(departure) = core.refresh_near(&name, &due, &mut None) {
-                    core.launch(departure, load);
+                    core.launch(*departure, load);
                 }
                 Ok(due.served)
             }

@@ -92,8 +92,8 @@ enum Stage<V> {
 
 impl<V: Send + Sync + 'static> Core<V> {
     /// Starts the task, so that no caller's end ends the flight.
-    pub(super) fn launch(self: &Arc<Self>, departure: Box<Departure<V>>, mut load: impl Loader<V>) {
-        let Departure { completer, plan, previous } = *departure;
+    pub(super) fn launch(self: &Arc<Self>, departure: Departure<V>, mut load: impl Loader<V>) {
+        let Departure { completer, plan, previous } = departure;
         if let Some(previous) = &previous {
             load.previous(previous);
         }

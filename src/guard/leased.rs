@@ -1,6 +1,6 @@
 //! A load under a lease: renewed while it runs, committed, released or failed at its end.
 
-use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use tokio::time::Instant;
@@ -11,12 +11,13 @@ use super::{
     limits::FOREVER,
     load::Place,
     loader::{LoadBudget, Loader},
+    renewing::Renewing,
     wakeups::{Message, Wakeup},
 };
 use crate::{
     Bypass, Error, Fault, FaultKind, Loaded, Outcome, Version,
     backoff::Backoff,
-    far::{Commit, Grant, Record, Renewal, Token},
+    far::{Commit, Grant, Record, Token},
     flight::{Completer, Epoch},
     freshness::Age,
 };
@@ -54,7 +55,7 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
         budget: &LoadBudget,
         place: Place,
     ) -> Leased<V> {
-        let mut renewal = Renewing::of(self);
+        let mut renewal = Renewing::begin(self.core, self.completer.name(), self.token);
         let mut backoff = REPLICA_LAG;
         let mut place = Some(place);
         loop {
@@ -82,7 +83,7 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
         load: &mut impl Loader<V>,
         budget: &LoadBudget,
         place: Option<Place>,
-        renewal: &mut Renewing<'_>,
+        renewal: &mut Renewing<'_, V>,
     ) -> Attempted<V> {
         let core = self.core;
         let epoch = self.completer.begin_epoch();
@@ -116,7 +117,7 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
     /// Waits until the origin is to be asked again, and says whether the lease is still held.
     async fn wait_for_replica(
         &self,
-        renewal: &mut Renewing<'_>,
+        renewal: &mut Renewing<'_, V>,
         mut news: Message,
         again: Instant,
     ) -> bool {
@@ -130,7 +131,7 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
                 () = &mut news, if !heard => {
                     // News that left us the lease (our own message, come late) change nothing.
                     heard = true;
-                    renewal.renew_now(self).await;
+                    renewal.renew_now().await;
                 }
             }
         }
@@ -199,50 +200,6 @@ pub(super) fn bypass_of(fault: &Fault) -> Bypass {
     match fault.kind().may_pass() {
         true => Bypass::FarUnavailable,
         false => Bypass::FarRefused,
-    }
-}
-
-/// The renewal of a lease while its load runs.
-struct Renewing<'a> {
-    until_lost: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
-    held: bool,
-}
-
-impl<'a> Renewing<'a> {
-    fn of<V: Send + Sync + 'static>(lease: &'a LeasedLoad<'_, V>) -> Self {
-        let (core, name, token) = (lease.core, lease.completer.name(), lease.token);
-        Self { until_lost: Box::pin(core.renew_until_lost(name, token)), held: true }
-    }
-
-    fn is_held(&self) -> bool {
-        self.held
-    }
-
-    /// Resolves when the lease is lost.
-    async fn lost(&mut self) {
-        (&mut self.until_lost).await;
-        self.held = false;
-    }
-
-    /// Runs `work` to its end, whatever becomes of the lease.
-    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
-        tokio::pin!(work);
-        loop {
-            tokio::select! {
-                done = &mut work => return done,
-                () = &mut self.until_lost, if self.held => self.held = false,
-            }
-        }
-    }
-
-    /// Asks whether the lease is still held, after news about the name.
-    async fn renew_now<V: Send + Sync + 'static>(&mut self, lease: &LeasedLoad<'_, V>) {
-        let core = lease.core;
-        let (name, ttl) = (lease.completer.name(), core.policy.lease_ttl);
-        // Without an answer it may still be held: the commit will tell.
-        if matches!(core.ask(core.far.renew(name, lease.token, ttl)).await, Ok(Renewal::Lost)) {
-            self.held = false;
-        }
     }
 }
 
@@ -334,23 +291,6 @@ impl<V: Send + Sync + 'static> Core<V> {
         if let Err(fault) = self.ask(self.far.fail(name, token, pause)).await {
             tracing::debug!(%fault, "failure not shared");
             self.release_later(name, token);
-        }
-    }
-
-    /// Renews until the lease is lost.
-    async fn renew_until_lost(&self, name: &str, token: Token) {
-        let ttl = self.policy.lease_ttl;
-        loop {
-            tokio::time::sleep(ttl / 3).await;
-            match self.ask(self.far.renew(name, token, ttl)).await {
-                Ok(Renewal::Renewed) => {}
-                Ok(Renewal::Lost) => {
-                    tracing::debug!("lease lost while loading");
-                    return;
-                }
-                // It may still be ours: the commit will tell.
-                Err(fault) => tracing::debug!(%fault, "lease renewal failed"),
-            }
         }
     }
 

@@ -39,6 +39,7 @@ mod passes;
 mod pending;
 mod recovery;
 mod refresh;
+mod renewing;
 mod serving;
 mod shutdown;
 mod tasks;

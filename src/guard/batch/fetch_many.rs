@@ -257,7 +257,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         let batch = Batch::of(origin, departures.len(), place.ok().flatten());
         for (departure, key) in departures {
             let member = Member::of(&batch, key, departure.completer.name().clone());
-            self.launch(departure, member);
+            self.launch(*departure, member);
         }
     }
 
