@@ -39,7 +39,7 @@ struct App {
 }
 
 const TAGS: HeaderName = HeaderName::from_static("surrogate-key");
-const PATIENCE: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 const NOT_FOUND: (StatusCode, &str) = (StatusCode::NOT_FOUND, "no such product\n");
 
 /// The origin: reads a row with its version.
@@ -119,7 +119,8 @@ async fn main() -> Result<(), BoxError> {
     println!("http://{}/products/7", listener.local_addr()?);
     let stop = async { drop(tokio::signal::ctrl_c().await) };
     axum::serve(listener, router).with_graceful_shutdown(stop).await?;
-    let (guard, pages) = tokio::join!(guard.shutdown(PATIENCE), pages.shutdown(PATIENCE));
+    let (guard, pages) =
+        tokio::join!(guard.shutdown(SHUTDOWN_TIMEOUT), pages.shutdown(SHUTDOWN_TIMEOUT));
     eprintln!("products: {guard:?}, pages: {pages:?}");
     Ok(())
 }

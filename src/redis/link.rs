@@ -183,14 +183,20 @@ impl<D: Dial> Link<D> {
             self.state.send_if_modified(|state| !std::mem::replace(&mut state.dialing, true));
         if first {
             // Ends also when this panics or its runtime ends, even before the task's first poll.
-            let attempt = Attempt(self.clone());
+            let (link, attempt) = (self.clone(), Attempt(Some(self.clone())));
             tokio::spawn(async move {
-                let replacing = attempt.0.state.borrow().current.is_some();
-                let dialling = attempt.0.dial.dial(replacing);
-                let dialled = tokio::time::timeout(D::LIMIT, dialling).await;
+                let replacing = link.state.borrow().current.is_some();
+                let dialled = tokio::time::timeout(D::LIMIT, link.dial.dial(replacing)).await;
                 attempt.end(dialled.unwrap_or_else(|_| Err(no_connection())));
             });
         }
+    }
+}
+
+impl<C> State<C> {
+    fn ended(&mut self) {
+        self.dialing = false;
+        self.attempts += 1;
     }
 }
 
@@ -212,17 +218,20 @@ impl<C: Clone> State<C> {
     }
 }
 
-struct Attempt<D: Dial>(Arc<Link<D>>);
+/// None once it has ended.
+struct Attempt<D: Dial>(Option<Arc<Link<D>>>);
 
 impl<D: Dial> Attempt<D> {
-    fn end(self, dialled: RedisResult<D::Connection>) {
+    fn end(mut self, dialled: RedisResult<D::Connection>) {
+        let Some(link) = self.0.take() else { return };
         let now = Instant::now();
         let (error, connection) = match dialled {
             Ok(connection) => (None, Some(connection)),
             Err(error) => (Some(error), None),
         };
         let (mut replaced, mut watched) = (None, None);
-        self.0.state.send_modify(|state| {
+        // In one step: a command whose new connection breaks at once can dial again.
+        link.state.send_modify(|state| {
             state.last = Some((now, error));
             if let Some(connection) = connection {
                 let link = Linked { connection, attempt: state.attempts };
@@ -230,11 +239,12 @@ impl<D: Dial> Attempt<D> {
                 watched = Some((link.attempt, ended));
                 replaced = state.current.replace(Current { link, since: now, _replaced: sender });
             }
+            state.ended();
         });
         // Not under the lock: a connection's end may run other code, and a runtime that shuts down drops the task at
         // once, which takes the lock.
         if let Some((attempt, replaced)) = watched {
-            watch_runtime(&self.0, attempt, replaced);
+            watch_runtime(&link, attempt, replaced);
         }
         drop(replaced);
     }
@@ -242,10 +252,9 @@ impl<D: Dial> Attempt<D> {
 
 impl<D: Dial> Drop for Attempt<D> {
     fn drop(&mut self) {
-        self.0.state.send_modify(|state| {
-            state.dialing = false;
-            state.attempts += 1;
-        });
+        if let Some(link) = &self.0 {
+            link.state.send_modify(State::ended);
+        }
     }
 }
 

@@ -228,7 +228,7 @@ async fn a_holder_that_lost_its_lock_writes_nothing(on: Arc<Servers>) {
     origin.begun(1).await;
     // Its renewals do not get through, and its lease ends.
     fleet.lock.hang(true);
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    fleet.lock_becomes_free().await;
     fleet.lock.hang(false);
     let newer = Origin::new();
     newer.write(2);

@@ -79,7 +79,6 @@ async fn an_idle_connection_that_was_closed_fails_no_read(_: Arc<Servers>) {
         // As `timeout` in its configuration does.
         let killed = ask_redis(server.port(), "CLIENT KILL TYPE normal");
         assert!(killed.starts_with(':'), "{killed}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
