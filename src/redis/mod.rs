@@ -37,7 +37,7 @@
 //!
 //! | key or channel | holds | until |
 //! |---|---|---|
-//! | `cg:{namespace:name}` | the entry or tombstone: a header of 38 bytes and the value | its retention |
+//! | `cg:{namespace:name}` | the entry or tombstone: a header of 42 bytes and the value | its retention |
 //! | `cg:{namespace:name}:l` | the lease, or the back-off after a failed load | its ttl |
 //! | `cg:{namespace:name}:w` | nothing: a write that `WAIT` confirms | 1 ms |
 //! | `cg:{namespace:}:events` | the channel of messages | – |
@@ -61,6 +61,10 @@
 //! - *A failover that loses writes* may let an older entry return until the next write, and a lock have two
 //!   holders for a ttl. Replication is asynchronous: [`Invalidated::Unreplicated`](crate::far::Invalidated::Unreplicated)
 //!   tells which invalidations are at risk, if confirmation by replicas is asked for.
+//! - *A clock that is set back*, at the server or by a failover to one that is behind: what lasts until a moment (a
+//!   lease, a back-off, freshness) lasts no longer from then than it was to last at all, and keys may stay for as long
+//!   as the clock was set back. A lease that ended and left no record leaves no fencing token either: the next may be
+//!   smaller. What it commits is refused all the same.
 //! - *In a Cluster* the number of subscribers is not known: an invalidation is always
 //!   [`Unconfirmed`](crate::far::Invalidated::Unconfirmed).
 

@@ -47,10 +47,10 @@ impl Namespace {
 /// A duration as an argument, in milliseconds. Rounded up, so that Redis keeps nothing for a shorter time. At
 /// least one: Redis refuses an expiry of zero.
 pub(super) fn millis(duration: Duration) -> u64 {
-    // Far below 2^53, so that sums stay exact in Lua; three centuries are enough for any cache.
+    // Far below 2^53, so that sums stay exact in Lua, and in seconds a u32; a century is enough for any cache.
     u64::try_from(duration.as_nanos().div_ceil(1_000_000))
         .unwrap_or(u64::MAX)
-        .clamp(1, 10_000_000_000_000)
+        .clamp(1, 4_000_000_000_000)
 }
 
 /// Percent-encodes what would end a hash tag early, and the escape itself.

@@ -13,6 +13,7 @@ mod servers;
 #[expect(dead_code, reason = "the guard's tests use the rest of it")]
 mod origin;
 
+mod clock;
 mod cluster;
 mod contract;
 mod elected;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         replicas::trials,
         faults::trials,
         links::trials,
+        clock::trials,
         cluster::trials,
         values::trials,
         waiters::trials,

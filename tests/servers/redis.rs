@@ -31,6 +31,26 @@ impl Redis {
         Self::launch(Some(config), args.iter().map(ToString::to_string).collect(), None)
     }
 
+    /// A server whose clock [`set_clock`](Self::set_clock) moves. Needs a C compiler.
+    pub fn start_with_clock() -> Result<Self, String> {
+        let dir = folder()?;
+        let source = dir.path().join("clock.c");
+        fs::write(&source, include_str!("clock.c"))
+            .map_err(|e| format!("cannot write {source:?}: {e}; set TMPDIR"))?;
+        let mut compile = Command::new("cc");
+        compile.args(["-shared", "-fPIC", "-o"]).arg(dir.path().join(CLOCK)).arg(source);
+        Process::run(compile, &dir.path().join("compile.log"))?;
+        let process = serve(dir.path(), false, &[], None)?;
+        Ok(Self { process, config: None, args: Vec::new(), dir })
+    }
+
+    /// The clock shows this many seconds more, or less, than this machine's.
+    pub fn set_clock(&self, seconds: i64) -> Result<(), String> {
+        let (new, used) = (self.dir.path().join("new offset"), self.dir.path().join(OFFSET));
+        let set = fs::write(&new, seconds.to_string()).and_then(|()| fs::rename(&new, &used));
+        set.map_err(|e| format!("cannot write {used:?}: {e}"))
+    }
+
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.process.port)
     }
@@ -89,6 +109,9 @@ impl Redis {
 }
 
 const CONFIG: &str = "redis.conf";
+/// Loaded first if it is there.
+const CLOCK: &str = "clock.so";
+const OFFSET: &str = "offset";
 
 fn serve(
     dir: &Path,
@@ -102,6 +125,10 @@ fn serve(
         command.args(configured.then(|| dir.join(CONFIG)));
         command.args(options.split(' ')).args(["--save", ""]);
         command.arg("--dir").arg(dir).args(args);
+        let clock = dir.join(CLOCK);
+        if clock.exists() {
+            command.env("LD_PRELOAD", clock).env("CLOCK_OFFSET", dir.join(OFFSET));
+        }
         Ok(command)
     };
     // The pid tells it from a stranger that took the port first; one with a password is up too.

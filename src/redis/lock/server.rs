@@ -26,9 +26,6 @@ static RENEW: LazyLock<Script> =
 static RELEASE: LazyLock<Script> =
     LazyLock::new(|| script(&[PRELUDE, include_str!("lua/release.lua")]));
 
-/// How long a waiter that does not look again keeps its place in the queue.
-const WAITER_TTL: Duration = Duration::from_secs(1);
-
 pub(super) enum Answer {
     Granted(u64),
     /// With the rest of the lease. `None` for a free lock whose turn is another waiter's.
@@ -62,7 +59,7 @@ impl Server {
         waiter: &[u8],
     ) -> Result<Answer, Fault> {
         let mut call = self.script(&ACQUIRE, name);
-        call.arg(token.as_bytes()).arg(millis(ttl)).arg(waiter).arg(millis(WAITER_TTL));
+        call.arg(token.as_bytes()).arg(millis(ttl)).arg(waiter);
         let (granted, number): (i64, i64) = self.connection.run(&call).await?;
         Ok(match (granted, u64::try_from(number)) {
             (1, Ok(fence)) => Answer::Granted(fence),

@@ -7,8 +7,8 @@ use bytes::{Buf, Bytes};
 
 use crate::Version;
 
-const HEADER: usize = 38;
-const FORMAT: u8 = 1;
+const HEADER: usize = 42;
+const FORMAT: u8 = 2;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
@@ -32,6 +32,8 @@ pub(super) struct Header {
     pub(super) version: Version,
     /// Milliseconds of the server's clock.
     pub(super) fresh_until: u64,
+    /// Rounded up to seconds.
+    pub(super) ttl: Duration,
     pub(super) load_time: Duration,
 }
 
@@ -49,10 +51,12 @@ impl Header {
         };
         let version = version(&bytes[2..18])?;
         let fresh_until = u64::from_be_bytes(bytes[26..34].try_into().ok()?);
-        let load_time = u32::from_be_bytes(bytes[34..38].try_into().ok()?);
+        let ttl = u32::from_be_bytes(bytes[34..38].try_into().ok()?);
+        let ttl = Duration::from_secs(ttl.into());
+        let load_time = u32::from_be_bytes(bytes[38..42].try_into().ok()?);
         let load_time = Duration::from_micros(load_time.into());
         bytes.advance(HEADER);
-        Some((Self { kind, version, fresh_until, load_time }, bytes))
+        Some((Self { kind, version, fresh_until, ttl, load_time }, bytes))
     }
 }
 
@@ -67,10 +71,11 @@ pub(super) fn grant(bytes: &[u8]) -> Option<(u64, u32)> {
     Some((u64::from_be_bytes(*fence), u32::from_be_bytes(failures.try_into().ok()?)))
 }
 
-/// When a back-off ends, in milliseconds of the server's clock; `None` for a lease.
-pub(super) fn back_off_until(lease: &[u8]) -> Option<u64> {
-    let rest = lease.strip_prefix(&[0xff; 16])?;
-    Some(u64::from_be_bytes(rest.get(12..)?.try_into().ok()?))
+/// How long a back-off is, and when it ends, in milliseconds of the server's clock; `None` for a lease.
+pub(super) fn back_off(lease: &[u8]) -> Option<(Duration, u64)> {
+    let (length, until) = lease.strip_prefix(&[0xff; 16])?.get(12..)?.split_first_chunk()?;
+    let length = Duration::from_millis(u64::from_be_bytes(*length));
+    Some((length, u64::from_be_bytes(until.try_into().ok()?)))
 }
 
 pub(super) fn version(bytes: &[u8]) -> Option<Version> {
@@ -97,10 +102,11 @@ mod tests {
 
     #[test]
     fn a_back_off_is_told_from_a_lease() {
-        let back_off = [&[0xff; 16][..], &[0; 12], &7_u64.to_be_bytes()].concat();
-        assert_eq!(back_off_until(&back_off), Some(7));
-        assert_eq!(back_off_until(&back_off[1..]), None);
-        assert_eq!(back_off_until(&[0; 28]), None);
-        assert_eq!(back_off_until(&[0xff; 28]), None);
+        let numbers = [5_u64, 7].map(u64::to_be_bytes).concat();
+        let written = [&[0xff; 16][..], &[0; 12], &numbers].concat();
+        assert_eq!(back_off(&written), Some((Duration::from_millis(5), 7)));
+        assert_eq!(back_off(&written[1..]), None);
+        assert_eq!(back_off(&[0; 36]), None);
+        assert_eq!(back_off(&[0xff; 36]), None);
     }
 }

@@ -109,8 +109,8 @@ impl<C> Records<C> {
         {
             return Ok(LookUp::Hit(Arc::new(entry)));
         }
-        let until = bulk(lease).and_then(|lease| header::back_off_until(&lease));
-        match until.map(|until| self.clock.moment_of(until).since(now)) {
+        let back_off = bulk(lease).and_then(|lease| header::back_off(&lease));
+        match back_off.map(|(length, until)| self.clock.moment_of(until, length).since(now)) {
             Some(remaining) if remaining > Duration::ZERO => Ok(LookUp::BackOff { remaining }),
             _ => Ok(LookUp::Miss),
         }

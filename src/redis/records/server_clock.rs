@@ -8,6 +8,10 @@ use crate::{Clock, Moment};
 /// Before the server's first answer.
 const UNKNOWN: i64 = i64::MIN;
 
+/// What an estimate may be wrong by: an answer's way.
+const DEVIATION: Duration = Duration::from_secs(1);
+const DEVIATION_MICROS: i64 = 1_000_000;
+
 /// An estimate of the server's clock, from its answers. A wrong one moves only the moment at which an entry is
 /// taken for stale.
 pub(super) struct ServerClock {
@@ -31,17 +35,20 @@ impl ServerClock {
         self.ahead.load(Ordering::Relaxed) != UNKNOWN
     }
 
-    /// The server's time as an argument of a script: microseconds, a later one at each call.
+    /// The server's time as an argument of a script: microseconds, a later one at each call unless its clock was set
+    /// back.
     pub(super) fn server_micros(&self) -> String {
         let ahead = match self.ahead.load(Ordering::Relaxed) {
             UNKNOWN => system_millis().saturating_sub(millis(self.own.now())),
             ahead => ahead,
         };
         let now = millis(self.own.now()).saturating_add(ahead).saturating_mul(1000);
-        let given = self.given.fetch_max(now, Ordering::Relaxed).max(now);
-        // Another caller may have been given the same.
-        let later = self.given.fetch_add(1, Ordering::Relaxed).max(given) + 1;
-        later.to_string()
+        let later = |given: i64| {
+            let set_back = given.saturating_sub(now) > DEVIATION_MICROS;
+            Some(if set_back { now } else { given.max(now).saturating_add(1) })
+        };
+        let given = self.given.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later);
+        given.ok().and_then(later).unwrap_or(now).to_string()
     }
 
     /// Notes what the server said a moment ago, in milliseconds.
@@ -50,13 +57,18 @@ impl ServerClock {
         self.ahead.store(ahead, Ordering::Relaxed);
     }
 
-    /// The moment of our clock at which the server's shows `server` milliseconds.
-    pub(super) fn moment_of(&self, server: u64) -> Moment {
+    /// The moment of our clock at which the server's shows `server` milliseconds. Now, if that is further away than
+    /// `longest`: the server's clock was set back since.
+    pub(super) fn moment_of(&self, server: u64, longest: Duration) -> Moment {
         let now = self.own.now();
         let server_now = millis(now).saturating_add(self.ahead.load(Ordering::Relaxed));
         let remaining = i64::try_from(server).unwrap_or(i64::MAX).saturating_sub(server_now);
         let by = Duration::from_millis(remaining.unsigned_abs());
-        if remaining >= 0 { now.after(by) } else { now.before(by) }
+        match remaining {
+            ..0 => now.before(by),
+            _ if by > longest.saturating_add(DEVIATION) => now,
+            _ => now.after(by),
+        }
     }
 }
 
@@ -82,6 +94,9 @@ mod tests {
         let second: i64 = server.server_micros().parse().expect("a number");
         assert!(first > 1_700_000_000_000_000 && second > first, "{first} {second}");
         assert!(second < 1_700_000_000_001_000, "{second}");
+        server.note(1_699_999_000_000);
+        let set_back: i64 = server.server_micros().parse().expect("a number");
+        assert!(set_back < 1_699_999_000_001_000, "{set_back}");
     }
 
     #[test]
@@ -94,7 +109,10 @@ mod tests {
         own.advance(Duration::from_secs(2));
         let now = own.now();
         let second = Duration::from_secs(1);
-        assert_eq!(server.moment_of(1_700_000_003_000), now.after(second));
-        assert_eq!(server.moment_of(1_700_000_001_000), now.before(second));
+        let moment_of = |millis| server.moment_of(millis, 4 * second);
+        assert_eq!(moment_of(1_700_000_003_000), now.after(second));
+        assert_eq!(moment_of(1_700_000_001_000), now.before(second));
+        assert_eq!(moment_of(1_700_000_007_000), now.after(5 * second));
+        assert_eq!(moment_of(1_700_000_007_001), now);
     }
 }

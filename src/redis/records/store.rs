@@ -118,7 +118,7 @@ impl<C> Records<C> {
             Kind::Absent => None,
             Kind::Tombstone => return None,
         };
-        let fresh_until = self.clock.moment_of(header.fresh_until);
+        let fresh_until = self.clock.moment_of(header.fresh_until, header.ttl);
         let entry = Entry::new(value, header.version, fresh_until).loaded_in(header.load_time);
         entry.set_bytes(length);
         Some(entry)

@@ -14,9 +14,10 @@ if version == '' then version = h and string.sub(h, 3, 18) or string.rep('\0', 1
 if h and compare(version, string.sub(h, 3, 18)) < 0 then
   reply = {-1, string.sub(h, 3, 18)}
 else
-    local floor = floor_after(h, lease, put)
-  local fresh = math.floor(now() / 1000) + tonumber(ARGV[4])
-  local bytes = '\1' .. ARGV[2] .. version .. floor .. pack(fresh) .. ARGV[6]
+  local floor = floor_after(h, lease, put)
+  local ttl = tonumber(ARGV[4])
+  local fresh = pack(math.floor(now() / 1000) + ttl) .. struct.pack('>I4', math.ceil(ttl / 1000))
+  local bytes = '\2' .. ARGV[2] .. version .. floor .. fresh .. ARGV[6]
   -- no shorter than an earlier invalidation asked for: its version is in this one
   local retention = math.max(tonumber(ARGV[5]), h and redis.call('PTTL', KEYS[1]) or 0)
   -- pcall: out of memory must still end the lease

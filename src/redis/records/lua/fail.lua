@@ -6,7 +6,7 @@ local failures = math.min(struct.unpack('>I4', lease, 25) + 1, TWO32 - 1)
 local ends = math.ceil(now() / 1000) + back_off
 -- a DEL first: see invalidate.lua
 redis.call('DEL', KEYS[1])
-local bytes = BACK_OFF .. string.sub(lease, 17, 24) .. struct.pack('>I4', failures) .. pack(ends)
+local bytes = BACK_OFF .. string.sub(lease, 17, 24) .. struct.pack('>I4', failures) .. pack(back_off) .. pack(ends)
 redis.call('SET', KEYS[1], bytes, 'PX', 2 * back_off + 1000)
 if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[3], ARGV[4]) end
 return 1

@@ -25,7 +25,7 @@ if stays then
   redis.call('SETRANGE', KEYS[1], 18, floor)
   redis.call('PEXPIRE', KEYS[1], string.format('%.0f', retention))
 else
-  redis.call('SET', KEYS[1], '\1T' .. version .. floor .. string.rep('\0', 12), 'PX', string.format('%.0f', retention))
+  redis.call('SET', KEYS[1], '\2T' .. version .. floor .. string.rep('\0', 16), 'PX', string.format('%.0f', retention))
 end
 if ARGV[3] == '' then return 0 end
 return publish_counted(ARGV[3], ARGV[4], ARGV[5])

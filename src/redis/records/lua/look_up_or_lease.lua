@@ -1,6 +1,14 @@
 -- {now ms, 2, ms remaining} held
 if holder and holder ~= BACK_OFF then
-  if holder ~= ARGV[1] then return {now_ms, 2, lease_ms} end
+  if holder ~= ARGV[1] then
+    local ttl = u64(lease, 29)
+    if lease_ms > ttl then
+      -- the clock was set back: a holder that lives renews
+      lease_ms = ttl
+      redis.call('PEXPIRE', KEYS[2], ttl)
+    end
+    return {now_ms, 2, lease_ms}
+  end
   -- our own, from a call whose answer was lost
   redis.call('PEXPIRE', KEYS[2], ARGV[2])
   return {now_ms, 1, string.sub(lease, 17, 28), version}
@@ -10,5 +18,5 @@ local fence = us
 if h then fence = math.max(fence, u64(h, 19) + 1) end
 if lease then fence = math.max(fence, u64(lease, 17) + 1) end
 local grant = pack(fence) .. failures
-redis.call('SET', KEYS[2], ARGV[1] .. grant, 'PX', ARGV[2])
+redis.call('SET', KEYS[2], ARGV[1] .. grant .. pack(tonumber(ARGV[2])), 'PX', ARGV[2])
 return {now_ms, 1, grant, version}
