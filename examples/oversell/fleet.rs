@@ -11,7 +11,7 @@ use tokio::{
 use crate::{
     Failure,
     buyer::{Answer, Order, Setup},
-    servers::{Signal, signal},
+    servers::{Signal, Watchdog, signal},
     shop::Method,
 };
 
@@ -62,6 +62,8 @@ impl Fleet {
 pub struct Process {
     /// Killed when dropped, also while it is stopped.
     child: Child,
+    /// Ends it with this process, also while it is stopped.
+    _watchdog: Watchdog,
     orders: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
 }
@@ -74,9 +76,10 @@ impl Process {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
+        let watchdog = Watchdog::over(child.id().ok_or("ended at once")?, None)?;
         let orders = child.stdin.take().ok_or("no standard input")?;
         let answers = BufReader::new(child.stdout.take().ok_or("no standard output")?).lines();
-        let mut process = Self { child, orders, answers };
+        let mut process = Self { child, _watchdog: watchdog, orders, answers };
         process.say(setup).await?;
         process.answer().await?;
         Ok(process)

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     contract::{LONG, eventually, lease},
-    servers::Redis,
+    servers::{Clocks, Redis},
     setup::{self, Servers, TIMEOUT, Tier, trials},
 };
 
@@ -34,10 +34,29 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
 const HOUR: i64 = 3_600;
 const TTL: Duration = Duration::from_millis(500);
 
-async fn tier() -> (Redis, Tier) {
-    let server = Redis::start_with_clock().expect("a Redis");
-    let far = Tier::new(setup::open(&server.url()).await, Json);
-    (server, far)
+/// A Redis and its clock.
+struct Server {
+    redis: Redis,
+    clocks: Clocks,
+}
+
+impl Server {
+    fn start() -> Self {
+        let clocks = Clocks::new().expect("clocks");
+        Self { redis: Redis::start_with_clocks(&clocks).expect("a Redis"), clocks }
+    }
+
+    fn set_back_by(&self, seconds: i64) {
+        self.clocks.set(-seconds, 0).expect("a clock");
+    }
+
+    async fn tier(&self) -> Tier {
+        Tier::new(setup::open(&self.redis.url()).await, Json)
+    }
+
+    async fn lock(&self) -> RedisLock {
+        RedisLock::new(setup::open(&self.redis.url()).await)
+    }
 }
 
 fn record(far: &impl Far<String>, version: u64, ttl: Duration) -> Record<String> {
@@ -52,10 +71,11 @@ async fn ask(far: &impl Far<String>) -> Attempt<String> {
 }
 
 async fn an_entry_is_not_fresh_for_longer(_: Arc<Servers>) {
-    let (server, far) = tier().await;
+    let server = Server::start();
+    let far = server.tier().await;
     let _ = far.put("n", record(&far, 1, TTL)).await.expect("a put");
-    server.set_clock(-HOUR).expect("a clock");
-    let other = Tier::new(setup::open(&server.url()).await, Json);
+    server.set_back_by(HOUR);
+    let other = server.tier().await;
     let read = other.read("n").await.expect("a read").expect("an entry");
     let left = read.fresh_until().since(other.clock().now());
     assert!(left.is_zero(), "fresh for {left:?}");
@@ -66,9 +86,10 @@ async fn an_entry_is_not_fresh_for_longer(_: Arc<Servers>) {
 }
 
 async fn a_dead_holders_lease_ends(_: Arc<Servers>) {
-    let (server, far) = tier().await;
+    let server = Server::start();
+    let far = server.tier().await;
     let _dead = lease(&far, "n", TTL).await;
-    server.set_clock(-HOUR).expect("a clock");
+    server.set_back_by(HOUR);
     match ask(&far).await {
         Attempt::Held { remaining } => assert!(remaining <= TTL, "{remaining:?}"),
         other => panic!("{other:?}"),
@@ -77,10 +98,11 @@ async fn a_dead_holders_lease_ends(_: Arc<Servers>) {
 }
 
 async fn a_living_holder_keeps_its_lease(_: Arc<Servers>) {
-    let (server, far) = tier().await;
+    let server = Server::start();
+    let far = server.tier().await;
     let (token, _) = lease(&far, "n", TTL).await;
     assert_eq!(far.renew("n", token, LONG).await.expect("a renewal"), Renewal::Renewed);
-    server.set_clock(-HOUR).expect("a clock");
+    server.set_back_by(HOUR);
     // As long as it was renewed for, and not as it was granted for.
     match ask(&far).await {
         Attempt::Held { remaining } => assert!(remaining > LONG - TIMEOUT && remaining <= LONG),
@@ -90,17 +112,18 @@ async fn a_living_holder_keeps_its_lease(_: Arc<Servers>) {
 }
 
 async fn a_back_off_ends(_: Arc<Servers>) {
-    let (server, far) = tier().await;
+    let server = Server::start();
+    let far = server.tier().await;
     ends_its_back_off(&server, &far).await;
-    server.set_clock(0).expect("a clock");
+    server.set_back_by(0);
     let elected = far.elected_by(MemoryLock::new()).lock_timeout(TIMEOUT);
     ends_its_back_off(&server, &elected).await;
 }
 
-async fn ends_its_back_off(server: &Redis, far: &impl Far<String>) {
+async fn ends_its_back_off(server: &Server, far: &impl Far<String>) {
     let (token, _) = lease(far, "n", TTL).await;
     far.fail("n", token, TTL).await.expect("an answer");
-    server.set_clock(-HOUR).expect("a clock");
+    server.set_back_by(HOUR);
     let next = eventually(async || match ask(far).await {
         Attempt::BackOff { remaining } => {
             assert!(remaining <= 2 * TTL + Duration::from_secs(1), "{remaining:?}");
@@ -110,12 +133,6 @@ async fn ends_its_back_off(server: &Redis, far: &impl Far<String>) {
         other => panic!("{other:?}"),
     });
     assert_eq!(next.await.failures, 1);
-}
-
-async fn locks() -> (Redis, RedisLock) {
-    let server = Redis::start_with_clock().expect("a Redis");
-    let lock = RedisLock::new(setup::open(&server.url()).await);
-    (server, lock)
 }
 
 /// As when its process is killed: nothing renews it, and nothing releases it.
@@ -131,12 +148,13 @@ async fn die_holding(lock: &RedisLock) -> u64 {
 }
 
 async fn a_dead_holders_lock_ends(_: Arc<Servers>) {
-    let (server, lock) = locks().await;
+    let server = Server::start();
+    let lock = server.lock().await;
     let dead = die_holding(&lock).await;
-    server.set_clock(-HOUR).expect("a clock");
+    server.set_back_by(HOUR);
     let lease = lock.acquire("n", LONG, Instant::now() + TIMEOUT).await.expect("the lock");
     assert!(lease.fence() > dead);
-    server.set_clock(-2 * HOUR).expect("a clock");
+    server.set_back_by(2 * HOUR);
     match lock.try_acquire("n", TTL).await.expect("an answer") {
         lock::Attempt::Held { remaining } => assert!(remaining <= LONG, "{remaining:?}"),
         granted @ lock::Attempt::Granted(_) => panic!("{granted:?}"),
@@ -145,10 +163,11 @@ async fn a_dead_holders_lock_ends(_: Arc<Servers>) {
 }
 
 async fn a_dead_waiter_loses_its_turn(_: Arc<Servers>) {
-    let (server, lock) = locks().await;
+    let server = Server::start();
+    let lock = server.lock().await;
     die_holding(&lock).await;
     // The waiter's process dies: its runtime is gone before it can leave the queue.
-    let (url, waiting) = (server.url(), Duration::from_millis(100));
+    let (url, waiting) = (server.redis.url(), Duration::from_millis(100));
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
@@ -162,6 +181,6 @@ async fn a_dead_waiter_loses_its_turn(_: Arc<Servers>) {
     })
     .join()
     .expect("a thread");
-    server.set_clock(-HOUR).expect("a clock");
+    server.set_back_by(HOUR);
     let _lease = lock.acquire("n", LONG, Instant::now() + TIMEOUT).await.expect("the lock");
 }

@@ -10,7 +10,11 @@ use std::{
 
 use cattleguard::lock::Lock;
 
-use crate::{contract, kind::Kind, servers::Signal, servers::signal};
+use crate::{
+    contract,
+    kind::Kind,
+    servers::{Signal, Watchdog, signal},
+};
 
 /// A worker's own part.
 pub async fn run(mut args: impl Iterator<Item = String>) {
@@ -59,6 +63,7 @@ fn say(line: &str) {
 /// A worker as its starter sees it. Killed and waited for when dropped.
 pub struct Worker {
     child: Child,
+    _watchdog: Watchdog,
     out: BufReader<ChildStdout>,
 }
 
@@ -67,8 +72,9 @@ impl Worker {
         let mut command = Command::new(std::env::current_exe().expect("our own path"));
         command.args(["worker", order, &kind.0, name]).args(rest);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("a process");
+        let watchdog = Watchdog::over(child.id(), None).expect("a watchdog");
         let out = BufReader::new(child.stdout.take().expect("piped"));
-        Self { child, out }
+        Self { child, _watchdog: watchdog, out }
     }
 
     /// The next line it prints; empty when it has ended.

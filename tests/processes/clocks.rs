@@ -3,16 +3,10 @@
 //! wall clock that somebody sets changes nothing; a monotonic one does not jump, and were it to (a machine
 //! restored from a snapshot), it would cost a look at Redis and timers that end too soon.
 
-use std::{fs, io::Write, process::Command};
-
-use tempfile::TempDir;
-
-use crate::fleet::{Fleet, Worker};
-
-/// The clocks of a process.
-struct Clocks {
-    dir: TempDir,
-}
+use crate::{
+    fleet::{Fleet, Worker},
+    servers::Clocks,
+};
 
 #[derive(Clone, Copy, Debug)]
 enum Jump {
@@ -20,39 +14,13 @@ enum Jump {
     Monotonic(i64),
 }
 
-impl Clocks {
-    fn new() -> Self {
-        let clocks = Self { dir: TempDir::new().expect("a folder") };
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/processes/clock.c");
-        let library = clocks.path("clock.so");
-        let compile = ["-shared", "-fPIC", "-O1", "-o", &library, source];
-        assert!(Command::new("cc").args(compile).status().expect("a C compiler").success());
-        clocks.set(0, 0);
-        clocks
-    }
-
-    fn set(&self, wall: i64, monotonic: i64) {
-        let bytes = [wall.to_ne_bytes(), monotonic.to_ne_bytes()].concat();
-        // Over the old ones: the process has this very file open.
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(false);
-        let mut file = options.open(self.path("ahead")).expect("a file");
-        file.write_all(&bytes).expect("a file");
-    }
-
-    fn jump(&self, jump: Jump) {
-        match jump {
-            Jump::Wall(seconds) => self.set(seconds, 0),
-            Jump::Monotonic(seconds) => self.set(0, seconds),
-        }
-    }
-
-    fn environment(&self) -> [(&'static str, String); 2] {
-        [("LD_PRELOAD", self.path("clock.so")), ("CLOCKS_AHEAD", self.path("ahead"))]
-    }
-
-    fn path(&self, file: &str) -> String {
-        self.dir.path().join(file).to_str().expect("a path in UTF-8").to_owned()
+impl Jump {
+    fn of(self, clocks: &Clocks) {
+        let (wall, monotonic) = match self {
+            Self::Wall(seconds) => (seconds, 0),
+            Self::Monotonic(seconds) => (0, seconds),
+        };
+        clocks.set(wall, monotonic).expect("a clock");
     }
 }
 
@@ -60,7 +28,7 @@ const TEN_MINUTES: i64 = 600;
 
 pub async fn a_clock_that_jumps_ten_minutes_reverses_nothing() {
     for jump in [Jump::Wall(TEN_MINUTES), Jump::Wall(-TEN_MINUTES), Jump::Monotonic(TEN_MINUTES)] {
-        let clocks = Clocks::new();
+        let clocks = Clocks::new().expect("clocks");
         let environment = clocks.environment();
         let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
         let mut fleet = Fleet::start(1).await;
@@ -77,7 +45,7 @@ pub async fn a_clock_that_jumps_ten_minutes_reverses_nothing() {
         assert_eq!(jumped.ask("hold held").await, "loading");
         let before = wall(jumped).await;
 
-        clocks.jump(jump);
+        jump.of(&clocks);
         match jump {
             Jump::Wall(seconds) => {
                 let ahead = wall(jumped).await - before;

@@ -11,7 +11,7 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::servers::{self, Signal, signal};
+use crate::servers::{self, Signal, Watchdog, signal};
 
 pub struct Fleet {
     pub workers: Vec<Worker>,
@@ -24,6 +24,8 @@ pub struct Fleet {
 
 pub struct Worker {
     child: Child,
+    /// Ends it with this program, also while it is stopped.
+    _watchdog: Watchdog,
     orders: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
     /// What it said first.
@@ -154,9 +156,11 @@ impl Worker {
             .kill_on_drop(true)
             .spawn()
             .expect("a process");
+        let pid = child.id().expect("a process that lives");
+        let watchdog = Watchdog::over(pid, None).expect("a watchdog");
         let orders = child.stdin.take().expect("standard input");
         let answers = BufReader::new(child.stdout.take().expect("standard output")).lines();
-        let mut worker = Self { child, orders, answers, ready: String::new() };
+        let mut worker = Self { child, _watchdog: watchdog, orders, answers, ready: String::new() };
         worker.ready = worker.answer().await;
         worker
     }
@@ -217,7 +221,7 @@ impl Worker {
         signal(self.pid(), Signal::CONT);
     }
 
-    fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id().expect("a live worker")
     }
 }

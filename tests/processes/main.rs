@@ -1,7 +1,7 @@
 //! Real processes, killed and frozen, over a real Redis that is killed and frozen, too.
 //!
 //! This program starts itself as `worker`: a process with a guard, told what to do by lines on standard
-//! input; or as `web-service`: one with an HTTP service. The "database" is a row in another Redis, so every process
+//! input; as `web-service`: one with an HTTP service; or as `starts-others`. The "database" is a row in another Redis, so every process
 //! reads and counts the same one.
 
 use std::{process::ExitCode, time::Duration};
@@ -16,6 +16,7 @@ mod clocks;
 mod fleet;
 mod holders;
 mod memory;
+mod orphans;
 mod outages;
 mod promises;
 mod recoveries;
@@ -37,6 +38,10 @@ fn main() -> ExitCode {
         Some("web-service") => {
             let (far, database) = urls();
             runtime.block_on(web::live(far, database));
+            return ExitCode::SUCCESS;
+        }
+        Some("starts-others") => {
+            runtime.block_on(orphans::live());
             return ExitCode::SUCCESS;
         }
         _ => {}
@@ -101,6 +106,9 @@ fn trials() -> Vec<Trial> {
         }
         web {
             one_handler_run_for_a_thousand_connections_to_four_services,
+        }
+        orphans {
+            what_a_killed_program_has_started_ends_with_it,
         }
         memory {
             a_million_keys_leave_nothing_behind,

@@ -13,6 +13,8 @@ pub use rustix::process::Signal;
 use rustix::process::{Pid, geteuid, kill_process};
 use tempfile::TempDir;
 
+use super::watchdog::Watchdog;
+
 /// Long, as three Java machines may start while a compiler has all the cores.
 pub const READY_WITHIN: Duration = Duration::from_secs(30);
 
@@ -37,11 +39,13 @@ pub fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// A child that is killed and waited for when dropped.
+/// A child that is killed and waited for when dropped. When this process is killed, so is the child, and its folder
+/// removed.
 pub struct Process {
     child: Child,
-    pub pid: u32,  // 0 once waited for, as the number may be another process's then
-    pub port: u16, // 0 if it is no server
+    watchdog: Option<Watchdog>, // until the child has been waited for
+    pub pid: u32,               // 0 once waited for, as the number may be another process's then
+    pub port: u16,              // 0 if it is no server
 }
 
 impl Process {
@@ -93,12 +97,17 @@ impl Process {
             }
         })?;
         let pid = child.id();
-        Ok(Self { child, pid, port })
+        let mut process = Self { child, watchdog: None, pid, port };
+        let folder = log.parent().unwrap_or(log);
+        process.watchdog = Some(Watchdog::over(pid, Some(folder))?);
+        Ok(process)
     }
 
     pub fn exit(&mut self, limit: Duration) -> Option<ExitStatus> {
         let status = poll(limit, || self.child.try_wait().ok().flatten());
-        self.pid = status.map_or(self.pid, |_| 0);
+        if status.is_some() {
+            self.waited_for();
+        }
         status
     }
 
@@ -106,7 +115,12 @@ impl Process {
         // Neither does anything to a child that has been waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.waited_for();
+    }
+
+    fn waited_for(&mut self) {
         self.pid = 0;
+        self.watchdog = None;
     }
 
     pub fn freeze(&self) {

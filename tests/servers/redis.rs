@@ -6,14 +6,24 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::clocks::Clocks;
 use super::process::{Process, READY_WITHIN, ask, folder, poll};
 
 /// One Redis server without persistence.
 pub struct Redis {
     process: Process, // dropped before its folder
-    config: Option<String>,
-    args: Vec<String>,
+    options: Options,
     dir: TempDir,
+}
+
+/// What a server is started with, each time.
+#[derive(Clone, Default)]
+struct Options {
+    /// For what is no argument: the server reads this from a file, and may rewrite that.
+    config: Option<String>,
+    /// They come after the default ones and override them; `--port` must stay.
+    args: Vec<String>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Redis {
@@ -21,34 +31,18 @@ impl Redis {
         Self::start_with(&[])
     }
 
-    /// `args` come after the default options and override them; `--port` must stay.
     pub fn start_with(args: &[&str]) -> Result<Self, String> {
-        Self::launch(None, args.iter().map(ToString::to_string).collect(), None)
+        Self::launch(Options { args: owned(args), ..Options::default() }, None)
     }
 
-    /// For what has no option: the server reads `config` from a file, and may rewrite that.
     pub(super) fn start_from(config: String, args: &[&str]) -> Result<Self, String> {
-        Self::launch(Some(config), args.iter().map(ToString::to_string).collect(), None)
+        let (config, args) = (Some(config), owned(args));
+        Self::launch(Options { config, args, ..Options::default() }, None)
     }
 
-    /// A server whose clock [`set_clock`](Self::set_clock) moves. Needs a C compiler.
-    pub fn start_with_clock() -> Result<Self, String> {
-        let dir = folder()?;
-        let source = dir.path().join("clock.c");
-        fs::write(&source, include_str!("clock.c"))
-            .map_err(|e| format!("cannot write {source:?}: {e}; set TMPDIR"))?;
-        let mut compile = Command::new("cc");
-        compile.args(["-shared", "-fPIC", "-o"]).arg(dir.path().join(CLOCK)).arg(source);
-        Process::run(compile, &dir.path().join("compile.log"))?;
-        let process = serve(dir.path(), false, &[], None)?;
-        Ok(Self { process, config: None, args: Vec::new(), dir })
-    }
-
-    /// The clock shows this many seconds more, or less, than this machine's.
-    pub fn set_clock(&self, seconds: i64) -> Result<(), String> {
-        let (new, used) = (self.dir.path().join("new offset"), self.dir.path().join(OFFSET));
-        let set = fs::write(&new, seconds.to_string()).and_then(|()| fs::rename(&new, &used));
-        set.map_err(|e| format!("cannot write {used:?}: {e}"))
+    pub fn start_with_clocks(clocks: &Clocks) -> Result<Self, String> {
+        let environment = clocks.environment().to_vec();
+        Self::launch(Options { environment, ..Options::default() }, None)
     }
 
     pub fn url(&self) -> String {
@@ -64,6 +58,10 @@ impl Redis {
         self.process.pid
     }
 
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// SIGKILL, then wait; a second call does nothing.
     pub fn kill(&mut self) {
         self.process.kill();
@@ -72,7 +70,7 @@ impl Redis {
     /// Same port, new folder: the data is gone, and a cluster node forgets its cluster.
     pub fn restart(&mut self) -> Result<(), String> {
         self.kill();
-        *self = Self::launch(self.config.clone(), self.args.clone(), Some(self.process.port))?;
+        *self = Self::launch(self.options.clone(), Some(self.process.port))?;
         Ok(())
     }
 
@@ -80,8 +78,7 @@ impl Redis {
     /// options all that it has acknowledged.
     pub fn restart_with_data(&mut self) -> Result<(), String> {
         self.kill();
-        let (dir, port) = (self.dir.path(), Some(self.process.port));
-        self.process = serve(dir, self.config.is_some(), &self.args, port)?;
+        self.process = self.options.serve(self.dir.path(), Some(self.process.port))?;
         Ok(())
     }
 
@@ -93,51 +90,42 @@ impl Redis {
         self.process.thaw();
     }
 
-    fn launch(
-        config: Option<String>,
-        args: Vec<String>,
-        port: Option<u16>,
-    ) -> Result<Self, String> {
+    fn launch(options: Options, port: Option<u16>) -> Result<Self, String> {
         let dir = folder()?;
-        if let Some(config) = &config {
+        if let Some(config) = &options.config {
             let file = dir.path().join(CONFIG);
             fs::write(&file, config).map_err(|e| format!("cannot write {file:?}: {e}"))?;
         }
-        let process = serve(dir.path(), config.is_some(), &args, port)?;
-        Ok(Self { process, config, args, dir })
+        let process = options.serve(dir.path(), port)?;
+        Ok(Self { process, options, dir })
     }
 }
 
 const CONFIG: &str = "redis.conf";
-/// Loaded first if it is there.
-const CLOCK: &str = "clock.so";
-const OFFSET: &str = "offset";
 
-fn serve(
-    dir: &Path,
-    configured: bool,
-    args: &[String],
-    port: Option<u16>,
-) -> Result<Process, String> {
-    let command = |port| {
-        let options = format!("--port {port} --bind 127.0.0.1 --appendonly no --daemonize no");
-        let mut command = Command::new("redis-server");
-        command.args(configured.then(|| dir.join(CONFIG)));
-        command.args(options.split(' ')).args(["--save", ""]);
-        command.arg("--dir").arg(dir).args(args);
-        let clock = dir.join(CLOCK);
-        if clock.exists() {
-            command.env("LD_PRELOAD", clock).env("CLOCK_OFFSET", dir.join(OFFSET));
-        }
-        Ok(command)
-    };
-    // The pid tells it from a stranger that took the port first; one with a password is up too.
-    let ready = |process: &Process| {
-        let reply = ask_redis(process.port, "PING\r\nINFO server");
-        let own = reply.contains(&format!("process_id:{}\r", process.pid));
-        reply.starts_with("+PONG") && own || reply.starts_with("-NOAUTH")
-    };
-    Process::serve(command, port, &dir.join("log"), ready)
+impl Options {
+    fn serve(&self, dir: &Path, port: Option<u16>) -> Result<Process, String> {
+        let command = |port| {
+            let options = format!("--port {port} --bind 127.0.0.1 --appendonly no --daemonize no");
+            let mut command = Command::new("redis-server");
+            command.args(self.config.is_some().then(|| dir.join(CONFIG)));
+            command.args(options.split(' ')).args(["--save", ""]);
+            command.arg("--dir").arg(dir).args(&self.args);
+            command.envs(self.environment.iter().cloned());
+            Ok(command)
+        };
+        // The pid tells it from a stranger that took the port first; one with a password is up too.
+        let ready = |process: &Process| {
+            let reply = ask_redis(process.port, "PING\r\nINFO server");
+            let own = reply.contains(&format!("process_id:{}\r", process.pid));
+            reply.starts_with("+PONG") && own || reply.starts_with("-NOAUTH")
+        };
+        Process::serve(command, port, &dir.join("log"), ready)
+    }
+}
+
+fn owned(args: &[&str]) -> Vec<String> {
+    args.iter().map(ToString::to_string).collect()
 }
 
 /// Three primaries (the first three nodes) with one replica each.
