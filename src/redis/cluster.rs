@@ -17,12 +17,13 @@ use super::{
     command::{self, Command},
     gate::Gate,
     link::{Dial, Link},
-    server::{CONNECT_TIMEOUT, dial, tcp_settings},
+    options::{CONNECT_TIMEOUT, Options, tcp_settings},
 };
 use crate::Fault;
 
 pub(super) struct Cluster {
     seeds: Vec<Client>,
+    pub(super) options: Options,
     nodes: RwLock<Nodes>,
     /// Before the nodes are known, and for commands without a key.
     gate: Arc<Gate>,
@@ -63,8 +64,8 @@ pub(super) async fn send<T: FromRedisValue + Send>(
 }
 
 impl Cluster {
-    pub(super) fn new(seeds: Vec<Client>) -> Self {
-        Self { seeds, nodes: RwLock::default(), gate: Arc::default() }
+    pub(super) fn new(seeds: Vec<Client>, options: Options) -> Self {
+        Self { seeds, options, nodes: RwLock::default(), gate: Arc::default() }
     }
 
     fn gate(&self, slot: Slot) -> Arc<Gate> {
@@ -86,7 +87,7 @@ impl Cluster {
     /// Asks all nodes for the others; the first answer counts. Returns the node that gave it.
     pub(super) async fn learn(&self) -> RedisResult<Client> {
         let asked = self.clients().into_iter().map(|client| async move {
-            let slots = tokio::time::timeout(ASK_TIMEOUT, ask(&client)).await;
+            let slots = tokio::time::timeout(ASK_TIMEOUT, self.ask(&client)).await;
             slots.unwrap_or_else(|_| Err(none())).map(|slots| (client, slots))
         });
         let mut answers = asked.collect::<FuturesUnordered<_>>();
@@ -104,11 +105,19 @@ impl Cluster {
         Err(last)
     }
 
+    async fn ask(&self, client: &Client) -> RedisResult<Vec<Range>> {
+        let mut slots = Cmd::new();
+        slots.arg("CLUSTER").arg("SLOTS");
+        let mut connection = self.options.dial(client).await?;
+        let answer: Vec<Vec<Value>> = slots.query_async(&mut connection).await?;
+        Ok(answer.iter().filter_map(|range| Range::read(range)).collect())
+    }
+
     /// Whether every primary answers.
     async fn all_answer(&self) -> bool {
         let primaries = self.nodes.read().primaries.clone();
         let asked = primaries.iter().map(|client| async {
-            let answer = tokio::time::timeout(ASK_TIMEOUT, ask(client)).await;
+            let answer = tokio::time::timeout(ASK_TIMEOUT, self.ask(client)).await;
             answer.is_ok_and(|answer| answer.is_ok())
         });
         join_all(asked).await.into_iter().all(|answers| answers)
@@ -163,9 +172,8 @@ impl Dial for Cluster {
             .retries(5)
             .retry_wait_formula(1, 2)
             .min_retry_wait(1)
-            .max_retry_wait(16)
-            .build()?;
-        cluster.get_async_connection().await
+            .max_retry_wait(16);
+        self.options.of_cluster(cluster).build()?.get_async_connection().await
     }
 }
 
@@ -174,13 +182,6 @@ struct Range {
     first: u16,
     last: u16,
     nodes: Vec<(Option<String>, u16)>,
-}
-
-async fn ask(client: &Client) -> RedisResult<Vec<Range>> {
-    let mut slots = Cmd::new();
-    slots.arg("CLUSTER").arg("SLOTS");
-    let answer: Vec<Vec<Value>> = slots.query_async(&mut dial(client).await?).await?;
-    Ok(answer.iter().filter_map(|range| Range::read(range)).collect())
 }
 
 impl Range {

@@ -3,7 +3,6 @@ use std::{fmt, sync::Arc, time::Duration};
 use ::redis::{
     Client, Cmd, FromRedisValue, RedisError, RedisResult, ScriptInvocation,
     aio::{MultiplexedConnection, PubSub},
-    sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType},
 };
 use tokio::sync::watch;
 
@@ -12,11 +11,11 @@ use super::pool::Pooled;
 use super::{
     cluster::{self, Cluster},
     command::Command,
-    fault::{CREDENTIALS, is_demotion, to_fault, within},
-    gate::Gate,
-    link::{Dial, Link, typed},
+    fault::{is_demotion, to_fault, within},
+    link::{Link, typed},
+    options::{CONNECT_TIMEOUT, Options},
     sentinel::Sentinels,
-    server::{CONNECT_TIMEOUT, Server, client, dial, prepared, tcp_settings},
+    server::Server,
 };
 use crate::{Fault, FaultKind};
 
@@ -38,6 +37,7 @@ pub struct Connection {
     topology: Topology,
     /// Where to subscribe. Empty for a Cluster and a Sentinel group, which know, and for a pool, which does not.
     subscribe_at: Vec<Client>,
+    options: Options,
     timeout: Duration,
     max_value_bytes: usize,
     /// How often a command found its server to be a replica.
@@ -58,97 +58,6 @@ const TIMEOUT: Duration = Duration::from_millis(50);
 const MAX_VALUE_BYTES: usize = 1 << 20;
 
 impl Connection {
-    /// Connects to a single server by its URL, `redis://[user:password@]host[:port][/db]`, or
-    /// `rediss://…` over TLS (features `redis-rustls`, `redis-native-tls`).
-    ///
-    /// # Cancel safety
-    ///
-    /// A dropped call leaves nothing behind.
-    ///
-    /// # Errors
-    ///
-    /// [`FaultKind::Config`] for a URL that cannot be used, [`FaultKind::Unreachable`] when the server
-    /// does not answer within a second, [`FaultKind::Refused`] when it refuses the password. Later a password that is
-    /// refused is [`FaultKind::Busy`]: a server that restarts may get its users after a moment.
-    pub async fn open(url: &str) -> Result<Self, Fault> {
-        let this = Self::open_lazy(url)?;
-        if let Topology::Single(link) = &this.topology {
-            connected(link).await?;
-        }
-        Ok(this)
-    }
-
-    /// As [`open`](Self::open), but connects with the first command: for services that must start while
-    /// Redis is down.
-    ///
-    /// # Errors
-    ///
-    /// [`FaultKind::Config`] for a URL that cannot be used.
-    pub fn open_lazy(url: &str) -> Result<Self, Fault> {
-        Self::from_client(client(url)?)
-    }
-
-    /// Uses a client that the service has made: with a CA and a certificate of its own, a user and a password
-    /// from elsewhere. Connects with the first command.
-    ///
-    /// ```no_run
-    /// # #[cfg(feature = "redis-rustls")]
-    /// # fn connect(ca: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
-    /// use cattleguard::redis::Connection;
-    /// use redis::{Client, TlsCertificates};
-    ///
-    /// let tls = TlsCertificates { client_tls: None, root_cert: Some(ca) };
-    /// let redis = Connection::from_client(Client::build_with_tls("rediss://redis.internal/", tls)?)?;
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`FaultKind::Config`] for a client that cannot be used.
-    pub fn from_client(client: Client) -> Result<Self, Fault> {
-        let client = prepared(client.get_connection_info().clone())?;
-        let server = Server { client: client.clone(), gate: Gate::default() };
-        Ok(Self::new(Topology::Single(Arc::new(Link::new(server))), vec![client]))
-    }
-
-    /// Connects to a Redis Cluster through any of its nodes.
-    ///
-    /// # Cancel safety, errors
-    ///
-    /// As [`open`](Self::open).
-    pub async fn open_cluster<U: AsRef<str>>(
-        urls: impl IntoIterator<Item = U>,
-    ) -> Result<Self, Fault> {
-        let clients =
-            urls.into_iter().map(|url| client(url.as_ref())).collect::<Result<Vec<_>, _>>()?;
-        let link = Arc::new(Link::new(Cluster::new(clients)));
-        connected(&link).await?;
-        Ok(Self::new(Topology::Cluster(link), Vec::new()))
-    }
-
-    /// Connects to the primary of the group `master` that these Sentinels name, and to the next one after
-    /// a failover.
-    ///
-    /// # Cancel safety, errors
-    ///
-    /// As [`open`](Self::open).
-    pub async fn open_sentinel<U: AsRef<str>>(
-        urls: impl IntoIterator<Item = U>,
-        master: &str,
-    ) -> Result<Self, Fault> {
-        let clients =
-            urls.into_iter().map(|url| client(url.as_ref())).collect::<Result<Vec<_>, _>>()?;
-        let infos = clients.iter().map(|client| client.get_connection_info().clone()).collect();
-        let node = SentinelNodeConnectionInfo::default().set_tcp_settings(tcp_settings());
-        let kind = SentinelServerType::Master;
-        // With TLS compiled in, the client takes less than a `String`.
-        let master = String::from(master);
-        let client = SentinelClient::build(infos, master, Some(node), kind);
-        let link = Arc::new(Link::new(Sentinels::new(client.map_err(to_fault)?)));
-        connected(&link).await?;
-        Ok(Self::new(Topology::Sentinel(link), Vec::new()))
-    }
-
     /// Uses a pool that the service already has. A pool cannot subscribe: give the server's URL for
     /// messages with [`subscribe_at`](Self::subscribe_at). Without messages waiters poll, and near entries
     /// are kept for a short time only.
@@ -157,7 +66,22 @@ impl Connection {
     /// second than over [`open`](Self::open).
     #[cfg(feature = "deadpool")]
     pub fn from_pool(pool: deadpool_redis::Pool) -> Self {
-        Self::new(Topology::Pool(Arc::new(Pooled::new(pool))), Vec::new())
+        Self::new(Topology::Pool(Arc::new(Pooled::new(pool))), Vec::new(), Options::default())
+    }
+
+    pub(super) fn single(link: Arc<Link<Server>>) -> Self {
+        let (client, options) = (link.dialer().client.clone(), link.dialer().options.clone());
+        Self::new(Topology::Single(link), vec![client], options)
+    }
+
+    pub(super) fn cluster(link: Arc<Link<Cluster>>) -> Self {
+        let options = link.dialer().options.clone();
+        Self::new(Topology::Cluster(link), Vec::new(), options)
+    }
+
+    pub(super) fn sentinel(link: Arc<Link<Sentinels>>) -> Self {
+        let options = link.dialer().options.clone();
+        Self::new(Topology::Sentinel(link), Vec::new(), options)
     }
 
     /// The server to subscribe at: the one that takes the commands, not a replica of it. Default: the one
@@ -167,7 +91,7 @@ impl Connection {
     ///
     /// [`FaultKind::Config`] for a URL that cannot be used.
     pub fn subscribe_at(mut self, url: &str) -> Result<Self, Fault> {
-        self.subscribe_at = vec![client(url)?];
+        self.subscribe_at = vec![self.options.client(url)?];
         Ok(self)
     }
 
@@ -188,10 +112,11 @@ impl Connection {
         self
     }
 
-    fn new(topology: Topology, subscribe_at: Vec<Client>) -> Self {
+    fn new(topology: Topology, subscribe_at: Vec<Client>, options: Options) -> Self {
         Self {
             topology,
             subscribe_at,
+            options,
             timeout: TIMEOUT,
             max_value_bytes: MAX_VALUE_BYTES,
             demotions: Arc::default(),
@@ -235,7 +160,7 @@ impl Connection {
             (_, []) => return Err(FaultKind::Config.into()),
             (_, clients) => clients[attempt % clients.len()].clone(),
         };
-        within(CONNECT_TIMEOUT, client.get_async_pubsub()).await
+        within(CONNECT_TIMEOUT, self.options.subscribe(&client)).await
     }
 
     /// Resolves when a command finds that its server has become a replica: who subscribes there is not among the
@@ -250,8 +175,10 @@ impl Connection {
     /// A connection of its own to the server that takes the commands.
     pub(super) async fn own(&self) -> RedisResult<MultiplexedConnection> {
         match &self.topology {
-            Topology::Single(link) => dial(&link.dialer().client).await,
-            Topology::Sentinel(link) => dial(&link.get().await?.connection.client).await,
+            Topology::Single(link) => self.options.dial(&link.dialer().client).await,
+            Topology::Sentinel(link) => {
+                self.options.dial(&link.get().await?.connection.client).await
+            }
             // Many servers, and none of them is the one.
             Topology::Cluster(_) => {
                 Err((::redis::ErrorKind::InvalidClientConfig, "a cluster").into())
@@ -309,17 +236,6 @@ impl fmt::Debug for Connection {
             .field("topology", &topology)
             .field("timeout", &self.timeout)
             .finish()
-    }
-}
-
-/// A password that is refused may be accepted a little later; at the start it is likely to be wrong.
-async fn connected<D: Dial>(link: &Arc<Link<D>>) -> Result<(), Fault> {
-    match within(D::LIMIT, link.get()).await {
-        Ok(_) => Ok(()),
-        Err(fault) if fault.kind() == FaultKind::Busy => {
-            Err(Fault::saying(FaultKind::Refused, CREDENTIALS))
-        }
-        Err(fault) => Err(fault),
     }
 }
 

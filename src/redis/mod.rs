@@ -72,6 +72,7 @@ mod channels;
 mod cluster;
 mod command;
 mod connection;
+mod credentials;
 mod elected;
 mod far;
 mod fault;
@@ -81,6 +82,8 @@ mod lock;
 mod message;
 mod messages;
 mod namespace;
+mod open;
+mod options;
 mod permissions;
 #[cfg(feature = "deadpool")]
 mod pool;
@@ -96,4 +99,5 @@ pub use self::{
     elected::ElectedFar,
     far::RedisFar,
     lock::{RedisLock, RedisQuorumLock},
+    options::Options,
 };

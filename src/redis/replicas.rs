@@ -8,7 +8,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use ::redis::{Cmd, Script};
 
-use super::{connection::Connection, fault::within, namespace::millis, server::CONNECT_TIMEOUT};
+use super::{connection::Connection, fault::within, namespace::millis, options::CONNECT_TIMEOUT};
 use crate::{Fault, FaultKind};
 
 /// A DEL first: a server whose memory is full finishes a script that began with one.

@@ -1,20 +1,24 @@
 use std::{sync::Arc, time::Duration};
 
 use ::redis::{
-    Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value,
+    Client, Cmd, ConnectionAddr, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult,
+    TlsMode, Value,
     aio::{ConnectionLike, MultiplexedConnection},
-    sentinel::SentinelClient,
+    sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
 
 use super::{
     gate::Gate,
     link::Dial,
-    server::{CONNECT_TIMEOUT, dial},
+    options::{CONNECT_TIMEOUT, Options, tcp_settings},
 };
+use crate::{Fault, FaultKind};
 
 /// The primary that the Sentinels name. They are asked again at each attempt to connect.
 pub(super) struct Sentinels {
-    client: tokio::sync::Mutex<SentinelClient>,
+    clients: Vec<Client>,
+    master: String,
+    pub(super) options: Options,
     pub(super) gate: Gate,
 }
 
@@ -26,14 +30,44 @@ pub(super) struct Primary {
 }
 
 impl Sentinels {
-    pub(super) fn new(client: SentinelClient) -> Self {
-        Self { client: tokio::sync::Mutex::new(client), gate: Gate::default() }
+    /// Their user, password and TLS are those of the first.
+    pub(super) fn new(clients: Vec<Client>, master: &str, options: Options) -> Result<Self, Fault> {
+        if clients.is_empty() {
+            return Err(Fault::saying(FaultKind::Config, "no Sentinel is given"));
+        }
+        Ok(Self { clients, master: master.into(), options, gate: Gate::default() })
     }
 
     /// The primary's address now, for a connection of another kind.
     pub(super) async fn client(&self) -> RedisResult<Client> {
-        let asking = async { self.client.lock().await.async_get_client().await };
-        tokio::time::timeout(Self::LIMIT, asking).await.unwrap_or_else(|_| Err(none()))
+        tokio::time::timeout(Self::LIMIT, self.primary()).await.unwrap_or_else(|_| Err(none()))
+    }
+
+    async fn primary(&self) -> RedisResult<Client> {
+        self.ask().await?.async_get_client().await
+    }
+
+    async fn ask(&self) -> RedisResult<SentinelClient> {
+        let infos = self.clients.iter().map(Client::get_connection_info);
+        let addresses = infos.map(|info| info.addr().clone());
+        let kind = SentinelServerType::Master;
+        let mut asking = SentinelClientBuilder::new(addresses, &self.master, kind)?
+            .set_client_to_sentinel_tcp_settings(tcp_settings())
+            .set_client_to_redis_tcp_settings(tcp_settings());
+        let Some(first) = self.clients.first().map(Client::get_connection_info) else {
+            return Err(none());
+        };
+        if let Some(user) = first.redis_settings().username() {
+            asking = asking.set_client_to_sentinel_username(user);
+        }
+        if let Some(password) = first.redis_settings().password() {
+            asking = asking.set_client_to_sentinel_password(password);
+        }
+        if let ConnectionAddr::TcpTls { insecure, .. } = first.addr() {
+            let mode = if *insecure { TlsMode::Insecure } else { TlsMode::Secure };
+            asking = asking.set_client_to_redis_tls_mode(mode);
+        }
+        self.options.of_primary(asking).await?.build()
     }
 }
 
@@ -43,8 +77,8 @@ impl Dial for Sentinels {
     const LIMIT: Duration = CONNECT_TIMEOUT.saturating_mul(2);
 
     async fn dial(&self, _: bool) -> RedisResult<Primary> {
-        let client = self.client.lock().await.async_get_client().await?;
-        Ok(Primary { connection: dial(&client).await?, client: Arc::new(client) })
+        let client = self.primary().await?;
+        Ok(Primary { connection: self.options.dial(&client).await?, client: Arc::new(client) })
     }
 }
 

@@ -16,6 +16,7 @@ mod origin;
 mod clock;
 mod cluster;
 mod contract;
+mod credentials;
 mod elected;
 mod faults;
 mod fences;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         strangers::trials,
         permissions::trials,
         tls::trials,
+        credentials::trials,
     ];
     let trials = trials.into_iter().flat_map(|of_module| of_module(&servers)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);

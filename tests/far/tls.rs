@@ -1,23 +1,23 @@
 //! Redis over TLS. The contract is stamped over it in `implementers`.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use cattleguard::{
     Fault, FaultKind,
     codec::Json,
-    far::{Far, Invalidated},
+    far::{Far, Invalidated, Put, Watcher},
     lock::Lock,
-    redis::{Connection, RedisLock},
+    redis::{Connection, Options, RedisLock},
 };
 use libtest_mimic::Trial;
 use redis::{Client, ClientTlsConfig, TlsCertificates};
 
 use crate::{
-    contract::{LONG, eventually, fresh_name},
-    servers::{Certificates, RedisTls},
+    contract::{LONG, Recorder, eventually, fresh_name, record},
+    servers::{Certificates, RedisClusterTls, RedisSentinelTls, RedisTls},
     setup::{Servers, TIMEOUT, Tier, trials},
 };
 
@@ -25,6 +25,8 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
     trials!(
         servers, "tls";
         messages_and_locks_travel_over_tls,
+        a_cluster_takes_an_authority_of_our_own,
+        a_sentinel_group_takes_an_authority_of_our_own,
         a_server_of_another_authority_is_not_trusted,
         a_client_without_a_certificate_is_refused_by_a_server_that_asks_for_one,
     )
@@ -60,6 +62,56 @@ async fn messages_and_locks_travel_over_tls(on: Arc<Servers>) {
     let deadline = tokio::time::Instant::now() + TIMEOUT;
     let lease = lock.acquire(&fresh_name(), LONG, deadline).await.expect("a lease");
     lease.release().await.expect("a release");
+}
+
+/// The options that a server with these files needs.
+fn options(ca: &[u8], client: &(Vec<u8>, Vec<u8>)) -> Options {
+    let (client_cert, client_key) = client.clone();
+    let client_tls = Some(ClientTlsConfig { client_cert, client_key });
+    Connection::options().certificates(TlsCertificates { client_tls, root_cert: Some(ca.to_vec()) })
+}
+
+async fn a_cluster_takes_an_authority_of_our_own(_: Arc<Servers>) {
+    let cluster = RedisClusterTls::start().expect("a cluster");
+    let options = options(&cluster.ca, &cluster.client);
+    let connection = options.clone().open_cluster(cluster.urls()).await.expect("a connection");
+    serves(connection).await;
+    let other = Certificates::make().expect("an authority");
+    let stranger = self::options(other.ca.as_bytes(), &cluster.client);
+    assert!(stranger.open_cluster(cluster.urls()).await.is_err(), "trusted");
+}
+
+async fn a_sentinel_group_takes_an_authority_of_our_own(_: Arc<Servers>) {
+    let group = RedisSentinelTls::start().expect("a group");
+    let (urls, master) = ([group.sentinel_url()], RedisSentinelTls::MASTER);
+    let options = options(&group.ca, &group.client);
+    let connection = options.open_sentinel(&urls, master).await.expect("a connection");
+    serves(connection).await;
+    let other = Certificates::make().expect("an authority");
+    let stranger = self::options(other.ca.as_bytes(), &group.client);
+    assert!(stranger.open_sentinel(&urls, master).await.is_err(), "trusted");
+}
+
+/// Commands about keys of many slots, and messages.
+async fn serves(connection: Connection) {
+    let far = Tier::new(connection.timeout(TIMEOUT), Json);
+    let recorder = Arc::new(Recorder::default());
+    let weak: Weak<dyn Watcher> = Arc::downgrade(&recorder) as _;
+    far.watch(weak);
+    for _ in 0..20 {
+        let name = fresh_name();
+        let put = far.put(&name, record(&far, Some("a"), 1)).await;
+        assert!(matches!(put, Ok(Put::Stored(_))), "{put:?}");
+        assert!(far.read(&name).await.expect("a read").is_some());
+    }
+    let mut sent = Vec::new();
+    eventually(async || {
+        let name = fresh_name();
+        far.invalidate(&name, None, LONG).await.ok()?;
+        sent.push(name);
+        sent.iter().any(|name| !recorder.about(name).is_empty()).then_some(())
+    })
+    .await;
 }
 
 async fn a_server_of_another_authority_is_not_trusted(_: Arc<Servers>) {

@@ -20,6 +20,6 @@ pub use self::process::{Signal, free_port, is_dead, poll, signal};
 pub use self::proxy::Proxy;
 pub use self::redis::{Redis, RedisCluster, ask_redis};
 pub use self::sentinel::RedisSentinel;
-pub use self::tls::{Certificates, RedisTls};
+pub use self::tls::{Certificates, RedisClusterTls, RedisSentinelTls, RedisTls};
 pub use self::watchdog::Watchdog;
 pub use self::zookeeper::{Zookeeper, ZookeeperEnsemble};
