@@ -83,7 +83,7 @@ impl Gate {
         timeout: Duration,
         sending: impl Future<Output = RedisResult<T>>,
     ) -> Result<Result<T, RedisError>, Fault> {
-        let _admitted = self.admit(lane).await?;
+        let _admitted = self.admit(lane, timeout).await?;
         let before = self.answers.load(Ordering::Relaxed);
         let answer = self.heard(timeout, sending).await;
         match answer {
@@ -126,7 +126,7 @@ impl Gate {
         None
     }
 
-    async fn admit(&self, lane: Lane) -> Result<SemaphorePermit<'_>, Fault> {
+    async fn admit(&self, lane: Lane, timeout: Duration) -> Result<SemaphorePermit<'_>, Fault> {
         let room = match lane {
             Lane::Reads => &self.reads,
             Lane::Writes => &self.writes,
@@ -134,26 +134,36 @@ impl Gate {
         match room.try_acquire() {
             Ok(admitted) => Ok(admitted),
             // Boxed, so that the future of a command that finds room stays small.
-            Err(_) => Box::pin(self.queue(room)).await,
+            Err(_) => Box::pin(self.queue(room, timeout)).await,
         }
     }
 
-    async fn queue<'a>(&self, room: &'a Semaphore) -> Result<SemaphorePermit<'a>, Fault> {
+    /// Ends early when a command that was sent after the first silence has no answer either: a moment's silence
+    /// costs those that were under way, and nobody here.
+    async fn queue<'a>(
+        &self,
+        room: &'a Semaphore,
+        timeout: Duration,
+    ) -> Result<SemaphorePermit<'a>, Fault> {
         let waiting = async {
             let mut room = pin!(room.acquire());
-            let mut before = self.answers.load(Ordering::Relaxed);
+            let mut silence = None;
             loop {
                 let silent = self.silent.notified();
                 tokio::select! {
                     biased;
-                    admitted = &mut room => return admitted.map_err(|_| FaultKind::Busy),
                     () = silent => {}
+                    admitted = &mut room => return admitted.map_err(|_| FaultKind::Busy),
                 }
                 let now = self.answers.load(Ordering::Relaxed);
-                if now == before {
-                    return Err(FaultKind::Timeout);
+                match silence {
+                    Some((before, since)) if before == now => {
+                        if Instant::elapsed(&since) >= timeout {
+                            return Err(FaultKind::Timeout);
+                        }
+                    }
+                    _ => silence = Some((now, Instant::now())),
                 }
-                before = now;
             }
         };
         let admitted = tokio::time::timeout(LONGEST_QUEUE, waiting).await;
@@ -204,6 +214,26 @@ mod tests {
         let all = join_all((0..100).map(|_| kind(&gate, pending::<RedisResult<()>>()))).await;
         assert!(all.iter().all(|kind| *kind == FaultKind::Timeout));
         assert!(begin.elapsed() < TIMEOUT * 3, "{:?}", begin.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_moments_silence_costs_nobody_who_queues() {
+        let gate = Gate::new(2);
+        // The second ends a little later: its silence is the first one's.
+        let unheard = async |step: u32| {
+            tokio::time::sleep(TIMER_STEP * step).await;
+            kind(&gate, pending::<RedisResult<()>>()).await
+        };
+        let queued = async {
+            tokio::time::sleep(TIMER_STEP * 2).await;
+            let heard = || async {
+                tokio::time::sleep(TIMER_STEP * 2).await;
+                Ok(())
+            };
+            join_all((0..10).map(|_| gate.pass(Lane::Reads, TIMEOUT, heard()))).await
+        };
+        let (.., queued) = tokio::join!(unheard(0), unheard(1), queued);
+        assert!(queued.iter().all(Result::is_ok));
     }
 
     #[tokio::test(start_paused = true)]
