@@ -44,6 +44,9 @@ struct Args {
     /// How many keys
     #[arg(long, default_value_t = 20_000, value_parser = value_parser!(u64).range(1..=100_000))]
     keys: u64,
+    /// How many keys of the batch
+    #[arg(long, value_name = "KEYS", default_value_t = 20_000, value_parser = value_parser!(u64).range(1..=1_000_000))]
+    batch: u64,
     /// How long a load takes, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10)]
     load_ms: u64,
@@ -172,7 +175,7 @@ async fn fetch(rows: Rows, key: u64, origin: Arc<Origin>) -> Result<Fetched<u64>
 }
 
 async fn fetches(args: &Args) -> Result<bool, Failure> {
-    let (mut redis, origin) = (Redis::start_with(SAVED)?, Origin::new(args));
+    let (mut redis, origin) = (start(args)?, Origin::new(args));
     let queue = usize::try_from(args.keys)?;
     let rows = rows(&redis, Policy::default().max_queued_loads(queue)).await?;
     let begun = Instant::now();
@@ -187,10 +190,10 @@ async fn fetches(args: &Args) -> Result<bool, Failure> {
 }
 
 async fn batch(args: &Args) -> Result<bool, Failure> {
-    let (mut redis, origin) = (Redis::start_with(SAVED)?, Origin::new(args));
+    let (mut redis, origin) = (start(args)?, Origin::new(args));
     let rows = rows(&redis, Policy::default()).await?;
     let (begun, loads) = (Instant::now(), origin.clone());
-    let keys: Vec<u64> = (0..args.keys).collect();
+    let keys: Vec<u64> = (0..args.batch).collect();
     let fetching = tokio::spawn(async move {
         let load_many = move |keys: Vec<u64>| {
             let origin = loads.clone();
@@ -206,12 +209,23 @@ async fn batch(args: &Args) -> Result<bool, Failure> {
     for answer in fetching.await? {
         tally.count(answer, 1);
     }
-    Ok(tally.tell("one fetch_many", begun.elapsed(), origin.loads.load(Relaxed)))
+    let is_well = tally.tell("one fetch_many", begun.elapsed(), origin.loads.load(Relaxed));
+    if let Some(memory) = peak_memory() {
+        println!("    this process had {memory} at its peak until now");
+    }
+    Ok(is_well)
+}
+
+/// As Linux tells it.
+fn peak_memory() -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib: u64 = status.split("VmHWM:").nth(1)?.split_whitespace().next()?.parse().ok()?;
+    Some(format!("{} MiB", kib / 1024))
 }
 
 /// One process invalidates what all have; another one must not answer the old value once that is over.
 async fn invalidations(args: &Args) -> Result<bool, Failure> {
-    let (mut redis, origin) = (Redis::start_with(SAVED)?, Origin::new(args));
+    let (mut redis, origin) = (start(args)?, Origin::new(args));
     let queue = usize::try_from(args.keys)?;
     let policy = Policy::default().max_queued_loads(queue);
     let (one, other) = (rows(&redis, policy.clone()).await?, rows(&redis, policy).await?);
@@ -293,8 +307,11 @@ async fn closed_loop(args: &Args) -> Result<bool, Failure> {
     Ok(is_well)
 }
 
-/// Everything that Redis has acknowledged is there again after a restart.
-const SAVED: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
+/// Of one that will be killed, all that it has acknowledged is there again: it waits for the disk.
+fn start(args: &Args) -> Result<Redis, String> {
+    const SAVED: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
+    Redis::start_with(if args.kill { SAVED } else { &[] })
+}
 
 async fn kill_in_the_middle(
     args: &Args,
