@@ -5,8 +5,9 @@ use std::{fs::File, io::Write};
 use indicatif::ProgressBar;
 
 use crate::{
-    args::{self, Args, LockArg},
+    args::{Args, LockArg},
     cache::Settings,
+    closing::closing,
     environment::Environment,
     error::Error,
     fleet::Fleet,
@@ -32,21 +33,12 @@ pub async fn run(args: &Args, keys: u32, report: Option<File>) -> Result<(), Err
     environment.database.clear().await;
     let outcomes = outcomes?;
     if let Some(mut report) = report {
-        let page = table::page(&plan, systems, &outcomes, args::command_line());
+        let page = table::page(args, &plan, systems, &outcomes);
         report.write_all(page.render().as_bytes())?;
     }
     if !args.json {
-        if !matches!(args.lock, LockArg::OfRedis) {
-            println!("The lock of cattleguard: {}.", systems.lock);
-        }
-        println!("{}: {}", plan.phenomenon.name(), plan.story);
-        println!(
-            "Shared store: {}, database: {}. Medians of {} rounds.",
-            systems.far,
-            systems.origin,
-            args.rounds()
-        );
-        println!("{}", table::table(&outcomes));
+        println!("{}", table::terminal(args, &plan, systems, &outcomes));
+        println!("\n{}", closing(args, &table::seen(&outcomes)));
     }
     let error =
         outcomes.iter().flat_map(|outcome| &outcome.rounds).find_map(|round| round.error.as_ref());

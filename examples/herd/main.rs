@@ -17,10 +17,12 @@ use crate::{args::Args, error::Error};
 mod args;
 mod breakable_redis;
 mod cache;
+mod closing;
 mod command_count;
 mod comparison;
 #[path = "../console/mod.rs"]
 mod console;
+mod count;
 mod database;
 mod environment;
 mod error;
@@ -40,6 +42,7 @@ mod report;
 mod round;
 #[path = "../../tests/servers/mod.rs"]
 mod servers;
+mod sheet;
 mod statistics;
 mod strategy;
 mod table;

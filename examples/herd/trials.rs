@@ -3,9 +3,10 @@
 use std::{fs::File, io::Write, time::Duration};
 
 use crate::{
-    args::{self, Args, Phenomenon},
+    args::{Args, Phenomenon},
     breakable_redis::BreakableRedis,
     cache::{Far, Settings},
+    closing::closing,
     database::Database,
     environment::Environment,
     error::Error,
@@ -40,10 +41,10 @@ pub async fn run(args: &Args, report: Option<File>) -> Result<(), Error> {
         }
     }
     if let Some(mut report) = report {
-        report.write_all(table.page(args::command_line()).render().as_bytes())?;
+        report.write_all(table.page().render().as_bytes())?;
     }
     if !args.json {
-        println!("{table}");
+        println!("{table}\n\n{}", closing(args, &table.seen()));
     }
     Ok(())
 }

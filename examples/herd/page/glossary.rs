@@ -1,8 +1,7 @@
 //! What the columns of the table mean.
 
 /// Names and meanings.
-pub const GLOSSARY: [(&str, &str); 20] = [
-    ("requests", "how many requests were sent"),
+pub const GLOSSARY: [(&str, &str); 19] = [
     ("loads", "how many queries reached the database"),
     ("loads_peak", "the most queries that ran at the same moment"),
     ("answered", "requests that got a value"),

@@ -2,9 +2,10 @@
 
 use super::{
     axis::{Log, grid},
-    number::{commas, ms, nice, plain},
+    number::{ms, nice, plain},
     svg::{ROW, level, row, stretch, when},
 };
+use crate::count::commas;
 
 /// One phenomenon at one size; its series are the strategies, drawn on shared axes.
 pub struct Panel {
