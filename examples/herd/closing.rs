@@ -21,9 +21,11 @@ pub struct Seen {
 /// What was seen, in one sentence, and two more commands.
 pub fn closing(args: &Args, seen: &[Seen]) -> String {
     let sentence = match args.phenomenon {
-        Phenomenon::Invalidate => each("stale answers", seen, |seen| seen.stale),
-        Phenomenon::Outage | Phenomenon::FailingOrigin => each("errors", seen, |seen| seen.errors),
-        _ => herd(seen).unwrap_or_else(|| each("database queries", seen, |seen| seen.loads)),
+        Phenomenon::Invalidate => each(["stale answer", "stale answers"], seen, |seen| seen.stale),
+        Phenomenon::Outage | Phenomenon::FailingOrigin => {
+            each(["error", "errors"], seen, |seen| seen.errors)
+        }
+        _ => herd(seen).unwrap_or_else(|| each(["query", "queries"], seen, |seen| seen.loads)),
     };
     let next = next(args).map(|arguments| format!("\n  {}", command_with(arguments)));
     format!("{}\n\nNext:{}", wrapped(&format!("Seen: {sentence}")), next.concat())
@@ -33,8 +35,7 @@ pub fn closing(args: &Args, seen: &[Seen]) -> String {
 fn herd(all: &[Seen]) -> Option<String> {
     let of = |strategy| all.iter().find(|seen| seen.strategy == strategy);
     let (ours, none) = (of(Strategy::Cattleguard)?, of(Strategy::None)?);
-    let query = if ours.loads.is_one() { "query" } else { "queries" };
-    let queries = format!("{} {query} instead of {}", ours.loads, none.loads);
+    let queries = format!("{} instead of {}", ours.loads.of("query", "queries"), none.loads);
     let others = all.iter().filter(|seen| seen.strategy != Strategy::Cattleguard);
     let busiest = others
         .filter_map(|seen| Some((seen.commands?, seen.strategy.name())))
@@ -51,21 +52,27 @@ fn herd(all: &[Seen]) -> Option<String> {
 }
 
 /// A figure of every strategy, the guard's first.
-fn each(what: &str, seen: &[Seen], figure: fn(&Seen) -> Count) -> String {
+fn each([one, many]: [&str; 2], seen: &[Seen], figure: fn(&Seen) -> Count) -> String {
     let mut order: Vec<_> = seen.iter().collect();
     order.sort_by_key(|seen| seen.strategy != Strategy::Cattleguard);
-    let each = order.iter().map(|seen| format!("{} with `{}`", figure(seen), seen.strategy.name()));
-    format!("{what}: {}.", each.collect::<Vec<_>>().join(", "))
+    let each = order.iter().enumerate().map(|(number, seen)| {
+        let figure = figure(seen);
+        let figure = if number == 0 { figure.of(one, many) } else { figure.to_string() };
+        format!("{figure} with `{}`", seen.strategy.name())
+    });
+    format!("{}.", each.collect::<Vec<_>>().join(", "))
 }
 
-/// The next two of a tour, which begins again at its end.
+/// Worth a look, in this order.
+const TOUR: [(Phenomenon, &str); 4] = [
+    (Phenomenon::ColdKey, "--far redis"),
+    (Phenomenon::Invalidate, "--far redis --phenomenon invalidate"),
+    (Phenomenon::Outage, "--far redis --phenomenon outage --report outage.html"),
+    (Phenomenon::FailingOrigin, "--far redis --phenomenon failing-origin"),
+];
+
+/// The next two of the tour, which begins again at its end.
 fn next(args: &Args) -> [&'static str; 2] {
-    const TOUR: [(Phenomenon, &str); 4] = [
-        (Phenomenon::ColdKey, "--far redis"),
-        (Phenomenon::Invalidate, "--far redis --phenomenon invalidate"),
-        (Phenomenon::Outage, "--far redis --phenomenon outage --report outage.html"),
-        (Phenomenon::FailingOrigin, "--far redis --phenomenon failing-origin"),
-    ];
     let over_redis = !matches!(args.far, FarArg::Memory);
     let here = TOUR.iter().position(|(stop, _)| over_redis && *stop == args.phenomenon);
     let first = here.map_or(0, |here| here + 1);
@@ -113,10 +120,10 @@ mod tests {
         assert!(in_memory.starts_with(sentence), "{in_memory}");
 
         let alone = closing_of("--strategy local", &[seen(Strategy::Local, 4, None)]);
-        assert!(alone.starts_with("Seen: database queries: 4 with `local`.\n"), "{alone}");
+        assert!(alone.starts_with("Seen: 4 queries with `local`.\n"), "{alone}");
 
         let outage = closing_of("--phenomenon outage --far redis", &cold[1..]);
-        assert!(outage.starts_with("Seen: errors: 2 with `cattleguard`, 4 with"), "{outage}");
+        assert!(outage.starts_with("Seen: 2 errors with `cattleguard`, 4 with"), "{outage}");
     }
 
     #[test]
@@ -128,6 +135,15 @@ mod tests {
             let closing = closing_of(&arguments, &[]);
             assert_eq!(closing.matches("\n  cargo run").count(), 2, "{closing}");
             assert!(!closing.lines().any(|line| line.ends_with(&arguments)), "{closing}");
+        }
+    }
+
+    #[test]
+    fn the_next_commands_run() {
+        for (phenomenon, arguments) in TOUR {
+            let args = Args::parse_from(format!("herd {arguments}").split_whitespace());
+            assert_eq!(args.phenomenon, phenomenon);
+            assert_eq!(args.check(), Ok(()));
         }
     }
 }

@@ -62,12 +62,12 @@ async fn run_all(
         let outcome = Outcome::of(plan, point, systems, rounds);
         let row = &outcome.row;
         let line = format!(
-            "{:>12}  {} × {}: {} requests, {} database queries, {} at once, p50 {:.1} ms, max {:.1} ms",
+            "{:>12}  {} × {}: {} requests, {}, {} at once, p50 {:.1} ms, max {:.1} ms",
             row.strategy,
             row.processes,
             row.callers,
             row.requests,
-            row.loads,
+            row.loads.of("database query", "database queries"),
             row.loads_peak,
             row.p50_ms,
             row.max_ms

@@ -15,8 +15,9 @@ impl Count {
         median(counts.into_iter().map(|count| count.into().0)).map(Self)
     }
 
-    pub fn is_one(self) -> bool {
-        self.0 == 1.0
+    /// With the word for what is counted.
+    pub fn of(self, one: &str, many: &str) -> String {
+        format!("{self} {}", if self.0 == 1.0 { one } else { many })
     }
 
     pub fn value(self) -> f64 {

@@ -30,7 +30,8 @@ impl Sheet {
             let Some(first) = values.next() else { continue };
             let is_said_once = rows.len() > 1 || first == "0" || first == UNKNOWN;
             if is_said_once && values.all(|value| value == first) {
-                common.push((heads.remove(column).0, first.to_owned()));
+                let name = heads.remove(column).0;
+                common.extend((first != UNKNOWN).then(|| (name, first.to_owned())));
                 rows.iter_mut().for_each(|row| drop(row.remove(column)));
             }
         }
@@ -73,7 +74,7 @@ impl Sheet {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        table.to_string()
+        table.trim_fmt()
     }
 }
 

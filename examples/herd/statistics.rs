@@ -34,6 +34,8 @@ pub fn peak(spans: &[(Micros, Micros)]) -> u64 {
 /// An answer older than an invalidation that held for its process before its request began.
 pub struct Stale {
     pub process: usize,
+    /// When its request began.
+    pub begin: Micros,
     /// How long it had held.
     pub late: Micros,
     /// The invalidation was of the same process.
@@ -66,7 +68,7 @@ pub fn stale(reports: &[Report]) -> Vec<Stale> {
             let newer = times.partition_point(|(_, version, _)| *version <= answer.version);
             let (at, _, own) = *times.get(newer)?;
             let late = answer.begin.checked_sub(at).filter(|late| *late > 0)?;
-            Some(Stale { process, late, own })
+            Some(Stale { process, begin: answer.begin, late, own })
         }));
     }
     all

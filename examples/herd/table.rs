@@ -95,7 +95,7 @@ impl Outcome {
         let counts = || self.rounds.iter().map(field);
         match (counts().min(), counts().max()) {
             (Some(least), Some(most)) if least != most => {
-                format!("{median} ({}–{})", Count::from(least), Count::from(most))
+                format!("{median}\n({}–{})", Count::from(least), Count::from(most))
             }
             _ => median.to_string(),
         }
@@ -105,7 +105,7 @@ impl Outcome {
 const COLUMNS: [Column<Outcome>; 10] = [
     ("answered", "answered", |o| o.row.answered.to_string()),
     ("loads", "queries", |o| o.ranged(o.row.loads, |round| round.loads)),
-    ("loads_peak", "at once", |o| o.row.loads_peak.to_string()),
+    ("loads_peak", "at\nonce", |o| o.row.loads_peak.to_string()),
     ("errors", "errors", |o| o.ranged(o.row.errors, |round| round.errors)),
     ("stale_answers", "stale\nanswers", |o| {
         o.ranged(o.row.stale_answers, |round| round.stale_answers)
@@ -176,16 +176,18 @@ pub fn page(args: &Args, plan: &Plan, systems: Systems, outcomes: &[Outcome]) ->
             let processes = if size.0 == 1 { "process" } else { "processes" };
             let phenomenon = plan.phenomenon.name();
             let title = format!("{phenomenon}: {} {processes} × {} callers", size.0, size.1);
-            let panel = Panel { title, note: plan.story.clone(), series: Vec::new() };
+            let (note, invalidates) =
+                (plan.story.clone(), plan.phenomenon == Phenomenon::Invalidate);
+            let panel = Panel { title, note, invalidates, series: Vec::new() };
             panels.push((panel, size));
         }
         let latencies =
             outcome.rounds.iter().flat_map(|round| round.latencies.iter().copied()).collect();
-        let loads = outcome.rounds.last().map(|round| round.load_spans.clone());
-        if let Some((panel, _)) = panels.last_mut() {
+        if let (Some((panel, _)), Some(last)) = (panels.last_mut(), outcome.rounds.last()) {
             panel.series.push(Series {
                 strategy: outcome.row.strategy.to_owned(),
-                loads: loads.unwrap_or_default(),
+                loads: last.load_spans.clone(),
+                stale: last.stale.clone(),
                 latencies,
             });
         }
@@ -260,6 +262,7 @@ mod tests {
             p99_ms: ms,
             max_ms: ms,
             far_commands: Some(large * 5),
+            stale: Vec::new(),
             latencies: Vec::new(),
             load_spans: Vec::new(),
             error: None,

@@ -47,7 +47,7 @@ impl Page {
         let (mut nav, mut panels) = (String::new(), String::new());
         for (i, panel) in self.panels.iter().enumerate() {
             let (title, note) = (escaped(&panel.title), escaped(&panel.note));
-            let plots = panel.queries() + &panel.latency();
+            let plots = panel.render();
             nav += &format!("<a href='#p{i}'>{title}</a>");
             panels +=
                 &format!("<section id='p{i}'><h2>{title}</h2><p>{note}</p>{plots}</section>\n");
@@ -86,7 +86,8 @@ impl Page {
         let (mut head, mut body, mut words) = (String::new(), String::new(), String::new());
         for (i, (name, _)) in heads.iter().enumerate() {
             // The names are long and the columns narrow: let them break where a word ends.
-            let (class, broken) = (when(right(i), "right"), escaped(name).replace('_', "_<wbr>"));
+            let class = if *name == STRATEGY { "stays" } else { when(right(i), "right") };
+            let broken = escaped(name).replace('_', "_<wbr>");
             head += &format!("<th class='{class}'>{broken}</th>");
         }
         for name in heads.iter().map(|head| head.0).chain(common.iter().map(|column| column.0)) {
@@ -100,7 +101,7 @@ impl Page {
             let accent = when(row.iter().any(|c| c == ACCENT), "accent");
             body += &format!("<tr class='{start} {accent}'>");
             for (i, cell) in row.iter().enumerate() {
-                let dot = when(heads.get(i).is_some_and(|head| head.0 == STRATEGY), "dot");
+                let dot = when(heads.get(i).is_some_and(|head| head.0 == STRATEGY), "dot stays");
                 let (right, tone, cell) = (when(right(i), "right"), tone(cell), escaped(cell));
                 body += &format!("<td class='{dot} {tone} {right}'>{cell}</td>");
             }
