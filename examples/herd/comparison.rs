@@ -11,6 +11,7 @@ use crate::{
     environment::Environment,
     error::Error,
     fleet::Fleet,
+    output::say,
     plan::{Plan, Point},
     progress,
     round::Round,
@@ -37,8 +38,8 @@ pub async fn run(args: &Args, keys: u32, report: Option<File>) -> Result<(), Err
         report.write_all(page.render().as_bytes())?;
     }
     if !args.json {
-        println!("{}", table::terminal(args, &plan, systems, &outcomes));
-        println!("\n{}", closing(args, &table::seen(&outcomes)));
+        say(&table::terminal(args, &plan, systems, &outcomes))?;
+        say(&format!("\n{}", closing(args, &table::seen(&outcomes))))?;
     }
     let error =
         outcomes.iter().flat_map(|outcome| &outcome.rounds).find_map(|round| round.error.as_ref());
@@ -74,7 +75,7 @@ async fn run_all(
         );
         bar.suspend(|| eprintln!("{line}"));
         if args.json {
-            bar.suspend(|| println!("{}", serde_json::to_string(row).unwrap_or_default()));
+            bar.suspend(|| say(&serde_json::to_string(row)?))?;
         }
         outcomes.push(outcome);
     }

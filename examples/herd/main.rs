@@ -32,6 +32,7 @@ mod fleet;
 #[path = "../../tests/locks/kind.rs"]
 mod kind;
 mod origin;
+mod output;
 mod page;
 mod plain_store;
 mod plan;
@@ -97,7 +98,9 @@ async fn run(args: &Args) -> Result<(), Error> {
     };
     let report = match &args.report {
         Some(path) => Some(File::create(path).map_err(|error| {
-            Error::BadInput(format!("cannot write the report {}: {error}", path.display()))
+            let path = path.display();
+            let advice = "name a file in a folder that exists";
+            Error::BadInput(format!("cannot write the report {path}: {error}; {advice}"))
         })?),
         None => None,
     };

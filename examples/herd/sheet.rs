@@ -68,6 +68,7 @@ impl Sheet {
             table.add_row(cells);
         }
         for (number, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, 1));
             if self.heads.get(number + grouped).is_some_and(|head| head.0 == STRATEGY) {
                 column.set_constraint(ColumnConstraint::ContentWidth);
             } else {

@@ -1,6 +1,6 @@
 //! The results of trials, as a table, as JSON and as a page.
 
-use std::fmt;
+use std::{fmt, io};
 
 use serde::Serialize;
 
@@ -9,6 +9,7 @@ use crate::{
     closing::Seen,
     count::Count,
     figures::Figures,
+    output::say,
     page::{Course, Page, TimePanel},
     plan::Plan,
     sheet::{Column, FAULT, NONE, STRATEGY, Sheet, wrapped},
@@ -54,10 +55,12 @@ const OUTAGE: [Column<Figures>; 11] = [
     ("normal_after_s", "normal\nafter\ns", normal_after),
     ("stale_answers", "stale", |f| match f.stale_cut_off {
         none if none == Count::default() => f.stale_answers.to_string(),
-        cut_off => format!("{} ({cut_off} cut off)", f.stale_answers),
+        cut_off => format!("{}\ncut: {cut_off}", f.stale_answers),
     }),
-    ("stale_for_ms", "stale\nfor\nms", |f| format!("{:.0}", f.stale_for_ms)),
-    ("unacknowledged", "unac-\nknowledged", |f| format!("{} of {}", f.unacknowledged, f.updates)),
+    ("stale_for_ms", "stale\nfor\nms", |f| Count::from(f.stale_for_ms as u64).to_string()),
+    ("unacknowledged", "unac-\nknow-\nledged", |f| {
+        format!("{} of {}", f.unacknowledged, f.updates)
+    }),
 ];
 
 const FAILING: [Column<Figures>; 8] = [
@@ -90,7 +93,7 @@ impl<'a> TrialTable<'a> {
     }
 
     /// Adds a line, and says it.
-    pub fn add(&mut self, trial: Trial) {
+    pub fn add(&mut self, trial: Trial) -> io::Result<()> {
         let (fault, strategy) = (trial.fault_name(), trial.strategy.name());
         match &trial.outcome {
             Outcome::NotApplicable => {
@@ -123,11 +126,12 @@ impl<'a> TrialTable<'a> {
                         figures,
                         error: error.as_deref(),
                     };
-                    println!("{}", serde_json::to_string(&row).unwrap_or_default());
+                    say(&serde_json::to_string(&row)?)?;
                 }
             }
         }
         self.trials.push(trial);
+        Ok(())
     }
 
     /// Of each strategy, in all faults that befell it.
@@ -166,6 +170,20 @@ impl<'a> TrialTable<'a> {
             names.chain(figures).collect()
         };
         Sheet::new(heads.collect(), self.trials.iter().map(cells).collect())
+    }
+
+    /// The first error of each, and how many it befell.
+    fn errors(&self) -> Vec<(&str, usize)> {
+        let mut errors: Vec<(&str, usize)> = Vec::new();
+        for trial in &self.trials {
+            let Outcome::Ended(ended) = &trial.outcome else { continue };
+            let Some(error) = &ended.error else { continue };
+            match errors.iter_mut().find(|(known, _)| known == error) {
+                Some((_, count)) => *count += 1,
+                None => errors.push((error, 1)),
+            }
+        }
+        errors
     }
 
     /// The page for `--report`.
@@ -217,14 +235,8 @@ impl fmt::Display for TrialTable<'_> {
         let systems = format!("Shared store: {far}, database: {origin}.");
         let caption = format!("{name}: {story} {systems} {averaged}{}", sheet.caption());
         write!(f, "{}\n{}", wrapped(&caption), sheet.terminal())?;
-        // The same error often befalls many.
-        for trial in &self.trials {
-            let Outcome::Ended(ended) = &trial.outcome else { continue };
-            if let Some(error) = &ended.error {
-                let (fault, strategy) = (trial.fault_name(), trial.strategy.name());
-                let line = format!("{fault}, {strategy}: first error: {error}");
-                write!(f, "\n{}", wrapped(&line))?;
-            }
+        for (error, count) in self.errors() {
+            write!(f, "\n{}", wrapped(&format!("The first error of {count}: {error}.")))?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::{
     fault::Fault,
     fleet::Fleet,
     origin::Address,
+    output::say,
     plan::{BEFORE_MS, Plan},
     progress,
     strategy::Strategy,
@@ -44,7 +45,7 @@ pub async fn run(args: &Args, report: Option<File>) -> Result<(), Error> {
         report.write_all(table.page().render().as_bytes())?;
     }
     if !args.json {
-        println!("{table}\n\n{}", closing(args, &table.seen()));
+        say(&format!("{table}\n\n{}", closing(args, &table.seen())))?;
     }
     Ok(())
 }
@@ -63,7 +64,7 @@ async fn outages(
             if fault == Fault::Failover && strategy.takes_one_address() {
                 bar.inc(args.rounds().into());
                 let outcome = Outcome::NotApplicable;
-                bar.suspend(|| table.add(Trial { fault: Some(fault), strategy, outcome }));
+                bar.suspend(|| table.add(Trial { fault: Some(fault), strategy, outcome }))?;
                 continue;
             }
             let mut rounds = Vec::new();
@@ -79,7 +80,7 @@ async fn outages(
                 bar.inc(1);
             }
             let outcome = Outcome::of(plan, fault.cuts_off(), &rounds);
-            bar.suspend(|| table.add(Trial { fault: Some(fault), strategy, outcome }));
+            bar.suspend(|| table.add(Trial { fault: Some(fault), strategy, outcome }))?;
         }
     }
     bar.finish_and_clear();
@@ -139,7 +140,7 @@ async fn failures(
             bar.inc(1);
         }
         let outcome = Outcome::of(plan, None, &rounds);
-        bar.suspend(|| table.add(Trial { fault: None, strategy, outcome }));
+        bar.suspend(|| table.add(Trial { fault: None, strategy, outcome }))?;
     }
     bar.finish_and_clear();
     Ok(())

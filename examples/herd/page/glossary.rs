@@ -8,7 +8,7 @@ pub const GLOSSARY: [(&str, &str); 19] = [
     ("errors", "requests that got an error instead"),
     (
         "stale_answers",
-        "answers older than an invalidation that was acknowledged before they were asked for",
+        "answers older than an invalidation that was acknowledged before they were asked for; cut: those from the process that was cut off",
     ),
     (
         "older_writes_refused",

@@ -19,7 +19,7 @@ pub use self::{
     time_panel::{Course, TimePanel},
 };
 
-use crate::sheet::{STRATEGY, Sheet};
+use crate::sheet::{NONE, STRATEGY, Sheet, UNKNOWN};
 
 /// Everything the page shows.
 pub struct Page {
@@ -77,9 +77,9 @@ impl Page {
 
     fn table(&self) -> String {
         let is_number = |c: &String| {
-            let words = ["", "n/a", "never"];
-            let first = c.split(" of ").next().unwrap_or_default();
-            words.contains(&c.as_str()) || first.replace(',', "").parse::<f64>().is_ok()
+            let first = c.split_whitespace().next().unwrap_or_default();
+            let words = ["", NONE, UNKNOWN, "never"];
+            words.contains(&first) || first.replace(',', "").parse::<f64>().is_ok()
         };
         let Sheet { heads, rows, common } = &self.sheet;
         let right = |i: usize| rows.iter().all(|row| row.get(i).is_none_or(is_number));
