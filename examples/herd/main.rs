@@ -81,7 +81,9 @@ fn main() -> ExitCode {
             () = console::interrupted() => None,
         }
     });
-    // Everything that `run` held is dropped by now: processes and private servers are gone.
+    // Everything that `run` held is dropped by now: processes and private servers are gone. The threads that
+    // stand for slow queries would keep the runtime for the time of a query.
+    runtime.shutdown_background();
     match ended {
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(Error::BadInput(line))) => console::bad_input(NAME, &line),
