@@ -236,7 +236,7 @@ impl fmt::Display for TrialTable<'_> {
         let caption = format!("{name}: {story} {systems} {averaged}{}", sheet.caption());
         write!(f, "{}\n{}", wrapped(&caption), sheet.terminal())?;
         for (error, count) in self.errors() {
-            write!(f, "\n{}", wrapped(&format!("The first error of {count}: {error}.")))?;
+            write!(f, "\n{}", wrapped(&format!("First error in {count} of the rows: {error}.")))?;
         }
         Ok(())
     }
