@@ -47,7 +47,7 @@ pub struct Args {
     /// How long an entry is fresh, in milliseconds [default: set by the phenomenon]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     pub ttl_ms: Option<u64>,
-    /// How many rounds; the figures are medians over them [default: 5; 1 for outage and failing-origin]
+    /// How many rounds; the figures are medians over them, of two rounds means [default: 5; 1 for outage and failing-origin]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: Option<u32>,
     /// Database connections of all processes together; a query holds one for its whole time
@@ -113,6 +113,15 @@ impl Args {
 
     pub fn rounds(&self) -> u32 {
         self.rounds.unwrap_or(if self.phenomenon.is_trial() { 1 } else { 5 })
+    }
+
+    /// What the figures are of, in one sentence.
+    pub fn averaged(&self) -> String {
+        match self.rounds() {
+            1 => "One round.".to_owned(),
+            2 => "Means of two rounds.".to_owned(),
+            rounds => format!("Medians of {rounds} rounds."),
+        }
     }
 
     pub fn fault_ms(&self) -> u64 {
@@ -187,7 +196,13 @@ impl FromStr for Strategies {
 /// The command that gives these results again.
 pub fn command_line() -> String {
     let given: Vec<String> = std::env::args().skip(1).collect();
-    format!("cargo run --release --example herd -- {}", given.join(" "))
+    command_with(&given.join(" "))
+}
+
+/// The command with these arguments.
+pub fn command_with(arguments: &str) -> String {
+    let separator = if arguments.is_empty() { "" } else { " -- " };
+    format!("cargo run --release --example herd{separator}{arguments}")
 }
 
 #[derive(Clone, Debug)]

@@ -5,11 +5,13 @@ use std::{fs::File, io::Write};
 use indicatif::ProgressBar;
 
 use crate::{
-    args::{self, Args, LockArg},
+    args::{Args, LockArg},
     cache::Settings,
+    closing::closing,
     environment::Environment,
     error::Error,
     fleet::Fleet,
+    output::say,
     plan::{Plan, Point},
     progress,
     round::Round,
@@ -32,21 +34,12 @@ pub async fn run(args: &Args, keys: u32, report: Option<File>) -> Result<(), Err
     environment.database.clear().await;
     let outcomes = outcomes?;
     if let Some(mut report) = report {
-        let page = table::page(&plan, systems, &outcomes, args::command_line());
+        let page = table::page(args, &plan, systems, &outcomes);
         report.write_all(page.render().as_bytes())?;
     }
     if !args.json {
-        if !matches!(args.lock, LockArg::OfRedis) {
-            println!("The lock of cattleguard: {}.", systems.lock);
-        }
-        println!("{}: {}", plan.phenomenon.name(), plan.story);
-        println!(
-            "Shared store: {}, database: {}. Medians of {} rounds.",
-            systems.far,
-            systems.origin,
-            args.rounds()
-        );
-        println!("{}", table::table(&outcomes));
+        say(&table::terminal(args, &plan, systems, &outcomes))?;
+        say(&format!("\n{}", closing(args, &table::seen(&outcomes))))?;
     }
     let error =
         outcomes.iter().flat_map(|outcome| &outcome.rounds).find_map(|round| round.error.as_ref());
@@ -70,19 +63,19 @@ async fn run_all(
         let outcome = Outcome::of(plan, point, systems, rounds);
         let row = &outcome.row;
         let line = format!(
-            "{:>12}  {} × {}: {} requests, {} database queries, {} at once, p50 {:.1} ms, max {:.1} ms",
+            "{:>12}  {} × {}: {} requests, {}, {} at once, p50 {:.1} ms, max {:.1} ms",
             row.strategy,
             row.processes,
             row.callers,
             row.requests,
-            row.loads,
+            row.loads.of("database query", "database queries"),
             row.loads_peak,
             row.p50_ms,
             row.max_ms
         );
         bar.suspend(|| eprintln!("{line}"));
         if args.json {
-            bar.suspend(|| println!("{}", serde_json::to_string(row).unwrap_or_default()));
+            bar.suspend(|| say(&serde_json::to_string(row)?))?;
         }
         outcomes.push(outcome);
     }

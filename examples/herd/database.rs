@@ -34,13 +34,12 @@ impl Database {
             None => Address::Sqlite(folder.path().join("origin.db").to_string_lossy().into_owned()),
             Some(url) => Address::Postgres { url, table: format!("herd_{}", std::process::id()) },
         };
-        origin.fill(rows).await.map_err(|error| {
-            Error::BadInput(format!(
-                "cannot use the database of --origin: {}",
-                console::chain(&error)
-            ))
-        })?;
         let is_theirs = matches!(args.origin, OriginArg::Postgres(_));
+        origin.fill(rows).await.map_err(|error| {
+            let (why, advice) = (console::chain(&error), "; `--origin postgres` starts one");
+            let advice = if is_theirs { advice } else { "" };
+            Error::BadInput(format!("cannot use the database of --origin: {why}{advice}"))
+        })?;
         Ok(Self { origin, is_theirs, _postgres: postgres, _folder: folder })
     }
 

@@ -5,42 +5,43 @@ use std::{collections::HashMap, ops::Range};
 use serde::Serialize;
 
 use crate::{
+    count::Count,
     report::{Load, Micros, Report},
     statistics::{median, peak, percentile, stale},
 };
 
 /// Of the whole round, if not said otherwise.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Figures {
     pub fault_s: f64,
-    pub requests: u64,
-    pub answered: u64,
+    pub requests: Count,
+    pub answered: Count,
     /// Answers whose time was over, and known to be.
-    pub expired_answers: u64,
-    pub errors: u64,
+    pub expired_answers: Count,
+    pub errors: Count,
     /// How long those requests took that began during the fault, also until they failed.
     pub p99_in_fault_ms: f64,
     pub max_in_fault_ms: f64,
-    pub loads: u64,
+    pub loads: Count,
     /// Those that began during the fault.
-    pub loads_in_fault: u64,
-    pub loads_peak: u64,
+    pub loads_in_fault: Count,
+    pub loads_peak: Count,
     /// The most loads of one key that one process had in progress at one time.
-    pub loads_peak_per_key: u64,
+    pub loads_peak_per_key: Count,
     /// The most loads of one key that began in one back-off, in all processes.
-    pub loads_per_pause: u64,
+    pub loads_per_pause: Count,
     pub normal_after_s: Option<f64>,
     /// Answers older than an invalidation that held for their process.
-    pub stale_answers: u64,
+    pub stale_answers: Count,
     /// Those from a process whose own invalidation it was.
-    pub stale_own: u64,
+    pub stale_own: Count,
     /// Those from the process that was cut off.
-    pub stale_cut_off: u64,
+    pub stale_cut_off: Count,
     /// How long it had held, at most.
     pub stale_for_ms: f64,
     /// Each with its invalidation.
-    pub updates: u64,
-    pub unacknowledged: u64,
+    pub updates: Count,
+    pub unacknowledged: Count,
 }
 
 impl Figures {
@@ -50,7 +51,7 @@ impl Figures {
         cut_off: Option<usize>,
         reports: &[Report],
     ) -> Self {
-        let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
+        let sum = |count: fn(&Report) -> u64| Count::from(reports.iter().map(count).sum::<u64>());
         let loads: Vec<Load> = reports.iter().flat_map(|report| &report.loads).copied().collect();
         let answers = reports.iter().flat_map(|report| &report.answers);
         let answers = answers.map(|answer| (answer.begin, answer.took));
@@ -72,25 +73,30 @@ impl Figures {
             errors: sum(|report| report.failed.len() as u64),
             p99_in_fault_ms: percentile(&waits, 0.99),
             max_in_fault_ms: waits.last().copied().unwrap_or(0.0),
-            loads: loads.len() as u64,
-            loads_in_fault: loads.iter().filter(|load| fault.contains(&load.begin)).count() as u64,
-            loads_peak: peak(&spans(&loads)),
+            loads: loads.len().into(),
+            loads_in_fault: loads.iter().filter(|load| fault.contains(&load.begin)).count().into(),
+            loads_peak: peak(&spans(&loads)).into(),
             loads_peak_per_key: reports
                 .iter()
                 .flat_map(|report| by_key(&report.loads).into_values())
                 .map(|loads| peak(&spans(&loads)))
                 .max()
-                .unwrap_or(0),
+                .unwrap_or(0)
+                .into(),
             loads_per_pause: by_key(&loads)
                 .into_values()
                 .map(|loads| in_one_back_off(loads, &fault))
                 .max()
-                .unwrap_or(0),
+                .unwrap_or(0)
+                .into(),
             normal_after_s: normal_after,
-            stale_answers: stale.len() as u64,
-            stale_own: stale.iter().filter(|stale| stale.own).count() as u64,
-            stale_cut_off: stale.iter().filter(|stale| cut_off == Some(stale.process)).count()
-                as u64,
+            stale_answers: stale.len().into(),
+            stale_own: stale.iter().filter(|stale| stale.own).count().into(),
+            stale_cut_off: stale
+                .iter()
+                .filter(|stale| cut_off == Some(stale.process))
+                .count()
+                .into(),
             stale_for_ms: stale.iter().map(|stale| stale.late).max().unwrap_or(0) as f64 / 1000.0,
             updates: sum(|report| report.updates),
             unacknowledged: sum(|report| report.unacknowledged),
@@ -99,7 +105,8 @@ impl Figures {
 
     /// Medians over rounds.
     pub fn middle(rounds: &[Self]) -> Option<Self> {
-        let count = |field: fn(&Self) -> u64| median(rounds.iter().map(field)).unwrap_or(0);
+        let count =
+            |field: fn(&Self) -> Count| Count::median(rounds.iter().map(field)).unwrap_or_default();
         let time = |field: fn(&Self) -> f64| {
             (median(rounds.iter().map(field)).unwrap_or(0.0) * 100.0).round() / 100.0
         };

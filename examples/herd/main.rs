@@ -17,10 +17,12 @@ use crate::{args::Args, error::Error};
 mod args;
 mod breakable_redis;
 mod cache;
+mod closing;
 mod command_count;
 mod comparison;
 #[path = "../console/mod.rs"]
 mod console;
+mod count;
 mod database;
 mod environment;
 mod error;
@@ -30,6 +32,7 @@ mod fleet;
 #[path = "../../tests/locks/kind.rs"]
 mod kind;
 mod origin;
+mod output;
 mod page;
 mod plain_store;
 mod plan;
@@ -40,6 +43,7 @@ mod report;
 mod round;
 #[path = "../../tests/servers/mod.rs"]
 mod servers;
+mod sheet;
 mod statistics;
 mod strategy;
 mod table;
@@ -77,7 +81,9 @@ fn main() -> ExitCode {
             () = console::interrupted() => None,
         }
     });
-    // Everything that `run` held is dropped by now: processes and private servers are gone.
+    // Everything that `run` held is dropped by now: processes and private servers are gone. The threads that
+    // stand for slow queries would keep the runtime for the time of a query.
+    runtime.shutdown_background();
     match ended {
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(Error::BadInput(line))) => console::bad_input(NAME, &line),
@@ -94,7 +100,9 @@ async fn run(args: &Args) -> Result<(), Error> {
     };
     let report = match &args.report {
         Some(path) => Some(File::create(path).map_err(|error| {
-            Error::BadInput(format!("cannot write the report {}: {error}", path.display()))
+            let path = path.display();
+            let advice = "name a file in a folder that exists";
+            Error::BadInput(format!("cannot write the report {path}: {error}; {advice}"))
         })?),
         None => None,
     };

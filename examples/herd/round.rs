@@ -1,14 +1,12 @@
 //! What a round comes to.
 
-use serde::Serialize;
-
 use crate::{
     report::{Micros, Report},
     statistics::{peak, percentile, stale},
 };
 
 /// What all processes did in one round.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Round {
     pub requests: u64,
     pub loads: u64,
@@ -21,12 +19,12 @@ pub struct Round {
     pub p99_ms: f64,
     pub max_ms: f64,
     pub far_commands: Option<u64>,
-    #[serde(skip)]
+    /// When each stale answer was asked for, since the round began, and for how long the invalidation
+    /// had held; milliseconds.
+    pub stale: Vec<(f64, f64)>,
     pub latencies: Vec<f64>,
     /// Milliseconds since the round began.
-    #[serde(skip)]
     pub load_spans: Vec<(f64, f64)>,
-    #[serde(skip)]
     pub error: Option<String>,
 }
 
@@ -40,6 +38,7 @@ impl Round {
         let loads: Vec<_> =
             reports.iter().flat_map(|r| &r.loads).map(|load| (load.begin, load.end)).collect();
         let since = |at: Micros| at.saturating_sub(begin) as f64 / 1000.0;
+        let stale = stale(reports);
         let answered = latencies.len() as u64;
         let errors = sum(|report| report.failed.len() as u64 + report.unacknowledged);
         Self {
@@ -48,13 +47,14 @@ impl Round {
             loads_peak: peak(&loads),
             answered,
             errors,
-            stale_answers: stale(reports).len() as u64,
+            stale_answers: stale.len() as u64,
             older_writes_refused: sum(|report| report.older_writes_refused),
             p50_ms: percentile(&latencies, 0.5),
             p99_ms: percentile(&latencies, 0.99),
             max_ms: latencies.last().copied().unwrap_or(0.0),
             far_commands,
             load_spans: loads.iter().map(|(from, to)| (since(*from), since(*to))).collect(),
+            stale: stale.iter().map(|s| (since(s.begin), s.late as f64 / 1000.0)).collect(),
             latencies,
             error: reports.iter().find_map(|report| report.error.clone()),
         }

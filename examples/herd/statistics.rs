@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use crate::report::{Acknowledged, Delivery, Micros, Report};
 
-/// The middle one, the lower of two: a count stays a count.
-pub fn median<T: Copy + PartialOrd>(values: impl IntoIterator<Item = T>) -> Option<T> {
-    let mut values: Vec<T> = values.into_iter().collect();
-    values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
-    values.get(values.len().checked_sub(1)? / 2).copied()
+/// The middle one, or the mean of the middle two.
+pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let (lower, upper) = (values.len().checked_sub(1)? / 2, values.len() / 2);
+    Some((values.get(lower)? + values.get(upper)?) / 2.0)
 }
 
 pub fn percentile(sorted: &[f64], share: f64) -> f64 {
@@ -33,6 +34,8 @@ pub fn peak(spans: &[(Micros, Micros)]) -> u64 {
 /// An answer older than an invalidation that held for its process before its request began.
 pub struct Stale {
     pub process: usize,
+    /// When its request began.
+    pub begin: Micros,
     /// How long it had held.
     pub late: Micros,
     /// The invalidation was of the same process.
@@ -65,7 +68,7 @@ pub fn stale(reports: &[Report]) -> Vec<Stale> {
             let newer = times.partition_point(|(_, version, _)| *version <= answer.version);
             let (at, _, own) = *times.get(newer)?;
             let late = answer.begin.checked_sub(at).filter(|late| *late > 0)?;
-            Some(Stale { process, late, own })
+            Some(Stale { process, begin: answer.begin, late, own })
         }));
     }
     all

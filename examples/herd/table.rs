@@ -1,13 +1,17 @@
 //! Results, as a table, as JSON and as a page.
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
 use crate::{
+    args::{self, Args, LockArg, Phenomenon},
+    closing::Seen,
+    count::Count,
     page::{LinePlot, Page, Panel, Series},
     plan::{Plan, Point},
     round::Round,
+    sheet::{Column, STRATEGY, Sheet, UNKNOWN, wrapped},
     statistics::median,
+    strategy::Strategy,
 };
 
 /// A line of the results: medians over the rounds. These are exactly the fields of `--json`.
@@ -23,21 +27,22 @@ pub struct Row {
     pub keys: u32,
     pub load_ms: u64,
     pub rounds: u32,
-    pub requests: u64,
-    pub loads: u64,
-    pub loads_peak: u64,
-    pub answered: u64,
-    pub errors: u64,
-    pub stale_answers: u64,
-    pub older_writes_refused: u64,
+    pub requests: Count,
+    pub loads: Count,
+    pub loads_peak: Count,
+    pub answered: Count,
+    pub errors: Count,
+    pub stale_answers: Count,
+    pub older_writes_refused: Count,
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub max_ms: f64,
-    pub far_commands: Option<u64>,
+    pub far_commands: Option<Count>,
 }
 
 /// One strategy at one size, with all its rounds.
 pub struct Outcome {
+    pub strategy: Strategy,
     pub row: Row,
     pub rounds: Vec<Round>,
 }
@@ -53,7 +58,8 @@ pub struct Systems {
 
 impl Outcome {
     pub fn of(plan: &Plan, point: &Point, systems: Systems, rounds: Vec<Round>) -> Self {
-        let count = |field: fn(&Round) -> u64| median(rounds.iter().map(field)).unwrap_or(0);
+        let count =
+            |field: fn(&Round) -> u64| Count::median(rounds.iter().map(field)).unwrap_or_default();
         let time = |field: fn(&Round) -> f64| {
             let time = median(rounds.iter().map(field)).unwrap_or(0.0);
             (time * 100.0).round() / 100.0
@@ -79,88 +85,88 @@ impl Outcome {
             p50_ms: time(|round| round.p50_ms),
             p99_ms: time(|round| round.p99_ms),
             max_ms: time(|round| round.max_ms),
-            far_commands: median(rounds.iter().filter_map(|round| round.far_commands)),
+            far_commands: Count::median(rounds.iter().filter_map(|round| round.far_commands)),
         };
-        Self { row, rounds }
+        Self { strategy: point.strategy, row, rounds }
     }
 
     /// The median of a count, and its range where the rounds differ.
-    fn ranged(&self, median: u64, field: fn(&Round) -> u64) -> String {
+    fn ranged(&self, median: Count, field: fn(&Round) -> u64) -> String {
         let counts = || self.rounds.iter().map(field);
         match (counts().min(), counts().max()) {
-            (Some(least), Some(most)) if least != most => format!("{median} ({least}–{most})"),
+            (Some(least), Some(most)) if least != most => {
+                format!("{median}\n({}–{})", Count::from(least), Count::from(most))
+            }
             _ => median.to_string(),
         }
     }
-
-    fn cells(&self) -> Vec<String> {
-        let row = &self.row;
-        vec![
-            row.strategy.to_owned(),
-            row.processes.to_string(),
-            row.callers.to_string(),
-            row.requests.to_string(),
-            self.ranged(row.loads, |round| round.loads),
-            row.loads_peak.to_string(),
-            row.answered.to_string(),
-            self.ranged(row.errors, |round| round.errors),
-            self.ranged(row.stale_answers, |round| round.stale_answers),
-            row.older_writes_refused.to_string(),
-            format!("{:.1}", row.p50_ms),
-            format!("{:.1}", row.p99_ms),
-            format!("{:.1}", row.max_ms),
-            row.far_commands.map_or("–".to_owned(), |commands| commands.to_string()),
-        ]
-    }
 }
 
-const COLUMNS: [&str; 14] = [
-    "strategy",
-    "processes",
-    "callers",
-    "requests",
-    "loads",
-    "loads_peak",
-    "answered",
-    "errors",
-    "stale_answers",
-    "older_writes_refused",
-    "p50_ms",
-    "p99_ms",
-    "max_ms",
-    "far_commands",
+const COLUMNS: [Column<Outcome>; 10] = [
+    ("answered", "answered", |o| o.row.answered.to_string()),
+    ("loads", "queries", |o| o.ranged(o.row.loads, |round| round.loads)),
+    ("loads_peak", "at\nonce", |o| o.row.loads_peak.to_string()),
+    ("errors", "errors", |o| o.ranged(o.row.errors, |round| round.errors)),
+    ("stale_answers", "stale\nanswers", |o| {
+        o.ranged(o.row.stale_answers, |round| round.stale_answers)
+    }),
+    ("older_writes_refused", "older\nrefused", |o| o.row.older_writes_refused.to_string()),
+    ("p50_ms", "p50\nms", |o| format!("{:.1}", o.row.p50_ms)),
+    ("p99_ms", "p99\nms", |o| format!("{:.1}", o.row.p99_ms)),
+    ("max_ms", "max\nms", |o| format!("{:.1}", o.row.max_ms)),
+    ("far_commands", "far\ncommands", |o| {
+        o.row.far_commands.map_or(UNKNOWN.to_owned(), |commands| commands.to_string())
+    }),
 ];
 
-/// The headings of the table in the terminal, two lines each where that saves width.
-const HEADINGS: [&str; 14] = [
-    "strategy",
-    "pro-\ncesses",
-    "callers\neach",
-    "requests",
-    "loads",
-    "loads\npeak",
-    "answered",
-    "errors",
-    "stale\nanswers",
-    "older\nrefused",
-    "p50\nms",
-    "p99\nms",
-    "max\nms",
-    "far\ncommands",
-];
+/// All outcomes. How large the fleets were is said by the phenomenon, unless they grow.
+pub fn sheet(phenomenon: Phenomenon, outcomes: &[Outcome]) -> Sheet {
+    let sizes: [Column<Outcome>; 2] = [
+        ("processes", "pro-\ncesses", |o| o.row.processes.to_string()),
+        ("callers", "callers\neach", |o| o.row.callers.to_string()),
+    ];
+    let mut columns: Vec<Column<Outcome>> =
+        vec![(STRATEGY, STRATEGY, |o| o.row.strategy.to_owned())];
+    columns.extend(sizes.into_iter().filter(|_| phenomenon == Phenomenon::Scale));
+    columns.extend(COLUMNS);
+    let heads = columns.iter().map(|(name, heading, _)| (*name, *heading)).collect();
+    let cells = |outcome| columns.iter().map(|(_, _, cell)| cell(outcome)).collect();
+    Sheet::new(heads, outcomes.iter().map(cells).collect())
+}
 
-pub fn table(outcomes: &[Outcome]) -> String {
-    let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED).set_header(HEADINGS);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.add_rows(outcomes.iter().map(Outcome::cells));
-    table.to_string()
+/// Of the largest herd.
+pub fn seen(outcomes: &[Outcome]) -> Vec<Seen> {
+    let size = |outcome: &Outcome| outcome.row.processes * outcome.row.callers;
+    let largest = outcomes.iter().map(size).max();
+    let of_largest = outcomes.iter().filter(|outcome| Some(size(outcome)) == largest);
+    of_largest
+        .map(|Outcome { strategy, row, .. }| Seen {
+            strategy: *strategy,
+            loads: row.loads,
+            errors: row.errors,
+            stale: row.stale_answers,
+            max_ms: row.max_ms,
+            commands: row.far_commands,
+        })
+        .collect()
+}
+
+/// The caption and the table.
+pub fn terminal(args: &Args, plan: &Plan, systems: Systems, outcomes: &[Outcome]) -> String {
+    let Systems { far, lock, origin, .. } = systems;
+    let lock = match args.lock {
+        LockArg::OfRedis => String::new(),
+        _ => format!(", lock of cattleguard: {lock}"),
+    };
+    let sheet = sheet(plan.phenomenon, outcomes);
+    let (name, story, averaged) = (plan.phenomenon.name(), &plan.story, args.averaged());
+    let systems = format!("Shared store: {far}, database: {origin}{lock}.");
+    let caption = format!("{name}: {story} {systems} {averaged}{}", sheet.caption());
+    format!("{}\n{}", wrapped(&caption), sheet.terminal())
 }
 
 /// The page for `--report`.
-pub fn page(plan: &Plan, systems: Systems, outcomes: &[Outcome], command: String) -> Page {
+pub fn page(args: &Args, plan: &Plan, systems: Systems, outcomes: &[Outcome]) -> Page {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (far, origin) = (systems.far, systems.origin);
     let mut panels: Vec<(Panel, (u32, u32))> = Vec::new();
@@ -170,16 +176,18 @@ pub fn page(plan: &Plan, systems: Systems, outcomes: &[Outcome], command: String
             let processes = if size.0 == 1 { "process" } else { "processes" };
             let phenomenon = plan.phenomenon.name();
             let title = format!("{phenomenon}: {} {processes} × {} callers", size.0, size.1);
-            let panel = Panel { title, note: plan.story.clone(), series: Vec::new() };
+            let (note, invalidates) =
+                (plan.story.clone(), plan.phenomenon == Phenomenon::Invalidate);
+            let panel = Panel { title, note, invalidates, series: Vec::new() };
             panels.push((panel, size));
         }
         let latencies =
             outcome.rounds.iter().flat_map(|round| round.latencies.iter().copied()).collect();
-        let loads = outcome.rounds.last().map(|round| round.load_spans.clone());
-        if let Some((panel, _)) = panels.last_mut() {
+        if let (Some((panel, _)), Some(last)) = (panels.last_mut(), outcome.rounds.last()) {
             panel.series.push(Series {
                 strategy: outcome.row.strategy.to_owned(),
-                loads: loads.unwrap_or_default(),
+                loads: last.load_spans.clone(),
+                stale: last.stale.clone(),
                 latencies,
             });
         }
@@ -187,12 +195,12 @@ pub fn page(plan: &Plan, systems: Systems, outcomes: &[Outcome], command: String
     Page {
         title: format!("The stampede: {}", plan.phenomenon.name()),
         subtitle: format!(
-            "{} Shared store: {far}; database: {origin}; all on one machine with {cores} cores. Figures are medians over the rounds.",
-            plan.story
+            "{} Shared store: {far}; database: {origin}; all on one machine with {cores} cores. {}",
+            plan.story,
+            args.averaged()
         ),
-        command,
-        columns: COLUMNS.to_vec(),
-        rows: outcomes.iter().map(Outcome::cells).collect(),
+        command: args::command_line(),
+        sheet: sheet(plan.phenomenon, outcomes),
         panels: panels.into_iter().map(|(panel, _)| panel).collect(),
         times: Vec::new(),
         lines: lines(outcomes),
@@ -227,8 +235,59 @@ fn lines(outcomes: &[Outcome]) -> Vec<LinePlot> {
         return Vec::new();
     }
     vec![
-        plot("database queries", |row| row.loads as f64),
+        plot("database queries", |row| row.loads.value()),
         plot("median latency, ms", |row| row.p50_ms),
         plot("longest latency, ms", |row| row.max_ms),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::sheet::WIDTH;
+
+    fn round(large: u64) -> Round {
+        let ms = large as f64 / 10.0;
+        Round {
+            requests: large,
+            loads: large,
+            loads_peak: 64,
+            answered: large,
+            errors: large / 100,
+            stale_answers: large / 10,
+            older_writes_refused: large / 1000,
+            p50_ms: ms / 10.0,
+            p99_ms: ms,
+            max_ms: ms,
+            far_commands: Some(large * 5),
+            stale: Vec::new(),
+            latencies: Vec::new(),
+            load_spans: Vec::new(),
+            error: None,
+        }
+    }
+
+    #[test]
+    fn every_table_fits_the_terminal() {
+        for phenomenon in ["cold-key", "expiry", "invalidate", "replay --trace t", "scale"] {
+            let line = format!("herd --far redis --phenomenon {phenomenon}");
+            let args = Args::parse_from(line.split(' '));
+            let plan = Plan::of(&args, 13_756);
+            let systems =
+                Systems { far: "redis", lock: "postgres-row", origin: "postgres", load_ms: 50 };
+            let points = plan.points(&args);
+            let outcome = |(number, point): (usize, &Point)| {
+                let rounds = [95_607, 81_234 + number as u64].map(round);
+                Outcome::of(&plan, point, systems, rounds.into())
+            };
+            let outcomes: Vec<_> = points.iter().enumerate().map(outcome).collect();
+            for shown in [&outcomes[..], &outcomes[..1]] {
+                for line in terminal(&args, &plan, systems, shown).lines() {
+                    assert!(line.chars().count() <= WIDTH.into(), "{phenomenon}: {line}");
+                }
+            }
+        }
+    }
 }

@@ -11,7 +11,7 @@ pub const WINDOW: Micros = 200_000;
 const WARM: Micros = 1_000_000;
 
 /// A round from its beginning to the end of its last request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Timeline {
     /// From when to when something was broken; seconds since the round began, like all here.
     pub fault: (f64, f64),

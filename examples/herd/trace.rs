@@ -4,8 +4,10 @@ use std::{collections::HashMap, path::Path};
 
 /// The keys, numbered from zero in order of appearance, and how many there are.
 pub fn read(path: &Path) -> Result<(Vec<u32>, u32), String> {
-    let bytes = std::fs::read(path)
-        .map_err(|error| format!("cannot read the trace {}: {error}", path.display()))?;
+    let bytes = std::fs::read(path).map_err(|error| {
+        let path = path.display();
+        format!("cannot read the trace {path}: {error}; name a file of big-endian 32-bit keys")
+    })?;
     if bytes.is_empty() || bytes.len() % 4 != 0 {
         return Err(format!(
             "{} is not a trace: {} bytes are not a row of 32-bit keys",

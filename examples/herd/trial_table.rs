@@ -1,15 +1,19 @@
 //! The results of trials, as a table, as JSON and as a page.
 
-use std::fmt;
+use std::{fmt, io};
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
 
 use crate::{
-    args::{Args, Phenomenon},
+    args::{self, Args, Phenomenon},
+    closing::Seen,
+    count::Count,
     figures::Figures,
+    output::say,
     page::{Course, Page, TimePanel},
     plan::Plan,
+    sheet::{Column, FAULT, NONE, STRATEGY, Sheet, wrapped},
+    strategy::Strategy,
     trial::{Ended, Outcome, Trial},
 };
 
@@ -40,38 +44,40 @@ pub struct TrialTable<'a> {
     trials: Vec<Trial>,
 }
 
-type Column = (&'static str, &'static str, fn(&Figures) -> String);
-
-/// Names in the page, headings in the terminal, cells.
-const OUTAGE: [Column; 12] = [
-    ("requests", "requests", |f| f.requests.to_string()),
-    ("answered", "answered", |f| f.answered.to_string()),
+const OUTAGE: [Column<Figures>; 11] = [
+    ("answered", "answers", |f| f.answered.to_string()),
     ("errors", "errors", |f| f.errors.to_string()),
-    ("p99_in_fault_ms", "p99 ms\nin fault", |f| format!("{:.1}", f.p99_in_fault_ms)),
-    ("max_in_fault_ms", "max ms\nin fault", |f| format!("{:.1}", f.max_in_fault_ms)),
-    ("loads", "loads", |f| f.loads.to_string()),
-    ("loads_peak", "loads\npeak", |f| f.loads_peak.to_string()),
-    ("loads_peak_per_key", "peak\nper key", |f| f.loads_peak_per_key.to_string()),
-    ("normal_after_s", "normal\nafter s", normal_after),
-    ("stale_answers", "stale\nanswers", |f| match f.stale_cut_off {
-        0 => f.stale_answers.to_string(),
-        cut_off => format!("{} ({cut_off} cut off)", f.stale_answers),
+    ("p99_in_fault_ms", "p99\nms in\nfault", |f| milliseconds(f.p99_in_fault_ms)),
+    ("max_in_fault_ms", "max\nms in\nfault", |f| milliseconds(f.max_in_fault_ms)),
+    ("loads", "que-\nries", |f| f.loads.to_string()),
+    ("loads_peak", "at\nonce", |f| f.loads_peak.to_string()),
+    ("loads_peak_per_key", "most\nper\nkey", |f| f.loads_peak_per_key.to_string()),
+    ("normal_after_s", "normal\nafter\ns", normal_after),
+    ("stale_answers", "stale", |f| match f.stale_cut_off {
+        none if none == Count::default() => f.stale_answers.to_string(),
+        cut_off => format!("{}\ncut: {cut_off}", f.stale_answers),
     }),
-    ("stale_for_ms", "stale\nfor ms", |f| format!("{:.0}", f.stale_for_ms)),
-    ("unacknowledged", "unack-\nnowledged", |f| format!("{} of {}", f.unacknowledged, f.updates)),
+    ("stale_for_ms", "stale\nfor\nms", |f| Count::from(f.stale_for_ms as u64).to_string()),
+    ("unacknowledged", "unac-\nknow-\nledged", |f| {
+        format!("{} of {}", f.unacknowledged, f.updates)
+    }),
 ];
 
-const FAILING: [Column; 9] = [
-    ("requests", "requests", |f| f.requests.to_string()),
-    ("answered", "answered", |f| f.answered.to_string()),
+const FAILING: [Column<Figures>; 8] = [
+    ("answered", "answers", |f| f.answered.to_string()),
     ("expired_answers", "of these\nexpired", |f| f.expired_answers.to_string()),
     ("errors", "errors", |f| f.errors.to_string()),
-    ("p99_in_fault_ms", "p99 ms\nin fault", |f| format!("{:.1}", f.p99_in_fault_ms)),
-    ("max_in_fault_ms", "max ms\nin fault", |f| format!("{:.1}", f.max_in_fault_ms)),
-    ("loads_in_fault", "loads\nin fault", |f| f.loads_in_fault.to_string()),
-    ("loads_per_pause", "per key\nand pause", |f| f.loads_per_pause.to_string()),
+    ("p99_in_fault_ms", "p99 ms\nin fault", |f| milliseconds(f.p99_in_fault_ms)),
+    ("max_in_fault_ms", "max ms\nin fault", |f| milliseconds(f.max_in_fault_ms)),
+    ("loads_in_fault", "queries\nin fault", |f| f.loads_in_fault.to_string()),
+    ("loads_per_pause", "per\nback-off", |f| f.loads_per_pause.to_string()),
     ("normal_after_s", "normal\nafter s", normal_after),
 ];
+
+/// To three digits at least.
+fn milliseconds(ms: f64) -> String {
+    if ms < 100.0 { format!("{ms:.1}") } else { Count::from(ms.round() as u64).to_string() }
+}
 
 fn normal_after(figures: &Figures) -> String {
     figures.normal_after_s.map_or("never".into(), |seconds| format!("{seconds:.1}"))
@@ -87,7 +93,7 @@ impl<'a> TrialTable<'a> {
     }
 
     /// Adds a line, and says it.
-    pub fn add(&mut self, trial: Trial) {
+    pub fn add(&mut self, trial: Trial) -> io::Result<()> {
         let (fault, strategy) = (trial.fault_name(), trial.strategy.name());
         match &trial.outcome {
             Outcome::NotApplicable => {
@@ -120,39 +126,68 @@ impl<'a> TrialTable<'a> {
                         figures,
                         error: error.as_deref(),
                     };
-                    println!("{}", serde_json::to_string(&row).unwrap_or_default());
+                    say(&serde_json::to_string(&row)?)?;
                 }
             }
         }
         self.trials.push(trial);
+        Ok(())
     }
 
-    fn columns(&self) -> &'static [Column] {
-        if self.plan.phenomenon == Phenomenon::Outage { &OUTAGE } else { &FAILING }
+    /// Of each strategy, in all faults that befell it.
+    pub fn seen(&self) -> Vec<Seen> {
+        let of = |strategy: Strategy| {
+            let own = self.trials.iter().filter(move |trial| trial.strategy == strategy);
+            let figures = own.filter_map(|trial| match &trial.outcome {
+                Outcome::NotApplicable => None,
+                Outcome::Ended(ended) => Some(&ended.figures),
+            });
+            let sum = |count: fn(&Figures) -> Count| figures.clone().map(count).sum();
+            Seen {
+                strategy,
+                loads: sum(|figures| figures.loads),
+                errors: sum(|figures| figures.errors),
+                stale: sum(|figures| figures.stale_answers),
+                max_ms: figures.clone().map(|f| f.max_in_fault_ms).fold(0.0, f64::max),
+                commands: None,
+            }
+        };
+        self.args.strategies().into_iter().map(of).collect()
     }
 
-    fn cells(&self, trial: &Trial) -> Vec<String> {
-        let fault = trial.fault.map(|fault| fault.name().to_owned());
-        let mut cells: Vec<String> = fault.into_iter().collect();
-        cells.push(trial.strategy.name().to_owned());
-        cells.extend(self.columns().iter().map(|(_, _, cell)| match &trial.outcome {
-            Outcome::NotApplicable => "n/a".to_owned(),
-            Outcome::Ended(ended) => cell(&ended.figures),
-        }));
-        cells
+    fn sheet(&self) -> Sheet {
+        let is_outage = self.plan.phenomenon == Phenomenon::Outage;
+        let columns: &[Column<Figures>] = if is_outage { &OUTAGE } else { &FAILING };
+        let heads = is_outage.then_some((FAULT, FAULT)).into_iter().chain([(STRATEGY, STRATEGY)]);
+        let heads = heads.chain(columns.iter().map(|(name, heading, _)| (*name, *heading)));
+        let cells = |trial: &Trial| {
+            let fault = trial.fault.map(|fault| fault.name().to_owned()).into_iter();
+            let names = fault.chain([trial.strategy.name().to_owned()]);
+            let figures = columns.iter().map(|(_, _, cell)| match &trial.outcome {
+                Outcome::NotApplicable => NONE.to_owned(),
+                Outcome::Ended(ended) => cell(&ended.figures),
+            });
+            names.chain(figures).collect()
+        };
+        Sheet::new(heads.collect(), self.trials.iter().map(cells).collect())
     }
 
-    /// Names of the first columns.
-    fn heads(&self) -> &'static [&'static str] {
-        if self.plan.phenomenon == Phenomenon::Outage {
-            &["fault", "strategy"]
-        } else {
-            &["strategy"]
+    /// The first error of each, and how many it befell.
+    fn errors(&self) -> Vec<(&str, usize)> {
+        let mut errors: Vec<(&str, usize)> = Vec::new();
+        for trial in &self.trials {
+            let Outcome::Ended(ended) = &trial.outcome else { continue };
+            let Some(error) = &ended.error else { continue };
+            match errors.iter_mut().find(|(known, _)| known == error) {
+                Some((_, count)) => *count += 1,
+                None => errors.push((error, 1)),
+            }
         }
+        errors
     }
 
     /// The page for `--report`.
-    pub fn page(&self, command: String) -> Page {
+    pub fn page(&self) -> Page {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut times: Vec<TimePanel> = Vec::new();
         let mut last = None;
@@ -174,24 +209,18 @@ impl<'a> TrialTable<'a> {
                 });
             }
         }
-        let names = self.columns().iter().map(|(name, ..)| *name);
+        let last = if self.args.rounds() > 1 { " The time lines show the last one." } else { "" };
         Page {
             title: format!("The stampede: {}", self.plan.phenomenon.name()),
             subtitle: format!(
-                "{} Shared store: {}; database: {}; all on one machine with {cores} cores.{}",
+                "{} Shared store: {}; database: {}; all on one machine with {cores} cores. {}{last}",
                 self.plan.story,
                 self.far,
                 self.origin,
-                match self.args.rounds() {
-                    1 => String::new(),
-                    rounds => format!(
-                        " Figures are medians over {rounds} rounds; the time lines show the last one."
-                    ),
-                }
+                self.args.averaged()
             ),
-            command,
-            columns: self.heads().iter().copied().chain(names).collect(),
-            rows: self.trials.iter().map(|trial| self.cells(trial)).collect(),
+            command: args::command_line(),
+            sheet: self.sheet(),
             panels: Vec::new(),
             times,
             lines: Vec::new(),
@@ -201,29 +230,67 @@ impl<'a> TrialTable<'a> {
 
 impl fmt::Display for TrialTable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        let headings = self.columns().iter().map(|(_, heading, _)| *heading);
-        table
-            .load_preset(UTF8_FULL_CONDENSED)
-            .set_header(self.heads().iter().copied().chain(headings));
-        for column in table.column_iter_mut().skip(self.heads().len()) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        table.add_rows(self.trials.iter().map(|trial| self.cells(trial)));
-        writeln!(f, "{}: {}", self.plan.phenomenon.name(), self.plan.story)?;
-        let (far, origin, rounds) = (self.far, self.origin, self.args.rounds());
-        let medians =
-            if rounds > 1 { format!(" Medians of {rounds} rounds.") } else { String::new() };
-        writeln!(f, "Shared store: {far}, database: {origin}.{medians}")?;
-        write!(f, "{table}")?;
-        // The same error often befalls many.
-        for trial in &self.trials {
-            let Outcome::Ended(ended) = &trial.outcome else { continue };
-            if let Some(error) = &ended.error {
-                let (fault, strategy) = (trial.fault_name(), trial.strategy.name());
-                write!(f, "\n{fault}, {strategy}: first error: {error}")?;
-            }
+        let (name, far, origin) = (self.plan.phenomenon.name(), self.far, self.origin);
+        let (story, averaged, sheet) = (&self.plan.story, self.args.averaged(), self.sheet());
+        let systems = format!("Shared store: {far}, database: {origin}.");
+        let caption = format!("{name}: {story} {systems} {averaged}{}", sheet.caption());
+        write!(f, "{}\n{}", wrapped(&caption), sheet.terminal())?;
+        for (error, count) in self.errors() {
+            write!(f, "\n{}", wrapped(&format!("First error in {count} of the rows: {error}.")))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::{fault::Fault, sheet::WIDTH, timeline::Timeline};
+
+    fn ended(large: u64) -> Outcome {
+        let figures = Figures {
+            answered: large.into(),
+            expired_answers: large.into(),
+            errors: large.into(),
+            p99_in_fault_ms: 12_345.6,
+            max_in_fault_ms: 12_345.6,
+            loads: large.into(),
+            loads_in_fault: large.into(),
+            loads_peak: 64_usize.into(),
+            loads_peak_per_key: 12_usize.into(),
+            loads_per_pause: 73_usize.into(),
+            normal_after_s: Some(12.2),
+            stale_answers: (large / 10).into(),
+            stale_cut_off: (large / 20).into(),
+            stale_for_ms: 12_345.6,
+            updates: 1_234_usize.into(),
+            unacknowledged: (large / 100).into(),
+            ..Figures::default()
+        };
+        Outcome::Ended(Box::new(Ended { figures, timeline: Timeline::default(), error: None }))
+    }
+
+    #[test]
+    fn every_table_fits_the_terminal() {
+        for (phenomenon, faults) in [
+            ("outage", vec![Some(Fault::Killed), Some(Fault::Cut)]),
+            ("failing-origin", vec![None]),
+        ] {
+            let line = format!("herd --far redis --phenomenon {phenomenon}");
+            let args = Args::parse_from(line.split(' '));
+            let plan = Plan::of(&args, 1);
+            let mut table = TrialTable::new(&args, &plan);
+            for fault in faults {
+                for (number, strategy) in args.strategies().into_iter().enumerate() {
+                    let outcome = ended(28_797 + number as u64);
+                    table.trials.push(Trial { fault, strategy, outcome });
+                }
+            }
+            for line in table.to_string().lines() {
+                assert!(line.chars().count() <= WIDTH.into(), "{phenomenon}: {line}");
+            }
+        }
     }
 }

@@ -3,15 +3,17 @@
 use std::{fs::File, io::Write, time::Duration};
 
 use crate::{
-    args::{self, Args, Phenomenon},
+    args::{Args, Phenomenon},
     breakable_redis::BreakableRedis,
     cache::{Far, Settings},
+    closing::closing,
     database::Database,
     environment::Environment,
     error::Error,
     fault::Fault,
     fleet::Fleet,
     origin::Address,
+    output::say,
     plan::{BEFORE_MS, Plan},
     progress,
     strategy::Strategy,
@@ -40,10 +42,10 @@ pub async fn run(args: &Args, report: Option<File>) -> Result<(), Error> {
         }
     }
     if let Some(mut report) = report {
-        report.write_all(table.page(args::command_line()).render().as_bytes())?;
+        report.write_all(table.page().render().as_bytes())?;
     }
     if !args.json {
-        println!("{table}");
+        say(&format!("{table}\n\n{}", closing(args, &table.seen())))?;
     }
     Ok(())
 }
@@ -62,7 +64,7 @@ async fn outages(
             if fault == Fault::Failover && strategy.takes_one_address() {
                 bar.inc(args.rounds().into());
                 let outcome = Outcome::NotApplicable;
-                bar.suspend(|| table.add(Trial { fault: Some(fault), strategy, outcome }));
+                bar.suspend(|| table.add(Trial { fault: Some(fault), strategy, outcome }))?;
                 continue;
             }
             let mut rounds = Vec::new();
@@ -78,7 +80,7 @@ async fn outages(
                 bar.inc(1);
             }
             let outcome = Outcome::of(plan, fault.cuts_off(), &rounds);
-            bar.suspend(|| table.add(Trial { fault: Some(fault), strategy, outcome }));
+            bar.suspend(|| table.add(Trial { fault: Some(fault), strategy, outcome }))?;
         }
     }
     bar.finish_and_clear();
@@ -138,7 +140,7 @@ async fn failures(
             bar.inc(1);
         }
         let outcome = Outcome::of(plan, None, &rounds);
-        bar.suspend(|| table.add(Trial { fault: None, strategy, outcome }));
+        bar.suspend(|| table.add(Trial { fault: None, strategy, outcome }))?;
     }
     bar.finish_and_clear();
     Ok(())

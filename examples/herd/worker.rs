@@ -17,6 +17,7 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     args::Args,
     cache::{Cache, Far, Invalidation, Served, Settings},
+    console,
     error::Failure,
     origin::{Address, Origin},
     redis_address::SharedRedis,
@@ -244,13 +245,7 @@ impl Log {
     }
 
     fn failed(&self, error: &Failure) {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            text += &format!(": {inner}");
-            cause = inner.source();
-        }
-        self.report.lock().error.get_or_insert(text);
+        self.report.lock().error.get_or_insert_with(|| console::chain(&**error));
     }
 }
 

@@ -1,15 +1,14 @@
 //! What the columns of the table mean.
 
 /// Names and meanings.
-pub const GLOSSARY: [(&str, &str); 20] = [
-    ("requests", "how many requests were sent"),
+pub const GLOSSARY: [(&str, &str); 19] = [
     ("loads", "how many queries reached the database"),
     ("loads_peak", "the most queries that ran at the same moment"),
     ("answered", "requests that got a value"),
     ("errors", "requests that got an error instead"),
     (
         "stale_answers",
-        "answers older than an invalidation that was acknowledged before they were asked for",
+        "answers older than an invalidation that was acknowledged before they were asked for; cut: those from the process that was cut off",
     ),
     (
         "older_writes_refused",

@@ -19,6 +19,8 @@ pub use self::{
     time_panel::{Course, TimePanel},
 };
 
+use crate::sheet::{NONE, STRATEGY, Sheet, UNKNOWN};
+
 /// Everything the page shows.
 pub struct Page {
     /// The heading, also the name of the browser tab.
@@ -27,10 +29,8 @@ pub struct Page {
     pub subtitle: String,
     /// The command that gives these results again.
     pub command: String,
-    /// The column names of the table.
-    pub columns: Vec<&'static str>,
-    /// The cells of the table, row by row.
-    pub rows: Vec<Vec<String>>,
+    /// The table.
+    pub sheet: Sheet,
     /// The phenomena, in the order shown.
     pub panels: Vec<Panel>,
     /// What happened when, where something broke.
@@ -47,7 +47,7 @@ impl Page {
         let (mut nav, mut panels) = (String::new(), String::new());
         for (i, panel) in self.panels.iter().enumerate() {
             let (title, note) = (escaped(&panel.title), escaped(&panel.note));
-            let plots = panel.queries() + &panel.latency();
+            let plots = panel.render();
             nav += &format!("<a href='#p{i}'>{title}</a>");
             panels +=
                 &format!("<section id='p{i}'><h2>{title}</h2><p>{note}</p>{plots}</section>\n");
@@ -77,35 +77,40 @@ impl Page {
 
     fn table(&self) -> String {
         let is_number = |c: &String| {
-            let words = ["", "n/a", "never"];
-            let first = c.split(" of ").next().unwrap_or_default();
-            words.contains(&c.as_str()) || first.replace(',', "").parse::<f64>().is_ok()
+            let first = c.split_whitespace().next().unwrap_or_default();
+            let words = ["", NONE, UNKNOWN, "never"];
+            words.contains(&first) || first.replace(',', "").parse::<f64>().is_ok()
         };
-        let right = |i: usize| self.rows.iter().all(|row| row.get(i).is_none_or(is_number));
+        let Sheet { heads, rows, common } = &self.sheet;
+        let right = |i: usize| rows.iter().all(|row| row.get(i).is_none_or(is_number));
         let (mut head, mut body, mut words) = (String::new(), String::new(), String::new());
-        for (i, name) in self.columns.iter().enumerate() {
+        for (i, (name, _)) in heads.iter().enumerate() {
             // The names are long and the columns narrow: let them break where a word ends.
-            let (class, broken) = (when(right(i), "right"), escaped(name).replace('_', "_<wbr>"));
+            let class = if *name == STRATEGY { "stays" } else { when(right(i), "right") };
+            let broken = escaped(name).replace('_', "_<wbr>");
             head += &format!("<th class='{class}'>{broken}</th>");
-            if let Some((_, meaning)) = GLOSSARY.iter().find(|word| word.0 == *name) {
+        }
+        for name in heads.iter().map(|head| head.0).chain(common.iter().map(|column| column.0)) {
+            if let Some((_, meaning)) = GLOSSARY.iter().find(|word| word.0 == name) {
                 words += &format!("<div><dt>{name}</dt><dd>{meaning}</dd></div>");
             }
         }
         let mut group = None;
-        for row in &self.rows {
+        for row in rows {
             let start = when(group.replace(row.first()) != Some(row.first()), "start");
             let accent = when(row.iter().any(|c| c == ACCENT), "accent");
             body += &format!("<tr class='{start} {accent}'>");
             for (i, cell) in row.iter().enumerate() {
-                let dot = when(self.columns.get(i) == Some(&"strategy"), "dot");
+                let dot = when(heads.get(i).is_some_and(|head| head.0 == STRATEGY), "dot stays");
                 let (right, tone, cell) = (when(right(i), "right"), tone(cell), escaped(cell));
                 body += &format!("<td class='{dot} {tone} {right}'>{cell}</td>");
             }
             body += "</tr>\n";
         }
         format!(
-            "<section id='numbers'><h2>All numbers</h2><div class='scroll' tabindex='0'><table>\
-             <thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div><dl>{words}</dl></section>"
+            "<section id='numbers'><h2>All numbers</h2><p>{}</p><div class='scroll' tabindex='0'><table>\
+             <thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div><dl>{words}</dl></section>",
+            escaped(&self.sheet.caption())
         )
     }
 }

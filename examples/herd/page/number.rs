@@ -1,5 +1,7 @@
 //! Numbers as a reader wants them.
 
+use crate::count::commas;
+
 /// The smallest of 1, 2, 5, 10, 20, ... and 0.5, 0.2, ... that is not below a positive number.
 pub fn nice(v: f64) -> f64 {
     let ten = 10f64.powf(v.log10().floor());
@@ -32,14 +34,4 @@ pub fn plain(v: f64) -> String {
         1e3.. => commas(v as usize),
         _ => sig(v),
     }
-}
-
-pub fn commas(n: usize) -> String {
-    let mut text = n.to_string();
-    let mut at = text.len();
-    while at > 3 {
-        at -= 3;
-        text.insert(at, ',');
-    }
-    text
 }

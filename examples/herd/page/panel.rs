@@ -2,9 +2,10 @@
 
 use super::{
     axis::{Log, grid},
-    number::{commas, ms, nice, plain},
+    number::{ms, nice, plain},
     svg::{ROW, level, row, stretch, when},
 };
+use crate::count::commas;
 
 /// One phenomenon at one size; its series are the strategies, drawn on shared axes.
 pub struct Panel {
@@ -12,6 +13,8 @@ pub struct Panel {
     pub title: String,
     /// What to know before looking.
     pub note: String,
+    /// Whether answers can be stale.
+    pub invalidates: bool,
     /// The strategies, in the order shown.
     pub series: Vec<Series>,
 }
@@ -22,31 +25,48 @@ pub struct Series {
     pub strategy: String,
     /// Start and end of every database query of the shown round, ms since the round began.
     pub loads: Vec<(f64, f64)>,
+    /// When each stale answer of that round was asked for, and how long the invalidation that it ignores
+    /// had held then, ms.
+    pub stale: Vec<(f64, f64)>,
     /// One per answered request, ms, all rounds.
     pub latencies: Vec<f64>,
 }
 
-/// Bars across a plot of queries, and of latencies. They, not the number of queries or requests,
-/// bound the size of the page. Both are multiples of 20, see [`bars`].
+/// Bars across a plot of queries, of stale answers, and of latencies. They, not the number of queries or requests,
+/// bound the size of the page. All are multiples of 20, see [`bars`].
 const SLOTS: usize = 400;
+const PARTS: usize = 80;
 const BINS: usize = 120;
 
 impl Panel {
-    pub fn queries(&self) -> String {
-        let loads = || self.series.iter().flat_map(|s| &s.loads);
-        let ends = loads().map(|l| l.0.max(l.1)).filter(|t| t.is_finite());
+    /// All plots of the phenomenon.
+    pub fn render(&self) -> String {
+        let (until, back, axis) = self.time();
+        let queries = self.queries(until, &back) + &axis;
+        let stale = if self.invalidates { self.stale(until, &back) + &axis } else { String::new() };
+        queries + &stale + &self.latency()
+    }
+
+    /// Until when the shown round lasted, the grid of its time, and the axis.
+    fn time(&self) -> (f64, String, String) {
+        let loads = self.series.iter().flat_map(|s| &s.loads);
+        let ends = loads.map(|l| l.0.max(l.1)).filter(|t| t.is_finite());
         let last = ends.fold(1.0, f64::max);
         let step = nice(last / 5.0);
         // A quarter of a step at most stays empty at the right.
         let until = (last / step * 4.0 - 1e-9).ceil() * step / 4.0;
         let marks = (0..=(until / step + 1e-9) as u32).map(|i| f64::from(i) * step);
         let ticks: Vec<_> = marks.map(|t| (t / until, ms(t))).collect();
-        let (mut back, axis) = grid(&ticks);
+        let (back, axis) = grid(&ticks);
+        (until, back, axis)
+    }
+
+    fn queries(&self, until: f64, back: &str) -> String {
         let sweeps: Vec<_> = self.series.iter().map(|s| sweep(&s.loads, until)).collect();
         let top = nice(sweeps.iter().map(|s| s.1).fold(1, usize::max) as f64);
         // The square root keeps one query in sight below a peak of a thousand, the 3 px below any.
         let height = |n: usize| (ROW * (n as f64 / top).sqrt()).max(3.0);
-        back += &level(ROW - height(top as usize), &plain(top));
+        let mut back = back.to_owned() + &level(ROW - height(top as usize), &plain(top));
         if top >= 4.0 {
             let low = 1.0 / nice(4.0 / top);
             back += &level(ROW - height(low as usize), &plain(low));
@@ -66,11 +86,48 @@ impl Panel {
         }
         format!(
             "<h3>Database queries over time</h3><p class='how'>Queries running at each moment of one \
-             round. Heights are square roots, to the same scale in every row.</p>{rows}{axis}"
+             round. Heights are square roots, to the same scale in every row.</p>{rows}"
         )
     }
 
-    pub fn latency(&self) -> String {
+    fn stale(&self, until: f64, back: &str) -> String {
+        let part = |at: f64| ((at / until * PARTS as f64) as usize).min(PARTS - 1);
+        let count = |series: &Series| {
+            let mut bins = vec![0; PARTS];
+            series.stale.iter().for_each(|(at, _)| bins[part(*at)] += 1);
+            bins
+        };
+        let counts: Vec<Vec<usize>> = self.series.iter().map(count).collect();
+        let top = nice(counts.iter().flatten().copied().fold(1, usize::max) as f64);
+        let height = |n: usize| (ROW * (n as f64 / top).sqrt()).max(3.0);
+        let back = back.to_owned() + &level(0.0, &plain(top));
+        let mut rows = String::new();
+        for (series, bins) in self.series.iter().zip(&counts) {
+            let about = |from: f64, to: f64, bins: &[usize]| {
+                let [from, to] = [from, to].map(|f| ms(f * until));
+                format!("{from} to {to}: {} stale", commas(bins.iter().sum()))
+            };
+            let (all, late) = (series.stale.len(), series.stale.iter().map(|stale| stale.1));
+            let late = ms(late.fold(0.0, f64::max));
+            let said = match all {
+                0 => "<p><b>0</b> stale answers</p>".to_owned(),
+                all => format!(
+                    "<p><b class='failing'>{}</b> stale, up to <b>{late}</b> late</p>",
+                    commas(all)
+                ),
+            };
+            let plot = back.clone() + &bars(bins, height, about);
+            rows += &row(&series.strategy, &plot, &said);
+        }
+        let each = ms(until / PARTS as f64);
+        format!(
+            "<h3>Stale answers over time</h3><p class='how'>How many were asked for in each {each} of \
+             the same round. Late: so long after the acknowledgement of an invalidation that they ignore. \
+             Heights are square roots, to the same scale in every row.</p>{rows}"
+        )
+    }
+
+    fn latency(&self) -> String {
         let sort = |series: &Series| {
             let mut all = series.latencies.clone();
             all.retain(|v| v.is_finite());

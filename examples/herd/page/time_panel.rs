@@ -2,10 +2,11 @@
 
 use super::{
     axis::{Log, grid},
-    number::{commas, ms, nice, plain},
+    number::{ms, nice, plain},
     svg::{ROW, escaped, level, row, stretch, when},
 };
 use crate::{
+    count::{Count, commas},
     figures::Figures,
     timeline::{Timeline, WINDOW, Window},
 };
@@ -68,11 +69,9 @@ impl TimePanel {
                 Some(seconds) => format!("normal after <b>{seconds:.1} s</b>"),
                 None => "<b class='failing'>not normal again</b>".to_owned(),
             };
-            let failed = when(errors > 0, "failing");
+            let failed = when(errors > Count::default(), "failing");
             let said = format!(
-                "<p><b>{}</b> answers, <b class='{failed}'>{}</b> errors</p><p>{normal}</p>",
-                commas(answered as usize),
-                commas(errors as usize)
+                "<p><b>{answered}</b> answers, <b class='{failed}'>{errors}</b> errors</p><p>{normal}</p>"
             );
             rows += &course.row(until, back, &level(0.0, &plain(top)), &shapes, &said);
         }
@@ -117,11 +116,7 @@ impl TimePanel {
             let heights: Vec<_> =
                 course.timeline.windows.iter().map(|w| (0.0, height(w.running))).collect();
             let Figures { loads, loads_peak, .. } = course.figures;
-            let said = format!(
-                "<p><b>{}</b> queries, <b>{}</b> at once</p>",
-                commas(loads as usize),
-                commas(loads_peak as usize)
-            );
+            let said = format!("<p><b>{loads}</b> queries, <b>{loads_peak}</b> at once</p>");
             let shapes = area("area", &heights);
             rows += &course.row(until, back, &level(0.0, &plain(top)), &shapes, &said);
         }
