@@ -17,6 +17,8 @@ pub(crate) struct Fetching<'a> {
 impl Observer {
     pub(crate) fn fetching(&self, begun: Stopwatch) -> Fetching<'_> {
         let span = tracing::debug_span!("fetch", outcome = tracing::field::Empty);
+        // One that nobody watches would be entered and left all the same, for `log`.
+        let span = if span.is_disabled() { Span::none() } else { span };
         Fetching { observer: Some(self), begun, span }
     }
 }
