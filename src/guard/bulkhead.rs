@@ -56,7 +56,7 @@ pub(super) struct Bulkhead {
 
 /// The right to run one load. Belongs to the task that runs it, because an aborted load may still be
 /// running: the origin has it until the task is gone.
-pub(super) struct Permit {
+pub(crate) struct Permit {
     bulkhead: Arc<Bulkhead>,
     since: Instant,
     // Before the permit: no more are counted than there are permits.

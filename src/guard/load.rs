@@ -142,7 +142,7 @@ impl<V: Send + Sync + 'static> Core<V> {
 
 /// A place in the bulkhead; `None` for a load that needs none: one so deep within others that there is no level
 /// for it, or one whose batch has a place for all.
-pub(super) type Place = Option<Permit>;
+pub(crate) type Place = Option<Permit>;
 
 fn overloaded(Full { retry_after }: Full) -> Error {
     Error::Overloaded { retry_after }

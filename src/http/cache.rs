@@ -62,6 +62,11 @@ impl Cache {
         is_found.then_some(fetched)
     }
 
+    /// Whether this process knows that responses of a URL, or of a variant, could not be stored.
+    pub(super) fn is_passed_near(&self, key: &CacheKey) -> bool {
+        matches!(self.guard.look_near(key), Found::Fresh(entry) if entry.value().is_none())
+    }
+
     /// Whether a tag of a response was purged since its load.
     pub(super) async fn is_purged(&self, cached: &CachedResponse) -> bool {
         !self.epochs().are_current(cached).await

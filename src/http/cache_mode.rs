@@ -10,8 +10,10 @@ use super::{fields::CacheControl, response::CachedResponse};
 pub(super) enum CacheMode {
     /// The request asks for nothing in particular.
     Default,
-    /// The request forbids caching, or only the origin can answer it.
+    /// Only the origin can answer the request.
     Bypass,
+    /// A stored response will do within these bounds; else a new one, which must not be stored.
+    NoStore(Freshness),
     /// Only a stored response will do, and only within these bounds.
     OnlyIfCached(Freshness),
     /// A stored response will do within these bounds; else a new one.
@@ -27,9 +29,9 @@ pub(super) struct Freshness {
 
 impl CacheMode {
     pub(super) fn of(request: &HeaderMap) -> Self {
-        if request.contains_key(header::UPGRADE)
-            || request.contains_key(header::IF_MATCH)
+        if request.contains_key(header::IF_MATCH)
             || request.contains_key(header::IF_UNMODIFIED_SINCE)
+            || leaves_http(request)
         {
             return Self::Bypass;
         }
@@ -38,9 +40,6 @@ impl CacheMode {
             return Self::Default;
         }
         let directives = CacheControl::of_request(request);
-        if directives.no_store {
-            return Self::Bypass;
-        }
         let max_age = match directives.no_cache {
             Some(_) => Some(Duration::ZERO),
             None => directives.max_age,
@@ -51,6 +50,7 @@ impl CacheMode {
         };
         match freshness {
             freshness if directives.only_if_cached => Self::OnlyIfCached(freshness),
+            freshness if directives.no_store => Self::NoStore(freshness),
             Freshness::ANY => Self::Default,
             freshness => Self::Reload(freshness),
         }
@@ -61,11 +61,30 @@ impl CacheMode {
         match self {
             Self::Default => true,
             Self::Bypass => false,
-            Self::OnlyIfCached(freshness) | Self::Reload(freshness) => {
+            Self::OnlyIfCached(freshness) | Self::NoStore(freshness) | Self::Reload(freshness) => {
                 freshness.includes(cached, now)
             }
         }
     }
+
+    /// Where a request cannot have a fresher response than the cache would serve.
+    pub(super) fn without_reloads(self) -> Self {
+        match self {
+            Self::Reload(_) => Self::Default,
+            Self::NoStore(_) => Self::NoStore(Freshness::ANY),
+            mode => mode,
+        }
+    }
+}
+
+/// Whether the request asks for another protocol. One for HTTP/2 in cleartext does not: some clients send that
+/// with each request, and no server has to take it up (RFC 9113 §3.1).
+fn leaves_http(request: &HeaderMap) -> bool {
+    let upgrades = request.get_all(header::UPGRADE).iter();
+    upgrades
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|protocol| !protocol.trim().is_empty() && !protocol.trim().eq_ignore_ascii_case("h2c"))
 }
 
 impl Freshness {

@@ -34,7 +34,8 @@
 //! | | stored | test |
 //! |---|---|---|
 //! | GET | yes; the same entry answers HEAD, conditions (304) and ranges (206, 416) | `rfc9110_9_3_2_head_is_answered_from_get`, `rfc9111_4_3_2_the_cache_evaluates_conditions`, `rfc9110_14_the_cache_serves_ranges` |
-//! | HEAD alone, other methods, GET with a body, `Upgrade`, `If-Match`, `If-Unmodified-Since` | no: they go to the origin as they are | `rfc9111_4_other_methods_are_written_through_with_their_bodies`, `rfc9110_9_3_1_a_get_with_a_body_goes_to_the_origin`, `requests_that_only_the_origin_can_answer_reach_it_as_they_are` |
+//! | HEAD alone, other methods, GET with a body, `If-Match`, `If-Unmodified-Since`, `Upgrade` to anything but `h2c`, which some clients send with each request | no: they go to the origin as they are | `rfc9111_4_other_methods_are_written_through_with_their_bodies`, `rfc9110_9_3_1_a_get_with_a_body_goes_to_the_origin`, `requests_that_only_the_origin_can_answer_reach_it_as_they_are`, `rfc9113_3_1_a_request_that_would_take_http2_is_answered_from_the_cache` |
+//! | GET with `no-store` | no; it is answered from the cache if it can be | `rfc9111_5_2_1_5_a_request_with_no_store_is_answered_from_the_cache_and_stores_nothing` |
 //! | a request whose host is missing or ambiguous, or for which the [`key_part`](HttpGuardLayer::key_part) is `None` | no | `rfc9110_7_2_a_request_without_a_clear_host_bypasses_the_cache`, `a_key_part_separates_clients_and_none_bypasses_the_cache` |
 //! | `max-age`, `s-maxage` or `Expires`, in `Cache-Control` or `CDN-Cache-Control`, and fresh on arrival | yes, with every status except those below | `rfc9111_3_explicitly_fresh_responses_are_stored`, `rfc9111_3_statuses` |
 //! | none of these | if the status is heuristically cacheable (RFC 9110 §15.1) or the response is `public`: for the [`default_ttl`](HttpGuardLayer::default_ttl), or a tenth of the time since `Last-Modified`; else no | `rfc9111_4_2_2_only_some_statuses_are_heuristically_fresh`, `the_default_ttl_applies_without_explicit_freshness` |
@@ -42,12 +43,13 @@
 //! | `Set-Cookie` | no; with `private="set-cookie"` or `no-cache="set-cookie"` it is stored without the field | `a_cookie_is_for_one_client` |
 //! | the response to a request with `Authorization` | if it has `public`, `s-maxage` or `must-revalidate` | `rfc9111_3_5_an_authorized_response_needs_permission` |
 //! | 206, and 304 to a request without a condition | no | `rfc9111_3_statuses`, `an_unsolicited_304_is_passed_and_not_stored` |
-//! | 500, 502, 503, 504 | no: the load has failed, and a stale response is served if that is allowed. Else one client gets the origin's response; the others, and later clients during the policy's failure back-off, get the status alone | `failures_are_shared_and_one_client_gets_the_origins_response`, `rfc9111_4_3_3_a_failure_leaves_the_stored_response` |
+//! | 500, 502, 503, 504 | no: the load has failed, and a stale response is served if that is allowed. Else it is the answer of the request that met it alone; the others make their own, as many at one time as there may be loads | `a_failure_is_the_answer_of_the_request_that_met_it`, `a_503_reaches_each_client_with_its_own_body_and_fields`, `an_origin_that_fails_is_not_asked_by_all_at_once`, `rfc9111_4_3_3_a_failure_leaves_the_stored_response` |
 //! | a body above [`max_body_size`](HttpGuardLayer::max_body_size), with trailers, broken off, or not as long as its `Content-Length`; more than 64 KiB of fields | no; the body streams through | `rfc9111_3_3_incomplete_responses_are_not_stored`, `bodies_that_are_not_stored_stream_through`, `oversized_fields_are_passed_and_not_stored` |
 //!
 //! Uncacheable responses do not queue requests. The first time, requests for the same URL wait together for
 //! the head of one response. If it may not be stored, each of them goes to the origin at once, and so do
-//! later ones for the [hit-for-pass ttl](HttpGuardLayer::hit_for_pass_ttl). A body that
+//! later ones for the [hit-for-pass ttl](HttpGuardLayer::hit_for_pass_ttl), or until one of them gets a response that
+//! may be stored (`one_response_that_cannot_be_stored_is_no_rule`). A body that
 //! may be stored is read to its end before it is served, within the policy's load timeout: mark endless ones
 //! `no-store`.
 //!
@@ -64,7 +66,7 @@
 //! | 3 | the method is understood: GET | `rfc9111_4_other_methods_are_written_through_with_their_bodies` |
 //! | 3 | a final status; 206 and 304 are not understood | `rfc9111_3_statuses` |
 //! | 3, 5.2.2.3 | `must-understand` overrules `no-store` if the status is understood, and only then | `rfc9111_5_2_2_3_must_understand_overrules_no_store_for_a_known_status_only` |
-//! | 3, 5.2.1.5, 5.2.2.5 | nothing with `no-store`, in request or response; a request with `no-store` bypasses the cache | `rfc9111_3_no_store_is_never_stored`, `requests_that_only_the_origin_can_answer_reach_it_as_they_are` |
+//! | 3, 5.2.1.5, 5.2.2.5 | nothing with `no-store`, in request or response; nothing of the response to a request with `no-store` | `rfc9111_3_no_store_is_never_stored`, `rfc9111_5_2_1_5_a_request_with_no_store_is_answered_from_the_cache_and_stores_nothing` |
 //! | 3, 5.2.2.7 | nothing `private`; named fields are withheld | `rfc9111_3_private_is_never_stored`, `rfc9111_3_private_responses_reach_no_other_client` |
 //! | 3, 3.5 | nothing for `Authorization` without permission | `rfc9111_3_5_an_authorized_response_needs_permission`, `rfc9111_3_private_responses_reach_no_other_client` |
 //! | 3 | explicit freshness, `public`, or a heuristically cacheable status | `rfc9111_3_explicitly_fresh_responses_are_stored`, `rfc9111_4_2_2_only_some_statuses_are_heuristically_fresh` |

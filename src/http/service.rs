@@ -64,9 +64,7 @@ where
         let mode = match CacheMode::of(&request.headers) {
             // The key does not tell one body from another.
             _ if has_body(&request, &body) => CacheMode::Bypass,
-            CacheMode::Reload(_) if cache.settings.reloads == Reloads::Ignored => {
-                CacheMode::Default
-            }
+            mode if cache.settings.reloads == Reloads::Ignored => mode.without_reloads(),
             mode => mode,
         };
         if mode == CacheMode::Bypass {

@@ -247,12 +247,12 @@ async fn one_permit_is_enough_for_variants_and_reloads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_panics_is_500_for_all() {
+async fn a_handler_that_panics_is_500_for_each_request_by_itself() {
     let origin = Origin::new(|_| panic!("the handler's bug")).taking(secs(1));
     let cache = cache(&origin);
     let answers = join_all((0..100).map(|_| get(&cache, "/", &[]))).await;
     assert!(answers.iter().all(|answer| answer.status() == 500));
-    assert_eq!(origin.calls(), 1);
+    assert_eq!(origin.calls(), 100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -278,7 +278,7 @@ async fn a_deadline_ends_the_wait_and_not_the_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_client_gets_the_services_error_and_the_others_502() {
+async fn each_client_gets_the_services_error_of_its_own_request() {
     let calls = Arc::new(AtomicUsize::new(0));
     let service = {
         let calls = calls.clone();
@@ -293,7 +293,6 @@ async fn one_client_gets_the_services_error_and_the_others_502() {
     let cache = layer().layer(service);
     let herd = (0..100).map(|_| cache.clone().oneshot(request(Method::GET, "/", &[])));
     let answers = join_all(herd).await;
-    assert_eq!(calls.load(Ordering::SeqCst), 1);
-    assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 1);
-    assert!(answers.iter().flatten().all(|answer| answer.status() == 502));
+    assert_eq!(calls.load(Ordering::SeqCst), 100);
+    assert!(answers.iter().all(Result::is_err));
 }

@@ -5,6 +5,7 @@ mod collapse;
 #[path = "../../examples/console/mod.rs"]
 #[expect(dead_code, reason = "the example uses the rest")]
 mod console;
+mod failures;
 mod forward;
 mod invalidate;
 mod origin;
@@ -54,6 +55,10 @@ fn builder() -> GuardBuilder<str, StoredResponse> {
 
 fn layer() -> HttpGuardLayer {
     HttpGuardLayer::new(builder())
+}
+
+fn layer_of(policy: Policy) -> HttpGuardLayer {
+    HttpGuardLayer::new(builder().policy(policy))
 }
 
 fn cache(origin: &Origin) -> Cache {
@@ -138,6 +143,7 @@ const fn secs(seconds: u64) -> Duration {
 fn every_test_that_the_documentation_names_exists() {
     let tests = [
         include_str!("collapse.rs"),
+        include_str!("failures.rs"),
         include_str!("forward.rs"),
         include_str!("invalidate.rs"),
         include_str!("privacy.rs"),

@@ -1,14 +1,24 @@
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc, time::SystemTime};
 
-use futures::future::join_all;
+use futures::{FutureExt, future::join_all};
 use http::{Request, Response, header, request::Parts};
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::{
-    super::{body::Body, cache::Cache, fields::cache_status, key::CacheKey},
+    super::{
+        body::Body,
+        cache::Cache,
+        fields::cache_status,
+        key::CacheKey,
+        response::{Head, Storable},
+    },
+    error_response,
     origin::Origin,
     passthrough::{Answer, Passthrough},
 };
+
+use crate::Error;
 
 /// A request, the cache, and the origin behind it.
 pub(crate) struct Exchange<S: Origin<B>, B> {
@@ -31,6 +41,41 @@ impl<S: Origin<B>, B: Default + Send + 'static> Exchange<S, B> {
         let mut response = self.origin.oneshot(request).await?.map(Body::origin);
         cache_status::add(response.headers_mut(), cache_status);
         Ok(response)
+    }
+
+    /// As [`forward`](Self::forward), once there is room beside the loads: for requests that an origin which fails
+    /// gets all at once.
+    pub(crate) async fn forward_in_turn(
+        self,
+        cache_status: &'static str,
+        deadline: Option<Instant>,
+    ) -> Answer<S::Body, S::Error> {
+        let _place = match self.cache.guard.place(deadline).await {
+            Ok(place) => place,
+            Err(error) => return Ok(error_response::failed(&error)),
+        };
+        // A handler that panics for one request does so for others.
+        let answer = AssertUnwindSafe(self.forward(cache_status)).catch_unwind().await;
+        answer.unwrap_or_else(|_| Ok(error_response::failed(&Error::LoadPanicked)))
+    }
+
+    /// Forwards a request for a URL whose responses could not be stored. One that can be stored ends that at once.
+    pub(crate) async fn pass(self, key: CacheKey) -> Answer<S::Body, S::Error> {
+        let (cache, request, begun) = (self.cache.clone(), self.request.clone(), Instant::now());
+        let response = self.forward(cache_status::HIT_FOR_PASS).await?;
+        let (parts, body) = response.into_parts();
+        let head = Head::new(parts, begun.elapsed(), SystemTime::now());
+        let is_storable =
+            Storable::check(&request.headers, &head, cache.settings.default_ttl).is_ok();
+        // Only the first one: later ones would end the load that follows.
+        if is_storable && cache.is_passed_near(&key) {
+            tokio::spawn(async move {
+                if let Err(error) = cache.invalidate(key, None).await {
+                    tracing::debug!(%error, "a URL may be passed for a while although it could be stored");
+                }
+            });
+        }
+        Ok(Response::from_parts(head.parts, body))
     }
 
     /// Forwards a request with a method that may change its target, and invalidates what it has changed before

@@ -53,7 +53,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         let is_head = self.exchange.request.method == Method::HEAD;
         match mode {
             CacheMode::Reload(_) => return self.reload_unless_fresh(mode).await,
-            CacheMode::OnlyIfCached(_) => {}
+            CacheMode::OnlyIfCached(_) | CacheMode::NoStore(_) => {}
             CacheMode::Default | CacheMode::Bypass if is_head => {}
             CacheMode::Default | CacheMode::Bypass => return self.get().await,
         }
@@ -62,6 +62,9 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
             Some((cached, outcome)) => Ok(self.respond(cached, outcome)),
             // The response to a HEAD has no body to store.
             None if mode == CacheMode::Default => self.exchange.forward(cache_status::METHOD).await,
+            None if matches!(mode, CacheMode::NoStore(_)) => {
+                self.exchange.forward(cache_status::REQUEST).await
+            }
             None => Ok(error_response::not_cached()),
         }
     }
@@ -72,7 +75,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         for _ in 0..MAX_LOOKUPS {
             let fetched = match self.look_up(deadline).await {
                 Ok(fetched) => fetched,
-                Err(error) => return self.fail(&error),
+                Err(error) => return self.fail(&error, deadline).await,
             };
             match fetched.value().map(|stored| &stored.0) {
                 Some(Kind::Response(cached)) => {
@@ -97,7 +100,20 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         }
         match self.exchange.passthrough.take_answer() {
             Some(answer) => answer,
-            None => self.exchange.forward(cache_status::HIT_FOR_PASS).await,
+            None => {
+                let key = self.key();
+                self.exchange.pass(key).await
+            }
+        }
+    }
+
+    /// What is looked up next.
+    fn key(&self) -> CacheKey {
+        match &self.next {
+            Lookup::Url => self.primary,
+            Lookup::Variant(known) => {
+                known.variants.key(&self.primary, &self.exchange.request.headers)
+            }
         }
     }
 
@@ -105,11 +121,10 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         &mut self,
         deadline: Option<Instant>,
     ) -> Result<Fetched<StoredResponse>, Error> {
-        let (key, known) = match &self.next {
-            Lookup::Url => (self.primary, None),
-            Lookup::Variant(known) => {
-                (known.variants.key(&self.primary, &self.exchange.request.headers), Some(known))
-            }
+        let key = self.key();
+        let known = match &self.next {
+            Lookup::Url => None,
+            Lookup::Variant(known) => Some(known),
         };
         let guard = &self.exchange.cache.guard;
         let fetched = match guard.look_near(&key) {
@@ -147,7 +162,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
             return self.exchange.forward(cache_status::REQUEST).await;
         }
         if let Err(error) = self.reload(Cause::Request).await {
-            return self.fail(&error);
+            return self.fail(&error, None).await;
         }
         let mut response = self.get().await?;
         cache_status::replace(response.headers_mut(), cache_status::REQUEST);
@@ -168,10 +183,18 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         cached.respond(method, headers, cache_status, SystemTime::now())
     }
 
-    /// The origin's own answer for the client whose request met the failure; for the others its status.
-    fn fail(&self, error: &Error) -> Answer<S::Body, S::Error> {
-        let answer = self.exchange.passthrough.take_answer();
-        answer.unwrap_or_else(|| Ok(error_response::failed(error)))
+    /// The origin's own answer for each client: a failure is that of the request that met it, and the others
+    /// make their own, as there is room beside the loads.
+    async fn fail(self, error: &Error, deadline: Option<Instant>) -> Answer<S::Body, S::Error> {
+        if let Some(answer) = self.exchange.passthrough.take_answer() {
+            return answer;
+        }
+        let is_of_a_request =
+            matches!(error, Error::Origin(_) | Error::FailedElsewhere { .. } | Error::LoadPanicked);
+        match is_of_a_request && !self.exchange.passthrough.is_sent() {
+            true => self.exchange.forward_in_turn(cache_status::FAILED, deadline).await,
+            false => Ok(error_response::failed(error)),
+        }
     }
 }
 

@@ -12,6 +12,8 @@ pub(crate) const PURGED: &str = "cattleguard; fwd=miss; stored; detail=purged";
 pub(crate) const METHOD: &str = "cattleguard; fwd=method";
 pub(crate) const HIT_FOR_PASS: &str = "cattleguard; fwd=bypass; detail=not-storable";
 pub(crate) const NO_KEY: &str = "cattleguard; fwd=bypass; detail=no-key";
+/// After another client's request has failed.
+pub(crate) const FAILED: &str = "cattleguard; fwd=miss; detail=load-failed";
 pub(crate) const NOT_STORED: &str = "cattleguard; fwd=miss; detail=not-storable";
 
 /// This cache's member for a response that was made from a stored one.
