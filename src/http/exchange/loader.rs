@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use tower::ServiceExt;
 
@@ -163,9 +163,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
     /// A request for the whole response, even if the client asks for a part.
     fn request(&self) -> Request<B> {
         let mut parts = (*self.exchange.request).clone();
-        for name in
-            [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_RANGE, header::RANGE]
-        {
+        for name in LESS {
             parts.headers.remove(name);
         }
         let stored = self.stored().map(|stored| &stored.headers);
@@ -271,9 +269,13 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
         Ok(index.loaded().uncacheable())
     }
 
-    /// Passes a response to its client, and has the other clients ask for their own.
+    /// Passes a response to its client, and has the other clients ask for their own. So does this client if it wants
+    /// less than the whole: the origin was asked for all of it.
     fn hit_for_pass(&self, head: Head, body: Body<S::Body>) -> Loaded<StoredResponse> {
-        self.pass(head, body);
+        let wants_less = LESS.iter().any(|name| self.exchange.request.headers.contains_key(name));
+        if !wants_less || head.parts.status != StatusCode::OK {
+            self.pass(head, body);
+        }
         Loaded::absent().ttl(self.settings().hit_for_pass_ttl)
     }
 
@@ -339,6 +341,10 @@ impl<S: Origin<B>, B> Clone for OriginLoader<S, B> {
         }
     }
 }
+
+/// Fields of a request for a part of a response, or for none if the client has it.
+const LESS: [HeaderName; 4] =
+    [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_RANGE, header::RANGE];
 
 /// How long at least a URL is known to have variants.
 const MIN_VARIANTS_TTL: Duration = Duration::from_secs(3600);
