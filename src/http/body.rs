@@ -1,5 +1,4 @@
 use std::{
-    collections::VecDeque,
     fmt,
     pin::Pin,
     task::{Context, Poll},
@@ -21,12 +20,15 @@ pub struct Body<B: HttpBody> {
 enum Source<B: HttpBody> {
     Stored(Option<Bytes>),
     Origin(#[pin] B),
-    Resumed(Resumed<B>),
+    /// Boxed, so that the others stay small.
+    Resumed(Box<Resumed<B>>),
 }
 
 /// A body of the origin that was read in part, until it turned out that it cannot be stored.
 struct Resumed<B: HttpBody> {
-    buffered: VecDeque<Frame<Bytes>>,
+    buffered: Bytes,
+    /// The trailers, or the data for which there was no room.
+    next: Option<Frame<Bytes>>,
     rest: Rest<B>,
 }
 
@@ -52,41 +54,36 @@ impl<B: HttpBody<Data = Bytes>> Body<B> {
         Self { source: Source::Origin(body) }
     }
 
-    /// Reads a body to its end, unless it is longer than `max_size` bytes.
+    /// Reads a body to its end, unless it is longer than `max_size` bytes. Copies it: its pieces may be a few bytes each
+    /// of a large buffer, which they would keep.
     pub(super) async fn buffer(body: B, max_size: usize) -> Buffered<B> {
         let is_too_long = |length: u64| length > max_size as u64;
         if is_too_long(body.size_hint().lower()) {
             return Buffered::Incomplete(Self::origin(body));
         }
         let mut body = Box::pin(body);
-        let (mut buffered, mut length) = (VecDeque::new(), 0);
-        let rest = loop {
+        let mut buffered = Vec::new();
+        let (next, rest) = loop {
             let frame = match body.frame().await {
-                None => return Buffered::Complete(concat(buffered, length)),
-                Some(Err(error)) => break Rest::Failed(error),
+                None => return Buffered::Complete(exact(buffered)),
+                Some(Err(error)) => break (None, Rest::Failed(error)),
                 Some(Ok(frame)) => frame,
             };
-            length += frame.data_ref().map_or(0, Bytes::len);
-            let is_trailers = !frame.is_data();
-            buffered.push_back(frame);
-            if is_trailers || is_too_long(length as u64) {
-                break Rest::Open(body);
+            match frame.data_ref() {
+                Some(data) if !is_too_long((buffered.len() + data.len()) as u64) => {
+                    buffered.extend_from_slice(data);
+                }
+                _ => break (Some(frame), Rest::Open(body)),
             }
         };
-        Buffered::Incomplete(Self { source: Source::Resumed(Resumed { buffered, rest }) })
+        let resumed = Resumed { buffered: exact(buffered), next, rest };
+        Buffered::Incomplete(Self { source: Source::Resumed(Box::new(resumed)) })
     }
 }
 
-/// A body of one frame, the usual case, is not copied.
-fn concat(frames: VecDeque<Frame<Bytes>>, length: usize) -> Bytes {
-    let mut chunks = frames.into_iter().filter_map(|frame| frame.into_data().ok());
-    let first = chunks.next().unwrap_or_default();
-    let Some(second) = chunks.next() else { return first };
-    let mut all = Vec::with_capacity(length);
-    all.extend_from_slice(&first);
-    all.extend_from_slice(&second);
-    chunks.for_each(|chunk| all.extend_from_slice(&chunk));
-    all.into()
+/// Without the room that it has grown.
+fn exact(buffered: Vec<u8>) -> Bytes {
+    buffered.into_boxed_slice().into()
 }
 
 impl<B: HttpBody<Data = Bytes>> HttpBody for Body<B> {
@@ -101,7 +98,11 @@ impl<B: HttpBody<Data = Bytes>> HttpBody for Body<B> {
             Projected::Stored(bytes) => Poll::Ready(bytes.take().map(|all| Ok(Frame::data(all)))),
             Projected::Origin(body) => body.poll_frame(cx),
             Projected::Resumed(resumed) => {
-                if let Some(frame) = resumed.buffered.pop_front() {
+                if !resumed.buffered.is_empty() {
+                    let buffered = std::mem::take(&mut resumed.buffered);
+                    return Poll::Ready(Some(Ok(Frame::data(buffered))));
+                }
+                if let Some(frame) = resumed.next.take() {
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 if let Rest::Open(body) = &mut resumed.rest {
@@ -119,8 +120,10 @@ impl<B: HttpBody<Data = Bytes>> HttpBody for Body<B> {
         match &self.source {
             Source::Stored(bytes) => bytes.is_none(),
             Source::Origin(body) => body.is_end_stream(),
-            Source::Resumed(Resumed { buffered, rest }) => {
+            Source::Resumed(resumed) => {
+                let Resumed { buffered, next, rest } = &**resumed;
                 buffered.is_empty()
+                    && next.is_none()
                     && match rest {
                         Rest::Open(body) => body.is_end_stream(),
                         Rest::Failed(_) => false,
@@ -136,9 +139,10 @@ impl<B: HttpBody<Data = Bytes>> HttpBody for Body<B> {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Source::Origin(body) => body.size_hint(),
-            Source::Resumed(Resumed { buffered, rest }) => {
-                let buffered = buffered.iter().filter_map(Frame::data_ref).map(Bytes::len);
-                let buffered = buffered.sum::<usize>() as u64;
+            Source::Resumed(resumed) => {
+                let Resumed { buffered, next, rest } = &**resumed;
+                let next = next.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len);
+                let buffered = (buffered.len() + next) as u64;
                 let rest = match rest {
                     Rest::Open(body) => body.size_hint(),
                     _ => SizeHint::default(),

@@ -1,13 +1,19 @@
 //! What the near tier holds of responses.
 
+use std::sync::{Arc, Weak};
+
 use bytes::Bytes;
 use cattleguard::http::HttpGuardLayer;
-use http::Response;
+use http::{HeaderValue, Response};
+use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tower::Layer;
 
-use crate::{Cache, builder, get, origin::Origin};
+use crate::{
+    Cache, builder, cache, get,
+    origin::{self, Origin},
+};
 
 const MIB: usize = 1 << 20;
 
@@ -61,4 +67,47 @@ async fn many_responses_stay_within_a_bound_that_was_set() {
         assert!(bytes(&page) <= 32 * MIB, "{} after {n}", bytes(&page));
     }
     assert!(bytes(&page) > 24 * MIB, "{}", bytes(&page));
+}
+
+/// What a connection reads into.
+struct ReadBuffer(#[expect(dead_code, reason = "kept while bytes of it are")] Arc<()>, Vec<u8>);
+
+impl AsRef<[u8]> for ReadBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.1
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_response_keeps_nothing_of_the_buffers_that_it_was_read_into() {
+    let kept = Arc::new(parking_lot::Mutex::new(Vec::<Weak<()>>::new()));
+    let origin = Origin::new({
+        let kept = kept.clone();
+        move |_| {
+            let buffer = |text: &str| {
+                let alive = Arc::new(());
+                kept.lock().push(Arc::downgrade(&alive));
+                let bytes = Bytes::from_owner(ReadBuffer(alive, text.repeat(1_000).into_bytes()));
+                bytes.slice(..text.len())
+            };
+            let (sender, body) = origin::piecewise();
+            for piece in ["one ", "and another"] {
+                sender.send(Ok(Frame::data(buffer(piece)))).expect("open");
+            }
+            let mut value = HeaderValue::from_maybe_shared(buffer("secret")).expect("a value");
+            value.set_sensitive(true);
+            let response = Response::builder().header("cache-control", "max-age=60");
+            response.header("x-a", value).body(body).expect("a response")
+        }
+    });
+    let cache = cache(&origin);
+    get(&cache, "/", &[]).await;
+    assert!(kept.lock().iter().all(|alive| alive.strong_count() == 0));
+    let hit = get(&cache, "/", &[]).await;
+    assert_eq!(
+        (hit.is_hit(), hit.text(), hit.field("x-a")),
+        (true, "one and another", Some("secret"))
+    );
+    assert!(hit.response.headers()["x-a"].is_sensitive());
+    assert_eq!(kept.lock().len(), 3);
 }

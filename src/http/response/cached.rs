@@ -35,6 +35,7 @@ impl CachedResponse {
     pub(crate) fn new(head: &Head, body: Bytes, storable: Storable) -> Self {
         let mut headers = head.parts.headers.clone();
         remove_unstorable(&mut headers, &head.cache_control);
+        copy_values(&mut headers);
         // RFC 9110 §6.6.1: a recipient dates a response that has no date.
         headers.entry(header::DATE).or_insert_with(|| date::value(head.received));
         let Storable { age, lifetime, stale } = storable;
@@ -174,6 +175,20 @@ impl CachedResponse {
 pub(super) const PER_FIELD: usize = 112;
 
 /// Removes the fields that are for one connection or must not be stored (RFC 9111 §3.1).
+/// Copies the values into one buffer of their size: as they were received they keep the connection's.
+fn copy_values(headers: &mut HeaderMap) {
+    let all: Vec<u8> = headers.values().flat_map(HeaderValue::as_bytes).copied().collect();
+    let mut all = Bytes::from(all.into_boxed_slice());
+    for value in headers.values_mut() {
+        // The bytes of a value make a value.
+        let Ok(mut copy) = HeaderValue::from_maybe_shared(all.split_to(value.len())) else {
+            continue;
+        };
+        copy.set_sensitive(value.is_sensitive());
+        *value = copy;
+    }
+}
+
 fn remove_unstorable(headers: &mut HeaderMap, cache_control: &CacheControl) {
     let nominated: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
