@@ -32,6 +32,8 @@ pub(crate) enum Found<V> {
     Stale(Arc<Entry<V>>),
     /// Better than no answer. The near tier leaves this to the far tier, which knows more.
     Expired(Arc<Entry<V>>),
+    /// No answer any more, but the origin may say that it is as it was.
+    Dead(Arc<Entry<V>>),
     Nothing,
 }
 
@@ -43,14 +45,14 @@ impl<V> Found<V> {
             Age::Fresh => Self::Fresh(entry),
             Age::Stale => Self::Stale(entry),
             Age::Expired => Self::Expired(entry),
-            Age::Dead => Self::Nothing,
+            Age::Dead => Self::Dead(entry),
         }
     }
 
     pub(crate) fn fresh(self) -> Option<Arc<Entry<V>>> {
         match self {
             Self::Fresh(entry) | Self::Early(entry) => Some(entry),
-            Self::Stale(_) | Self::Expired(_) | Self::Nothing => None,
+            Self::Stale(_) | Self::Expired(_) | Self::Dead(_) | Self::Nothing => None,
         }
     }
 }

@@ -67,7 +67,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             }
             match self.flights.board(name, self.oldest_to_board(), abandoned) {
                 Boarding::Solo(solo) => Step::Read(Reader::Solo(solo)),
-                Boarding::Aboard(boarded) => Step::aboard(boarded, Plan::Lease, None),
+                Boarding::Aboard(boarded) => Step::aboard(boarded, Plan::Lease, None, None),
             }
         })
     }
@@ -130,9 +130,8 @@ impl<V: Send + Sync + 'static> Core<V> {
             Found::Fresh(entry) => reader.complete(self, entry),
             Found::Early(entry) => reader.serve(self, self.early(entry, Tier::Far), permit),
             Found::Stale(entry) => reader.serve(self, self.stale(entry, Tier::Far), permit),
-            Found::Expired(entry) => {
-                let expired = self.stale_fallback(&entry, StaleReason::Slow);
-                reader.fly(self, Plan::Lease, expired)
+            Found::Expired(entry) | Found::Dead(entry) => {
+                reader.fly(self, Plan::Lease, Some(entry))
             }
             Found::Nothing => reader.fly(self, Plan::Lease, None),
         }
@@ -149,7 +148,11 @@ impl<V: Send + Sync + 'static> Core<V> {
         let valid = || self.near.contains(name, served.entry());
         let meanwhile = || self.serve_meanwhile(served, refresh.until);
         let completer = self.flights.refresh(name, meanwhile, abandoned, valid)?;
-        Some(Departure::of(completer, Plan::Refresh(permit, *refresh), Some(served)))
+        Some(Departure::of(
+            completer,
+            Plan::Refresh(permit, *refresh),
+            Some(served.entry().clone()),
+        ))
     }
 
     /// Boards flights of `name` until there is an answer for this caller.
@@ -269,25 +272,28 @@ impl<V: Send + Sync + 'static> Reader<V> {
             }
         };
         let plan = Plan::Refresh(permit, refresh);
-        let departure = completer.map(|completer| Departure::of(completer, plan, Some(&served)));
+        let previous = Some(served.entry().clone());
+        let departure = completer.map(|completer| Departure::of(completer, plan, previous));
         Step::Done(Ok(served), departure)
     }
 
     /// Nothing to serve: a flight loads. What has expired is for callers whose deadline passes.
-    fn fly(self, core: &Core<V>, plan: Plan, expired: Option<Fetched<V>>) -> Step<V> {
+    fn fly(self, core: &Core<V>, plan: Plan, previous: Option<Arc<Entry<V>>>) -> Step<V> {
+        let expired =
+            previous.as_ref().and_then(|entry| core.stale_fallback(entry, StaleReason::Slow));
         match (self, expired) {
-            (Self::Solo(solo), None) => Step::aboard(core.fly(solo.name()), plan, None),
+            (Self::Solo(solo), None) => Step::aboard(core.fly(solo.name()), plan, None, previous),
             (Self::Solo(solo), Some(expired)) => {
                 let name = solo.name().clone();
                 let boarded = solo.fly(|| core.serve_at_deadline(&expired), abandoned);
                 let boarded = boarded.unwrap_or_else(|| core.fly(&name));
-                Step::aboard(boarded, plan, Some(expired))
+                Step::aboard(boarded, plan, Some(expired), previous)
             }
             (Self::InFlight { completer, waiting, .. }, expired) => {
                 if let Some(expired) = &expired {
                     completer.provide(|| core.serve_at_deadline(expired));
                 }
-                Step::Lead(Departure::of(completer, plan, expired.as_ref()), waiting)
+                Step::Lead(Departure::of(completer, plan, previous), waiting)
             }
         }
     }
@@ -301,10 +307,15 @@ impl<V: Send + Sync + 'static> Reader<V> {
 }
 
 impl<V> Step<V> {
-    fn aboard(boarded: Boarded<Answer<V>>, plan: Plan, expired: Option<Fetched<V>>) -> Self {
+    fn aboard(
+        boarded: Boarded<Answer<V>>,
+        plan: Plan,
+        expired: Option<Fetched<V>>,
+        previous: Option<Arc<Entry<V>>>,
+    ) -> Self {
         match boarded {
             Boarded::Leader(completer, waiter) => {
-                let departure = Departure::of(completer, plan, expired.as_ref());
+                let departure = Departure::of(completer, plan, previous);
                 Self::Lead(departure, Waiting { waiter, expired })
             }
             Boarded::Follower(waiter) => Self::Follow(Waiting { waiter, expired }),
@@ -313,8 +324,11 @@ impl<V> Step<V> {
 }
 
 impl<V> Departure<V> {
-    fn of(completer: Completer<Answer<V>>, plan: Plan, previous: Option<&Fetched<V>>) -> Box<Self> {
-        let previous = previous.map(|fetched| fetched.entry().clone());
+    fn of(
+        completer: Completer<Answer<V>>,
+        plan: Plan,
+        previous: Option<Arc<Entry<V>>>,
+    ) -> Box<Self> {
         Box::new(Self { completer, plan, previous })
     }
 }

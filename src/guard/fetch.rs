@@ -145,7 +145,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
             Found::Fresh(entry) => Some(Fetched::new(entry, Outcome::Hit(Tier::Far))),
             Found::Early(entry) => Some(core.early(entry, Tier::Far).served),
             Found::Stale(entry) => Some(core.stale(entry, Tier::Far).served),
-            Found::Expired(_) | Found::Nothing => None,
+            Found::Expired(_) | Found::Dead(_) | Found::Nothing => None,
         }
     }
 }
@@ -172,7 +172,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         let due = match found {
             Found::Early(entry) => Some(core.early(entry, Tier::Near)),
             Found::Stale(entry) => Some(core.stale(entry, Tier::Near)),
-            Found::Fresh(_) | Found::Expired(_) | Found::Nothing => None,
+            Found::Fresh(_) | Found::Expired(_) | Found::Dead(_) | Found::Nothing => None,
         };
         let answer = match due {
             Some(due) => {

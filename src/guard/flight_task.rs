@@ -151,7 +151,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             Found::Early(entry) => Some(self.early(entry, Tier::Far).served),
             Found::Stale(entry) => Some(self.stale(entry, Tier::Far).served),
             Found::Expired(entry) => self.stale_fallback(&entry, StaleReason::Slow),
-            Found::Nothing => None,
+            Found::Dead(_) | Found::Nothing => None,
         };
         match served {
             Some(served) => Resolution::visible_before(epoch, served),

@@ -86,7 +86,7 @@
 //! | 4.2.3 | the age is made of `Age`, `Date` and the time of the transfer | `rfc9111_5_1_age_counts_from_the_origin`, `rfc9111_4_2_3_the_transfer_counts_for_responses_from_a_server` |
 //! | 4.2.4, 5.2.2.2, 5.2.2.8, 5.2.2.10 | nothing stale with `must-revalidate`, `proxy-revalidate`, `s-maxage`; an error instead | `rfc9111_4_2_4_what_must_be_revalidated_is_never_served_stale`, `rfc9111_5_2_2_2_an_unreachable_origin_is_an_error_and_nothing_stale` |
 //! | 4.2.4 | nothing stale without permission | `rfc9111_4_2_4_nothing_stale_is_served_without_permission`, `rfc5861_a_response_says_how_long_it_may_be_served_stale` |
-//! | 4.3.1 | a validation sends the stored validators | `rfc9111_4_3_1_both_validators_are_sent`, `rfc9111_4_3_3_each_variant_is_validated_by_its_own_validator` |
+//! | 4.3.1 | a validation sends the stored validators, also those of a response that may be served no more, while it is on record (the policy's version retention) | `rfc9111_4_3_1_both_validators_are_sent`, `rfc9111_4_3_1_what_may_not_be_served_stale_is_validated_all_the_same`, `rfc9111_4_3_3_each_variant_is_validated_by_its_own_validator` |
 //! | 4.3.2 | a client's conditions are evaluated on the stored response; `If-Match` goes to the origin | `rfc9111_4_3_2_the_cache_evaluates_conditions`, `rfc9110_15_4_5_a_304_has_the_fields_that_its_200_would_have` |
 //! | 4.3.3 | a full response replaces the stored one, a 5xx leaves it | `rfc9111_4_3_3_a_full_response_replaces_the_stored_one`, `rfc9111_4_3_3_a_failure_leaves_the_stored_response` |
 //! | 4.3.4 | a 304 about another response updates nothing | `rfc9111_4_3_4_a_304_about_another_response_updates_nothing`, `rfc9111_4_3_4_the_age_counts_from_the_validation` |

@@ -37,7 +37,7 @@ impl<V> Near<V> {
             return Found::Fresh(near.entry);
         }
         match Found::judge(near.entry, freshness, now) {
-            Found::Expired(_) => Found::Nothing,
+            Found::Expired(_) | Found::Dead(_) => Found::Nothing,
             found => found,
         }
     }

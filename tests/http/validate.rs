@@ -46,6 +46,32 @@ async fn rfc9111_4_3_2_the_cache_evaluates_conditions() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rfc9111_4_3_1_what_may_not_be_served_stale_is_validated_all_the_same() {
+    for value in ["max-age=60, must-revalidate", "max-age=60, proxy-revalidate", "s-maxage=60"] {
+        let origin = Origin::new(move |request| {
+            let fields = [("cache-control", value), ("etag", "\"v1\"")];
+            match request.headers().contains_key("if-none-match") {
+                true => response(304, &fields, ""),
+                false => response(200, &fields, "body"),
+            }
+        });
+        // Whatever the policy permits, and also where it permits nothing.
+        for cache in [cache(&origin), stale_cache(&origin)] {
+            get(&cache, "/", &[]).await;
+            for _ in 0..3 {
+                tokio::time::advance(secs(61)).await;
+                let answer = get(&cache, "/", &[]).await;
+                assert_eq!((answer.status(), answer.text()), (200, "body"), "{value}");
+                let asked = origin.asked().pop().expect("a request");
+                assert_eq!(asked.headers["if-none-match"], "\"v1\"", "{value}");
+                assert!(get(&cache, "/", &[]).await.is_hit(), "{value}");
+            }
+        }
+        assert_eq!(origin.calls(), 8);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn rfc9110_14_the_cache_serves_ranges() {
     let origin = Origin::new(|request| {
         assert!(!request.headers().contains_key("range"));

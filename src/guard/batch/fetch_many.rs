@@ -193,7 +193,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         let due = match &wanted.found {
             Found::Early(entry) => self.early(entry.clone(), Tier::Near),
             Found::Stale(entry) => self.stale(entry.clone(), Tier::Near),
-            Found::Fresh(_) | Found::Expired(_) | Found::Nothing => {
+            Found::Fresh(_) | Found::Expired(_) | Found::Dead(_) | Found::Nothing => {
                 return self.board_in_batch(&wanted.name);
             }
         };
