@@ -6,7 +6,6 @@ use super::{
     answer::Answer,
     core::{Core, Guard},
     limits::FOREVER,
-    load::Place,
     loader::{LoadBudget, Loader},
 };
 use crate::{Bypass, Error, Fetched, Loaded, Outcome, Version, observe::Stopwatch};
@@ -28,7 +27,10 @@ impl<K: ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 impl<K: ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// A place in the bulkhead for a call to the origin past every tier. Waits for it until the deadline, and no
     /// longer than for the load timeout.
-    pub(crate) async fn place(&self, deadline: Option<Instant>) -> Result<Place, Error> {
+    pub(crate) async fn place(
+        &self,
+        deadline: Option<Instant>,
+    ) -> Result<super::load::Place, Error> {
         let longest = Instant::now() + self.core.policy.load_timeout.min(FOREVER);
         let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
         self.core.place_by(deadline, true, &[Arc::default()]).await
