@@ -213,6 +213,29 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
+    /// Loads `name` anew. Not in a flight that is open already: its load may have begun before this call.
+    #[cfg(feature = "http")]
+    pub(super) async fn reload(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        previous: Option<Arc<Entry<V>>>,
+        load: impl Loader<V>,
+    ) -> Answer<V> {
+        let mut answer = None;
+        for _ in 0..2 {
+            match self.fly(name) {
+                Boarded::Leader(completer, waiter) => {
+                    self.launch(*Departure::of(completer, Plan::Reload, previous), load);
+                    return Waiting { waiter, expired: None }.lead(self, None).await;
+                }
+                Boarded::Follower(waiter) => {
+                    answer = Waiting { waiter, expired: None }.follow(self, None).await;
+                }
+            }
+        }
+        answer.unwrap_or_else(abandoned)
+    }
+
     /// The deadline has passed while this caller read by itself: without a flight no load would follow.
     fn leave_to_a_flight(self: &Arc<Self>, name: &Arc<str>, load: impl Loader<V>) -> Answer<V> {
         if let Boarded::Leader(completer, _) = self.fly(name) {

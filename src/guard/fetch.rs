@@ -134,6 +134,17 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         Core::resolve_miss(self.core.clone(), found, name, deadline, load)
     }
 
+    /// Loads `name` anew. What there is of it stays until there is another.
+    #[cfg(feature = "http")]
+    pub(crate) async fn reload(
+        &self,
+        name: Arc<str>,
+        previous: Option<Arc<crate::Entry<V>>>,
+        load: impl Loader<V>,
+    ) -> Answer<V> {
+        self.core.reload(&name, previous, load).await
+    }
+
     /// What there is of `key`, near or far, without a load.
     #[cfg(feature = "http")]
     pub(crate) async fn find(&self, key: &K) -> Option<Fetched<V>> {

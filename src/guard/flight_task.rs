@@ -39,6 +39,9 @@ pub(super) enum Plan {
     Lease,
     /// Under a lease, too, and no caller waits for it.
     Refresh(RefreshPermit, Refresh),
+    /// Under a lease, whatever there is, which stays until then.
+    #[cfg(feature = "http")]
+    Reload,
     /// Without a lease: the far tier has just failed to answer, or refused.
     Unleased(Bypass),
 }
@@ -128,6 +131,8 @@ impl<V: Send + Sync + 'static> Core<V> {
                 let task = FlightTask::new(self, completer, load, refresh.fresh_for, false);
                 self.resolve_while_serving(completer, task.run(), refresh).await
             }
+            #[cfg(feature = "http")]
+            Plan::Reload => FlightTask::new(self, completer, load, FOREVER, true).run().await,
             Plan::Unleased(bypass) => {
                 let budget = self.load_budget(completer, true);
                 self.load_unleased(completer, &mut load, &budget, None, bypass).await

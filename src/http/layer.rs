@@ -113,8 +113,8 @@ impl HttpGuardLayer {
     /// Honours `no-cache`, `max-age` and `min-fresh` in requests. Default: they are ignored, as RFC 9111
     /// §5.2.1 allows, because any client could send them. Set it where all clients are trusted.
     ///
-    /// Requests that reload a URL at one time share a load. It invalidates the stored response first: if
-    /// the origin then fails, there is nothing stale to serve.
+    /// Requests that reload a URL at one time share a load, which validates the stored response. That stays until there is
+    /// another: if the origin fails, the failure is the answer of the reload alone.
     pub fn allow_reloads(mut self) -> Self {
         self.settings.reloads = Reloads::Allowed;
         self

@@ -88,6 +88,51 @@ async fn an_origin_that_fails_is_not_asked_by_all_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reload_that_fails_takes_nothing_away() {
+    let calls = AtomicUsize::new(0);
+    let origin = Origin::new(move |_| match calls.fetch_add(1, Ordering::SeqCst) {
+        1 => response(503, &[], "down"),
+        call => response(200, &[FRESH], &call.to_string()),
+    });
+    let cache = layer().allow_reloads().layer(origin.service());
+    get(&cache, "/", &[]).await;
+    let reload = [("cache-control", "no-cache")];
+    assert_eq!(get(&cache, "/", &reload).await.text(), "down");
+    let hit = get(&cache, "/", &[]).await;
+    assert_eq!((hit.is_hit(), hit.text()), (true, "0"));
+    for fields in [&reload[..], &[]] {
+        assert_eq!(get(&cache, "/", fields).await.text(), "2");
+    }
+    assert_eq!(origin.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_during_a_reload_keeps_its_response_out() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let service = tower::service_fn(move |_: Request<Full<Bytes>>| {
+        let call = calls.fetch_add(1, Ordering::SeqCst).to_string();
+        async move {
+            tokio::time::sleep(secs(1)).await;
+            Ok::<_, Infallible>(response(200, &[FRESH], &call))
+        }
+    });
+    let shared = layer().allow_reloads();
+    let cache = shared.layer(service);
+    let ask = async |fields| {
+        let Ok(response) = cache.clone().oneshot(request(Method::GET, "/", fields)).await;
+        crate::whole(response).await
+    };
+    ask(&[]).await;
+    let purging = async {
+        tokio::time::sleep(secs(1) / 2).await;
+        let url = "http://example.com/".parse().expect("a URL");
+        let _ = shared.purge(&url, None).await.expect("a purge");
+    };
+    tokio::join!(ask(&[("cache-control", "no-cache")]), purging);
+    assert_ne!(ask(&[]).await.text(), "1", "its call began before the purge");
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_response_that_cannot_be_stored_is_no_rule() {
     let origin = Origin::new(|request| match request.headers().contains_key("cookie") {
         true => response(200, &[FRESH], "page"),

@@ -164,6 +164,9 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         if let Err(error) = self.reload(Cause::Request).await {
             return self.fail(&error, None).await;
         }
+        if let Some(answer) = self.exchange.passthrough.take_answer() {
+            return answer;
+        }
         let mut response = self.get().await?;
         cache_status::replace(response.headers_mut(), cache_status::REQUEST);
         Ok(response)

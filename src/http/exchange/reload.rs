@@ -10,8 +10,7 @@ use crate::{
     guard::{LoadBudget, Loader},
 };
 
-/// Invalidates a stored response and loads it anew. Requests that reload one URL at one time share a
-/// flight.
+/// Loads a stored response anew. Requests that reload one URL at one time share a flight.
 pub(crate) struct Reload<S: Origin<B>, B> {
     exchange: Exchange<S, B>,
     primary: CacheKey,
@@ -37,17 +36,31 @@ impl<S: Origin<B>, B: Default + Send + 'static> Reload<S, B> {
         primary: CacheKey,
         cause: Cause,
     ) -> Result<Loaded<StoredResponse>, Error> {
+        match cause {
+            Cause::Request => Self::replace(exchange, primary).await?,
+            Cause::Purge => Self::load_again(exchange, primary).await?,
+        }
+        Ok(Loaded::absent().uncacheable())
+    }
+
+    /// The stored response stays until there is another one: a request must not be able to take it away.
+    async fn replace(exchange: Exchange<S, B>, primary: CacheKey) -> Result<(), Error> {
         let cache = exchange.cache.clone();
-        if cause == Cause::Purge
-            && cache.find(&exchange.request, &primary, CacheMode::Default).await.is_some()
-        {
-            return Ok(Loaded::absent().uncacheable());
+        let stored = cache.guard.find(&*primary).await.map(|stored| stored.entry().clone());
+        let load = OriginLoader::new(exchange, primary, None);
+        cache.guard.reload((&*primary).into(), stored, load).await.map(drop)
+    }
+
+    async fn load_again(exchange: Exchange<S, B>, primary: CacheKey) -> Result<(), Error> {
+        let cache = exchange.cache.clone();
+        if cache.find(&exchange.request, &primary, CacheMode::Default).await.is_some() {
+            return Ok(());
         }
         // First, so that no load that began before can answer.
         let _ = cache.guard.invalidate(&*primary).await?;
         let load = OriginLoader::new(exchange, primary, None);
         cache.guard.resolve_miss(Found::Nothing, (&*primary).into(), None, load).await?;
-        Ok(Loaded::absent().uncacheable())
+        Ok(())
     }
 }
 
