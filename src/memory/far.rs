@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::records::{Bounds, Records};
+use super::records::{Bounds, Records, Usage};
 use crate::{
     Clock, Entry, Fault, Moment, Version,
     far::{
@@ -115,6 +115,19 @@ impl<V: Send + Sync + 'static> MemoryFar<V> {
                 watchers: Watchers::default(),
             }),
         }
+    }
+
+    /// What the store holds now, for your own metrics: it may serve several guards. Takes longer than a read, as it first
+    /// does what the store has put off.
+    ///
+    /// ```
+    /// use cattleguard::memory::MemoryFar;
+    ///
+    /// let pages = MemoryFar::<String>::new();
+    /// assert_eq!((pages.usage().records, pages.usage().evictions), (0, 0));
+    /// ```
+    pub fn usage(&self) -> Usage {
+        self.inner.records.usage()
     }
 
     /// How many leases are live or not yet swept.

@@ -29,4 +29,4 @@ mod far;
 mod lock;
 mod records;
 
-pub use self::{far::MemoryFar, lock::MemoryLock};
+pub use self::{far::MemoryFar, lock::MemoryLock, records::Usage};

@@ -1,10 +1,13 @@
 use std::{
     mem,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use moka::policy::EvictionPolicy;
+use moka::{notification::RemovalCause, policy::EvictionPolicy};
 use parking_lot::Mutex;
 
 use crate::{
@@ -20,6 +23,19 @@ pub(super) struct Records<V> {
     bounds: Bounds,
     size_of: SizeOf<V>,
     gone: Gone<V>,
+    evictions: Arc<AtomicU64>,
+}
+
+/// What a [`MemoryFar`](super::MemoryFar) holds.
+#[non_exhaustive]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Usage {
+    /// Entries and tombstones.
+    pub records: u64,
+    /// What they take; `None` for a store without a bound in bytes.
+    pub bytes: Option<u64>,
+    /// How many have left for room, and not because their time was over, since the store was made.
+    pub evictions: u64,
 }
 
 /// How much is held.
@@ -66,7 +82,8 @@ impl<V> Stored<V> {
 impl<V: Send + Sync + 'static> Records<V> {
     pub(super) fn new(bounds: Bounds, size_of: SizeOf<V>) -> Self {
         let gone = Gone::default();
-        let leaving = gone.clone();
+        let (leaving, evictions) = (gone.clone(), Arc::<AtomicU64>::default());
+        let evicted = evictions.clone();
         let cache = moka::sync::Cache::builder()
             .max_capacity(bounds.bytes.unwrap_or(bounds.records))
             .weigher(|_, stored: &Stored<V>| stored.weight)
@@ -74,12 +91,25 @@ impl<V: Send + Sync + 'static> Records<V> {
             // means another load for every waiter.
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(Retention)
-            .eviction_listener(move |_, stored: Stored<V>, _| {
+            .eviction_listener(move |_, stored: Stored<V>, cause| {
+                if cause == RemovalCause::Size {
+                    evicted.fetch_add(1, Ordering::Relaxed);
+                }
                 let entry = stored.slot.lock().take();
                 leaving.lock().extend(entry);
             })
             .build();
-        Self { cache, bounds, size_of, gone }
+        Self { cache, bounds, size_of, gone, evictions }
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        self.cache.run_pending_tasks();
+        self.drop_gone();
+        Usage {
+            records: self.cache.entry_count(),
+            bytes: self.bounds.bytes.map(|_| self.cache.weighted_size()),
+            evictions: self.evictions.load(Ordering::Relaxed),
+        }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Stored<V>> {

@@ -150,6 +150,11 @@ async fn a_store_in_memory_stays_within_its_bound() {
     let most = three_thousand(&guard, &alive).await;
     assert!(most <= 64 * MIB * 12 / 10, "{} MiB were alive", most / MIB);
     assert!(alive.bytes() >= 48 * MIB, "{} MiB are alive", alive.bytes() / MIB);
+    let usage = far.usage();
+    let blocks = alive.blocks.load(SeqCst) as u64;
+    assert_eq!((usage.records, usage.evictions), (blocks, 3_000 - blocks));
+    let bytes = usage.bytes.expect("a bound") as usize;
+    assert!((alive.bytes()..=64 * MIB).contains(&bytes), "{bytes}");
 
     // What alone is more than an eighth leaves its version behind, and nothing else.
     let entry = cattleguard::Entry::new(
