@@ -5,6 +5,7 @@ use tower::Layer;
 
 use super::{
     cache::Cache,
+    epochs::LocalEpochs,
     key::Query,
     response::StoredResponse,
     service::HttpGuard,
@@ -27,6 +28,7 @@ use crate::{Guard, GuardBuilder, Shutdown};
 #[derive(Clone)]
 pub struct HttpGuardLayer {
     pub(super) guard: Guard<str, StoredResponse>,
+    pub(super) epochs: Arc<LocalEpochs>,
     pub(super) settings: Settings,
 }
 
@@ -40,7 +42,7 @@ impl HttpGuardLayer {
     pub fn new(builder: GuardBuilder<str, StoredResponse>) -> Self {
         let builder = builder.or_near_bytes(NEAR_BYTES).size_of(StoredResponse::size);
         let guard = builder.stale_for(StoredResponse::stale_for).build();
-        Self { guard, settings: Settings::default() }
+        Self { guard, epochs: Arc::default(), settings: Settings::default() }
     }
 
     /// How long a response is fresh that does not say so, if its status may be stored by default (200, 404 and
@@ -142,7 +144,8 @@ impl<S> Layer<S> for HttpGuardLayer {
     type Service = HttpGuard<S>;
 
     fn layer(&self, inner: S) -> HttpGuard<S> {
-        HttpGuard::new(inner, Cache { guard: self.guard.clone(), settings: self.settings.clone() })
+        let Self { guard, epochs, settings } = self.clone();
+        HttpGuard::new(inner, Cache { guard, epochs, settings })
     }
 }
 

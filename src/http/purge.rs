@@ -73,7 +73,7 @@ impl HttpGuardLayer {
     ///
     /// [`PurgeError::Guard`] as [`Guard::invalidate`](crate::Guard::invalidate) fails.
     pub async fn purge_tag(&self, tag: &str) -> Result<Invalidated, PurgeError> {
-        Epochs(&self.guard).purge(tag).await.map_err(PurgeError::Guard)
+        Epochs { guard: &self.guard, local: &self.epochs }.purge(tag).await.map_err(PurgeError::Guard)
     }
 
     async fn invalidate(

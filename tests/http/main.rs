@@ -13,12 +13,15 @@ mod privacy;
 mod proxy;
 mod purge;
 mod reuse;
+mod rules;
 mod sockets;
 mod stale;
 mod store;
+mod tags;
 #[path = "../../examples/reverse_proxy/upstream.rs"]
 mod upstream;
 mod validate;
+mod wire;
 
 use std::{convert::Infallible, time::Duration};
 

@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     Entry, Error, Loaded, Version,
+    freshness::Found,
     guard::{LoadBudget, Loader},
 };
 
@@ -257,7 +258,8 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
             let response = response.take().ok_or(OriginFailure(StatusCode::BAD_GATEWAY));
             async move { response }
         };
-        let _ = self.exchange.cache.guard.fetch(&*key, load).await?;
+        let guard = &self.exchange.cache.guard;
+        let _ = guard.resolve_part(Found::Nothing, (&*key).into(), None, load).await?;
         Ok(index.loaded())
     }
 

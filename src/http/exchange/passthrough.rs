@@ -26,6 +26,11 @@ impl<B: Default, R: HttpBody, E> Passthrough<B, R, E> {
         self.body.lock().take().unwrap_or_default()
     }
 
+    /// Whether a load has sent this request to the origin.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.body.lock().is_none()
+    }
+
     /// The latest answer counts. The one before is dropped outside of the lock: it is the user's type.
     pub(crate) fn set_answer(&self, answer: Answer<R, E>) {
         let before = self.answer.lock().replace(answer);
