@@ -240,7 +240,12 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
-    fn serve_due(self: &Arc<Self>, name: &Arc<str>, due: Due<V>, load: impl Loader<V>) -> Answer<V> {
+    fn serve_due(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        due: Due<V>,
+        load: impl Loader<V>,
+    ) -> Answer<V> {
         if let Some(departure) = self.refresh_near(name, &due, &mut None) {
             self.launch(*departure, load);
         }

@@ -6,6 +6,7 @@ use tower::Layer;
 use super::{
     cache::Cache,
     epochs::LocalEpochs,
+    fields::cache_status,
     key::Query,
     response::StoredResponse,
     service::HttpGuard,
@@ -45,9 +46,10 @@ impl HttpGuardLayer {
         Self { guard, epochs: Arc::default(), settings: Settings::default() }
     }
 
-    /// How long a response is fresh that does not say so, if its status may be stored by default (200, 404 and
-    /// others, RFC 9110 §15.1). Default: a tenth of the time since its `Last-Modified`, one day at most; a
-    /// response without `Last-Modified` is not stored.
+    /// How long a response is fresh that does not say so, if its status is 200, 203, 301, 308, 404 or 410. Default:
+    /// a tenth of the time since its `Last-Modified`, one day at most; a response without `Last-Modified` is not
+    /// stored. Neither is for a request with `Cookie` or `Authorization`, unless the response is `public`. Set it
+    /// where handlers say nothing and all that they answer is for everyone.
     pub fn default_ttl(mut self, ttl: Duration) -> Self {
         self.settings.default_ttl = Some(ttl);
         self
@@ -127,6 +129,14 @@ impl HttpGuardLayer {
     /// it where clients have a deadline.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = Some(timeout);
+        self
+    }
+
+    /// The name of this cache in `Cache-Status`. Default `cattleguard`. Set it where responses pass several of
+    /// them, such as that of the edge and that of a region, to tell them apart. What is neither visible ASCII nor
+    /// a space is sent as `?`.
+    pub fn cache_name(mut self, name: impl AsRef<str>) -> Self {
+        self.settings.cache_name = Some(cache_status::spelt(name.as_ref()).into());
         self
     }
 

@@ -63,7 +63,8 @@ impl HttpGuardLayer {
     }
 
     /// Invalidates all responses with a tag of the [`tag_field`](Self::tag_field), those whose load is in
-    /// progress too. Each is loaded again when it is next requested.
+    /// progress too. Each is loaded again when it is next requested. If it fails because the far tier is away, this
+    /// process serves none of them either, and the guard repeats it.
     ///
     /// # Cancel safety
     ///
@@ -73,7 +74,10 @@ impl HttpGuardLayer {
     ///
     /// [`PurgeError::Guard`] as [`Guard::invalidate`](crate::Guard::invalidate) fails.
     pub async fn purge_tag(&self, tag: &str) -> Result<Invalidated, PurgeError> {
-        Epochs { guard: &self.guard, local: &self.epochs }.purge(tag).await.map_err(PurgeError::Guard)
+        Epochs { guard: &self.guard, local: &self.epochs }
+            .purge(tag)
+            .await
+            .map_err(PurgeError::Guard)
     }
 
     async fn invalidate(

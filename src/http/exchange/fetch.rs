@@ -49,7 +49,14 @@ const MAX_LOOKUPS: usize = 4;
 
 impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
     pub(crate) fn new(exchange: Exchange<S, B>, primary: CacheKey) -> Self {
-        Self { exchange, primary, next: Lookup::Url, asked: None, is_counted: false, cache_status: None }
+        Self {
+            exchange,
+            primary,
+            next: Lookup::Url,
+            asked: None,
+            is_counted: false,
+            cache_status: None,
+        }
     }
 
     pub(crate) async fn run(mut self, mode: CacheMode) -> Answer<S::Body, S::Error> {
@@ -97,7 +104,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
                     self.cache_status = Some(cache_status::PURGED);
                 }
                 Some(Kind::Variants(variants)) => {
-                    if let Some(answer) = self.exchange.passthrough.take_answer() {
+                    if let Some(answer) = self.passed() {
                         return answer;
                     }
                     let (variants, version) = (variants.clone(), fetched.version());
@@ -109,7 +116,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
                 }
             }
         }
-        match self.exchange.passthrough.take_answer() {
+        match self.passed() {
             Some(answer) => answer,
             None => self.exchange.forward(cache_status::HIT_FOR_PASS).await,
         }
@@ -198,14 +205,35 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
 
     fn respond(&self, cached: &CachedResponse, outcome: Outcome) -> Response<Body<S::Body>> {
         let Parts { method, headers, .. } = &*self.exchange.request;
-        let cache_status = self.cache_status.unwrap_or(cache_status::of(outcome));
-        cached.respond(method, headers, cache_status, SystemTime::now())
+        let passthrough = &self.exchange.passthrough;
+        let cache_status = match self.cache_status {
+            Some(cache_status) => cache_status,
+            None if outcome == Outcome::Loaded && passthrough.was_stale() => cache_status::STALE,
+            None => cache_status::of(outcome),
+        };
+        let mut response = cached.respond(method, headers, cache_status, SystemTime::now());
+        if self.is_own_load(outcome) {
+            for (name, value) in &passthrough.take_own_fields() {
+                response.headers_mut().append(name, value.clone());
+            }
+        }
+        response
+    }
+
+    /// The origin's own answer, which is not stored.
+    fn passed(&self) -> Option<Answer<S::Body, S::Error>> {
+        let mut answer = self.exchange.passthrough.take_answer()?;
+        if let Ok(response) = &mut answer
+            && self.exchange.passthrough.was_stale()
+        {
+            cache_status::replace(response.headers_mut(), cache_status::STALE_NOT_STORED);
+        }
+        Some(answer)
     }
 
     /// The origin's own answer for the client whose request met the failure; for the others its status.
     fn fail(&self, error: &Error) -> Answer<S::Body, S::Error> {
-        let answer = self.exchange.passthrough.take_answer();
-        answer.unwrap_or_else(|| Ok(error_response::failed(error)))
+        self.passed().unwrap_or_else(|| Ok(error_response::failed(error)))
     }
 }
 

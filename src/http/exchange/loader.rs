@@ -96,6 +96,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Loader<StoredResponse> for Origi
 
     fn previous(&mut self, entry: &Arc<Entry<StoredResponse>>) {
         self.previous = Some(entry.clone());
+        self.exchange.passthrough.set_stale();
     }
 }
 
@@ -185,6 +186,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
     /// The head of the stored response after a 304.
     fn updated(&self, stored: &CachedResponse, update: Head) -> Head {
         let headers = stored.updated_by(&update);
+        self.exchange.passthrough.set_own_fields(CachedResponse::withheld(&update));
         let Head { mut parts, took, received, .. } = update;
         // An unchanged response keeps its version, unless the handler sets another.
         let kept = || self.previous.as_ref().map(|entry| entry.version());
@@ -224,6 +226,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
             self.pass(head, Body::stored(body));
             return Ok(Loaded::absent().uncacheable());
         }
+        self.exchange.passthrough.set_own_fields(CachedResponse::withheld(&head));
         let mut cached = CachedResponse::new(&head, body.clone(), storable);
         if let (Some(field), Some(epoch)) = (&self.settings().tag_field, epoch) {
             let epochs = self.exchange.cache.epochs();
