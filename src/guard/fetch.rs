@@ -165,12 +165,6 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         Core::resolve_part(self.core.clone(), found, name, deadline, load)
     }
 
-    /// Whether messages from other processes arrive.
-    #[cfg(feature = "http")]
-    pub(crate) fn is_connected(&self) -> bool {
-        self.core.is_connected()
-    }
-
     /// What there is of `key`, near or far, without a load. It counts nothing.
     #[cfg(feature = "http")]
     pub(crate) async fn find(&self, key: &K) -> Option<Fetched<V>> {

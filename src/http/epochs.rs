@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     Error, Fetched, Guard, Loaded, Outcome, Tier,
-    far::Invalidated,
+    far::{Event, Invalidated, Watcher},
     freshness::Found,
     guard::{LoadBudget, Loader},
 };
@@ -42,12 +42,13 @@ pub(super) struct Epochs<'a> {
     pub(super) local: &'a LocalEpochs,
 }
 
-/// What a process knows of epochs by itself. Shared by all that share a guard.
+/// What a process knows of epochs by itself, while the far tier is away. Shared by all that share a guard.
 #[derive(Debug, Default)]
 pub(super) struct LocalEpochs {
     /// The latest epoch of all tags that was made without the far tier. A near hit does not tell.
     of_all_tags: AtomicU64,
-    /// How many purges have begun in this process.
+    /// How many purges have begun in this process, or were heard of. Raised before the guard drops the epoch of
+    /// all tags: a load that ends between would take the next one for that of before.
     purges: AtomicU64,
 }
 
@@ -107,25 +108,15 @@ impl Epochs<'_> {
         }
         Ok(match (before, self.of_all_tags().await) {
             (Epoch::Shared(before), Ok(after)) if after.number() == before => tags,
-            (before @ Epoch::Local { .. }, Ok(after)) if self.is_same(before, after) => {
-                vec![of_all_tags(after.number())]
+            // One takes the place of another with its time: that alone tells of no purge.
+            (Epoch::Local { purges: before, .. }, Ok(Epoch::Local { purges: after, number }))
+                if after == before =>
+            {
+                vec![of_all_tags(number)]
             }
             // Perhaps purged in between. The next request loads it again.
             _ => vec![of_all_tags(PURGED)],
         })
-    }
-
-    /// Whether no purge came between two readings without the far tier, as far as this process can know. Without
-    /// messages one epoch takes the place of another with its time: that alone tells of no purge.
-    fn is_same(self, before: Epoch, after: Epoch) -> bool {
-        match (before, after) {
-            (Epoch::Local { purges: before, .. }, Epoch::Local { purges: after, .. })
-                if !self.guard.is_connected() =>
-            {
-                before == after
-            }
-            _ => before == after,
-        }
     }
 
     /// Whether the near tier has all epochs of a response, and they are current.
@@ -180,6 +171,20 @@ impl Epochs<'_> {
 
     fn local(self, number: u64) -> Epoch {
         Epoch::Local { number, purges: self.local.purges.load(SeqCst) }
+    }
+}
+
+impl Watcher for LocalEpochs {
+    fn on_event(&self, event: Event<'_>) {
+        let is_purge = match event {
+            Event::Invalidated { name, .. } => name == &*CacheKey::of_tag(None),
+            // One may have been missed.
+            Event::Connected => true,
+            _ => false,
+        };
+        if is_purge {
+            self.purges.fetch_add(1, SeqCst);
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     service::HttpGuard,
     settings::{NEAR_BYTES, Reloads, Settings},
 };
-use crate::{Guard, GuardBuilder, Shutdown};
+use crate::{Guard, GuardBuilder, Shutdown, far::Watcher};
 
 /// Makes a router an HTTP cache. The [module](crate::http) says what it stores, and for whom.
 ///
@@ -41,9 +41,12 @@ impl HttpGuardLayer {
     /// `builder` has another bound: [`near_bytes`](GuardBuilder::near_bytes). Raise it if much more than that is asked
     /// for within the near ttl. A response larger than a sixteenth of it is served from the far tier.
     pub fn new(builder: GuardBuilder<str, StoredResponse>) -> Self {
+        let epochs = Arc::new(LocalEpochs::default());
+        let watcher: Arc<dyn Watcher> = epochs.clone();
         let builder = builder.or_near_bytes(NEAR_BYTES).size_of(StoredResponse::size);
+        let builder = builder.heard_first_by(Arc::downgrade(&watcher));
         let guard = builder.stale_for(StoredResponse::stale_for).build();
-        Self { guard, epochs: Arc::default(), settings: Settings::default() }
+        Self { guard, epochs, settings: Settings::default() }
     }
 
     /// How long a response is fresh that does not say so, if its status is 200, 203, 301, 308, 404 or 410. Default:

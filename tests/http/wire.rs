@@ -2,7 +2,10 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,11 +27,17 @@ pub struct Wire {
     memory: MemoryFar<Stored>,
     silent: Arc<Mutex<Option<(FaultKind, About)>>>,
     watchers: Arc<Mutex<Vec<Weak<dyn Watcher>>>>,
+    refuses_one: Arc<AtomicBool>,
 }
 
 impl Wire {
     pub fn to(memory: &MemoryFar<Stored>) -> Self {
-        Self { memory: memory.clone(), silent: Arc::default(), watchers: Arc::default() }
+        Self {
+            memory: memory.clone(),
+            silent: Arc::default(),
+            watchers: Arc::default(),
+            refuses_one: Arc::default(),
+        }
     }
 
     /// No call gets through, and messages stop.
@@ -40,6 +49,11 @@ impl Wire {
     /// Calls about these names fail; messages arrive.
     pub fn fail(&self, kind: FaultKind, about: About) {
         *self.silent.lock() = Some((kind, about));
+    }
+
+    /// The next invalidation fails, and it alone.
+    pub fn fail_one_invalidation(&self) {
+        self.refuses_one.store(true, Ordering::SeqCst);
     }
 
     pub fn heal(&self) {
@@ -120,6 +134,9 @@ impl Far<Stored> for Wire {
         version: Option<Version>,
         retention: Duration,
     ) -> Result<Invalidated, Fault> {
+        if self.refuses_one.swap(false, Ordering::SeqCst) {
+            return Err(FaultKind::Busy.into());
+        }
         self.carry(name, self.memory.invalidate(name, version, retention)).await
     }
 
