@@ -1,7 +1,7 @@
 use std::{
     fmt,
     marker::PhantomData,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Weak, atomic::AtomicBool},
 };
 
 use tokio::sync::Semaphore;
@@ -51,6 +51,7 @@ pub struct GuardBuilder<K: ?Sized, V> {
     far: Option<Erased<V>>,
     counts_as_failure: Option<CountsAsFailure>,
     stale_for: Option<fn(Option<&V>) -> StaleFor>,
+    first_watcher: Option<Weak<dyn Watcher>>,
     name: String,
     key: PhantomData<fn(&K)>,
 }
@@ -74,6 +75,7 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
             far: None,
             counts_as_failure: None,
             stale_for: None,
+            first_watcher: None,
             name: "default".to_owned(),
             key: PhantomData,
         }
@@ -165,6 +167,13 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
         self
     }
 
+    /// Hears each message of the far tier before the guard does.
+    #[cfg(feature = "http")]
+    pub(crate) fn heard_first_by(mut self, watcher: Weak<dyn Watcher>) -> Self {
+        self.first_watcher = Some(watcher);
+        self
+    }
+
     /// What this guard is called in metrics: the label `guard`. Default: `default`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
@@ -228,6 +237,9 @@ impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
             connected: AtomicBool::new(false),
             policy,
         });
+        if let Some(watcher) = self.first_watcher {
+            far.watch(watcher);
+        }
         let watcher: Arc<dyn Watcher> = core.clone();
         far.watch(Arc::downgrade(&watcher));
         Guard::of(core)

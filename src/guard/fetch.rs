@@ -6,6 +6,7 @@ use super::{
     answer::Answer,
     core::{Core, Guard},
     loader::Loader,
+    refresh::Due,
 };
 use crate::{Error, Fetched, Key, Loaded, Outcome, Tier, freshness::Found, observe::Stopwatch};
 
@@ -145,11 +146,41 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         self.core.reload(&name, previous, load).await
     }
 
-    /// What there is of `key`, near or far, without a load.
+    /// Looks near for what is a part of a request. It counts nothing.
+    #[cfg(feature = "http")]
+    pub(crate) fn look(&self, name: &str) -> Found<V> {
+        self.core.near.look(name, &self.core.freshness)
+    }
+
+    /// Counts a request that a plain near hit has answered.
+    #[cfg(feature = "http")]
+    pub(crate) fn count_near_hit(&self) {
+        self.core.observer.near_hit();
+    }
+
+    /// Counts a request that was answered from what is stored.
+    #[cfg(feature = "http")]
+    pub(crate) fn count_hit(&self, outcome: Outcome) {
+        self.core.observer.hit(outcome);
+    }
+
+    /// As [`resolve_miss`](Self::resolve_miss), for what is a part of a request that is counted already.
+    #[cfg(feature = "http")]
+    pub(crate) fn resolve_part<L: Loader<V>>(
+        &self,
+        found: Found<V>,
+        name: Arc<str>,
+        deadline: Option<Instant>,
+        load: L,
+    ) -> impl Future<Output = Answer<V>> + Send + use<K, V, L> {
+        Core::resolve_part(self.core.clone(), found, name, deadline, load)
+    }
+
+    /// What there is of `key`, near or far, without a load. It counts nothing.
     #[cfg(feature = "http")]
     pub(crate) async fn find(&self, key: &K) -> Option<Fetched<V>> {
         let (core, name) = (&self.core, key.name());
-        if let Some(entry) = core.look_near(&name).fresh() {
+        if let Some(entry) = self.look(&name).fresh() {
             return Some(Fetched::new(entry, Outcome::Hit(Tier::Near)));
         }
         match core.judge(core.found_in_far(&name).await) {
@@ -180,22 +211,49 @@ impl<V: Send + Sync + 'static> Core<V> {
         load: impl Loader<V>,
     ) -> Answer<V> {
         let fetching = core.observer.fetching(Stopwatch::start());
-        let due = match found {
-            Found::Early(entry) => Some(core.early(entry, Tier::Near)),
-            Found::Stale(entry) => Some(core.stale(entry, Tier::Near)),
-            Found::Fresh(_) | Found::Expired(_) | Found::Dead(_) | Found::Nothing => None,
-        };
-        let answer = match due {
+        let answer = match core.due(found) {
             Some(due) => {
                 let _within = fetching.span().enter();
-                if let Some(departure) = core.refresh_near(&name, &due, &mut None) {
-                    core.launch(*departure, load);
-                }
-                Ok(due.served)
+                core.serve_due(&name, due, load)
             }
             None => fetching.within(core.await_answer(name, deadline, load)).await,
         };
         fetching.answered(&answer);
         answer
+    }
+
+    #[cfg(feature = "http")]
+    async fn resolve_part(
+        core: Arc<Self>,
+        found: Found<V>,
+        name: Arc<str>,
+        deadline: Option<Instant>,
+        load: impl Loader<V>,
+    ) -> Answer<V> {
+        match core.due(found) {
+            Some(due) => core.serve_due(&name, due, load),
+            None => core.await_answer(name, deadline, load).await,
+        }
+    }
+
+    /// What was found near and is served while it is refreshed.
+    fn due(&self, found: Found<V>) -> Option<Due<V>> {
+        match found {
+            Found::Early(entry) => Some(self.early(entry, Tier::Near)),
+            Found::Stale(entry) => Some(self.stale(entry, Tier::Near)),
+            Found::Fresh(_) | Found::Expired(_) | Found::Dead(_) | Found::Nothing => None,
+        }
+    }
+
+    fn serve_due(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        due: Due<V>,
+        load: impl Loader<V>,
+    ) -> Answer<V> {
+        if let Some(departure) = self.refresh_near(name, &due, &mut None) {
+            self.launch(*departure, load);
+        }
+        Ok(due.served)
     }
 }

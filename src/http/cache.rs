@@ -1,6 +1,6 @@
 //! What all clones of a service share.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http::{Response, request::Parts};
@@ -9,7 +9,7 @@ use http_body::Body as HttpBody;
 use super::{
     body::Body,
     cache_mode::CacheMode,
-    epochs::Epochs,
+    epochs::{Currency, Epochs, LocalEpochs},
     fields::cache_status,
     key::CacheKey,
     response::{CachedResponse, Kind, StoredResponse},
@@ -19,6 +19,7 @@ use crate::{Error, Fetched, Guard, Version, far::Invalidated, freshness::Found};
 
 pub(super) struct Cache {
     pub(super) guard: Guard<str, StoredResponse>,
+    pub(super) epochs: Arc<LocalEpochs>,
     pub(super) settings: Settings,
 }
 
@@ -31,11 +32,11 @@ impl Cache {
         primary: &CacheKey,
         mode: CacheMode,
     ) -> Option<Response<Body<B>>> {
-        let mut look = self.guard.look_near(primary);
+        let mut look = self.guard.look(primary);
         if let Found::Fresh(entry) = &look
             && let Some(StoredResponse(Kind::Variants(variants))) = entry.value()
         {
-            look = self.guard.look_near(&variants.key(primary, &request.headers));
+            look = self.guard.look(&variants.key(primary, &request.headers));
         }
         let Found::Fresh(entry) = look else { return None };
         let cached = entry.value()?.response()?;
@@ -43,6 +44,7 @@ impl Cache {
         if !mode.accepts(cached, now) || !self.epochs().are_current_near(cached) {
             return None;
         }
+        self.guard.count_near_hit();
         Some(cached.respond(&request.method, &request.headers, cache_status::HIT, now))
     }
 
@@ -58,18 +60,18 @@ impl Cache {
             fetched = self.guard.find(&*variants.key(primary, &request.headers)).await?;
         }
         let cached = fetched.value()?.response()?;
-        let is_found = mode.accepts(cached, SystemTime::now()) && !self.is_purged(cached).await;
+        let is_found = mode.accepts(cached, SystemTime::now()) && self.is_current(cached).await;
         is_found.then_some(fetched)
     }
 
     /// Whether this process knows that responses of a URL, or of a variant, could not be stored.
     pub(super) fn is_passed_near(&self, key: &CacheKey) -> bool {
-        matches!(self.guard.look_near(key), Found::Fresh(entry) if entry.value().is_none())
+        matches!(self.guard.look(key), Found::Fresh(entry) if entry.value().is_none())
     }
 
-    /// Whether a tag of a response was purged since its load.
-    pub(super) async fn is_purged(&self, cached: &CachedResponse) -> bool {
-        !self.epochs().are_current(cached).await
+    /// Whether no tag of a response was purged since its load.
+    pub(super) async fn is_current(&self, cached: &CachedResponse) -> bool {
+        self.epochs().currency(cached).await == Currency::Current
     }
 
     /// Invalidates a response; with a version, only what is older.
@@ -85,6 +87,6 @@ impl Cache {
     }
 
     pub(super) fn epochs(&self) -> Epochs<'_> {
-        Epochs(&self.guard)
+        Epochs { guard: &self.guard, local: &self.epochs }
     }
 }

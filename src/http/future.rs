@@ -2,14 +2,15 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use http::Response;
 use http_body::Body as HttpBody;
 
-use super::body::Body;
+use super::{body::Body, fields::cache_status};
 
 /// The future of an [`HttpGuard`](crate::http::HttpGuard): the response to one request.
 ///
@@ -38,6 +39,23 @@ impl<B: HttpBody, E> ResponseFuture<B, E> {
 
     pub(super) fn pending(answer: BoxFuture<'static, Result<Response<Body<B>>, E>>) -> Self {
         Self(State::Pending(answer))
+    }
+}
+
+impl<B: HttpBody + Send + 'static, E: Send + 'static> ResponseFuture<B, E>
+where
+    B::Data: Send,
+{
+    /// Has the cache go by this name in `Cache-Status`.
+    pub(super) fn named(self, name: Arc<str>) -> Self {
+        let named = move |mut response: Response<Body<B>>| {
+            cache_status::rename(response.headers_mut(), &name);
+            response
+        };
+        match self.0 {
+            State::Ready(hit) => Self(State::Ready(hit.map(named))),
+            State::Pending(answer) => Self::pending(answer.map(|answer| answer.map(named)).boxed()),
+        }
     }
 }
 

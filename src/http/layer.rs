@@ -5,12 +5,14 @@ use tower::Layer;
 
 use super::{
     cache::Cache,
+    epochs::LocalEpochs,
+    fields::cache_status,
     key::Query,
     response::StoredResponse,
     service::HttpGuard,
     settings::{NEAR_BYTES, Reloads, Settings},
 };
-use crate::{Guard, GuardBuilder, Shutdown};
+use crate::{Guard, GuardBuilder, Shutdown, far::Watcher};
 
 /// Makes a router an HTTP cache. The [module](crate::http) says what it stores, and for whom.
 ///
@@ -27,6 +29,7 @@ use crate::{Guard, GuardBuilder, Shutdown};
 #[derive(Clone)]
 pub struct HttpGuardLayer {
     pub(super) guard: Guard<str, StoredResponse>,
+    pub(super) epochs: Arc<LocalEpochs>,
     pub(super) settings: Settings,
 }
 
@@ -38,14 +41,18 @@ impl HttpGuardLayer {
     /// `builder` has another bound: [`near_bytes`](GuardBuilder::near_bytes). Raise it if much more than that is asked
     /// for within the near ttl. A response larger than a sixteenth of it is served from the far tier.
     pub fn new(builder: GuardBuilder<str, StoredResponse>) -> Self {
+        let epochs = Arc::new(LocalEpochs::default());
+        let watcher: Arc<dyn Watcher> = epochs.clone();
         let builder = builder.or_near_bytes(NEAR_BYTES).size_of(StoredResponse::size);
+        let builder = builder.heard_first_by(Arc::downgrade(&watcher));
         let guard = builder.stale_for(StoredResponse::stale_for).build();
-        Self { guard, settings: Settings::default() }
+        Self { guard, epochs, settings: Settings::default() }
     }
 
-    /// How long a response is fresh that does not say so, if its status may be stored by default (200, 404 and
-    /// others, RFC 9110 §15.1). Default: a tenth of the time since its `Last-Modified`, one day at most; a
-    /// response without `Last-Modified` is not stored.
+    /// How long a response is fresh that does not say so, if its status is 200, 203, 301, 308, 404 or 410. Default:
+    /// a tenth of the time since its `Last-Modified`, one day at most; a response without `Last-Modified` is not
+    /// stored. Neither is for a request with `Cookie` or `Authorization`, unless the response is `public`. Set it
+    /// where handlers say nothing and all that they answer is for everyone.
     pub fn default_ttl(mut self, ttl: Duration) -> Self {
         self.settings.default_ttl = Some(ttl);
         self
@@ -128,6 +135,14 @@ impl HttpGuardLayer {
         self
     }
 
+    /// The name of this cache in `Cache-Status`. Default `cattleguard`. Set it where responses pass several of
+    /// them, such as that of the edge and that of a region, to tell them apart. What is neither visible ASCII nor
+    /// a space is sent as `?`.
+    pub fn cache_name(mut self, name: impl AsRef<str>) -> Self {
+        self.settings.cache_name = Some(cache_status::spelt(name.as_ref()).into());
+        self
+    }
+
     /// Ends the loads in progress, as [`Guard::shutdown`] does.
     ///
     /// # Cancel safety
@@ -142,7 +157,8 @@ impl<S> Layer<S> for HttpGuardLayer {
     type Service = HttpGuard<S>;
 
     fn layer(&self, inner: S) -> HttpGuard<S> {
-        HttpGuard::new(inner, Cache { guard: self.guard.clone(), settings: self.settings.clone() })
+        let Self { guard, epochs, settings } = self.clone();
+        HttpGuard::new(inner, Cache { guard, epochs, settings })
     }
 }
 

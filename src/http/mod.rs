@@ -4,7 +4,8 @@
 //! [`HttpGuardLayer`] wraps any `Service<Request<_>, Response = Response<_>>`: an axum `Router` or one of its
 //! routes, a service under hyper, the client of a proxy. Handlers say with `Cache-Control` what may be
 //! stored, as they would for a cache between them and their clients. A response that says nothing is not
-//! cached.
+//! cached, unless it has a `Last-Modified` or the layer a [`default_ttl`](HttpGuardLayer::default_ttl), and the
+//! request neither `Cookie` nor `Authorization`.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -38,9 +39,11 @@
 //! | GET with `no-store` | no; it is answered from the cache if it can be | `rfc9111_5_2_1_5_a_request_with_no_store_is_answered_from_the_cache_and_stores_nothing` |
 //! | a request whose host is missing or ambiguous, or for which the [`key_part`](HttpGuardLayer::key_part) is `None` | no | `rfc9110_7_2_a_request_without_a_clear_host_bypasses_the_cache`, `a_key_part_separates_clients_and_none_bypasses_the_cache` |
 //! | `max-age`, `s-maxage` or `Expires`, in `Cache-Control` or `CDN-Cache-Control`, and fresh on arrival | yes, with every status except those below | `rfc9111_3_explicitly_fresh_responses_are_stored`, `rfc9111_3_statuses` |
-//! | none of these | if the status is heuristically cacheable (RFC 9110 §15.1) or the response is `public`: for the [`default_ttl`](HttpGuardLayer::default_ttl), or a tenth of the time since `Last-Modified`; else no | `rfc9111_4_2_2_only_some_statuses_are_heuristically_fresh`, `the_default_ttl_applies_without_explicit_freshness` |
+//! | none of these, and 200, 203, 301, 308, 404 or 410 | for the [`default_ttl`](HttpGuardLayer::default_ttl), if there is one | `the_default_ttl_applies_without_explicit_freshness`, `the_default_ttl_is_for_statuses_that_speak_of_the_resource` |
+//! | none of these, and `Last-Modified` | for a tenth of the time since then, if the status is heuristically cacheable (RFC 9110 §15.1) or the response is `public`; else no | `rfc9111_4_2_2_only_some_statuses_are_heuristically_fresh` |
+//! | none of these, to a request with `Cookie` or `Authorization` | no, unless the response is `public` | `rfc9111_4_2_2_no_heuristic_freshness_for_who_says_who_he_is` |
 //! | `no-store`, `private`, `no-cache`, stale on arrival, `Vary: *` | no | `rfc9111_3_no_store_is_never_stored`, `rfc9111_3_private_is_never_stored`, `rfc9111_5_2_2_4_no_cache_is_not_reused`, `rfc9111_4_2_1_responses_stale_on_arrival_are_not_stored`, `rfc9111_4_1_vary_star_is_never_stored` |
-//! | `Set-Cookie` | no; with `private="set-cookie"` or `no-cache="set-cookie"` it is stored without the field | `a_cookie_is_for_one_client` |
+//! | `Set-Cookie` | no; with `private="set-cookie"` or `no-cache="set-cookie"` it is stored without the field, which its own client gets | `a_cookie_is_for_one_client`, `rfc9111_5_2_2_7_a_withheld_field_reaches_its_own_client_and_no_other` |
 //! | the response to a request with `Authorization` | if it has `public`, `s-maxage` or `must-revalidate` | `rfc9111_3_5_an_authorized_response_needs_permission` |
 //! | 206, and 304 to a request without a condition | no | `rfc9111_3_statuses`, `an_unsolicited_304_is_passed_and_not_stored` |
 //! | 500, 502, 503, 504 | no: the load has failed, and a stale response is served if that is allowed. Else it is the answer of the request that met it alone; the others make their own, as many at one time as there may be loads | `a_failure_is_the_answer_of_the_request_that_met_it`, `a_503_reaches_each_client_with_its_own_body_and_fields`, `an_origin_that_fails_is_not_asked_by_all_at_once`, `rfc9111_4_3_3_a_failure_leaves_the_stored_response` |
@@ -82,8 +85,9 @@
 //! | 4.1 | all fields match that `Vary` names in all its lines; a missing field matches a missing one only | `rfc9111_4_1_variants_are_selected_by_the_request`, `rfc9111_4_1_all_lines_of_vary_count_and_all_of_a_field`, `rfc9111_4_1_later_vary_fields_select_too`, `rfc9111_4_1_each_variant_is_called_for_once` |
 //! | 4.1 | `*` never matches, nor does an invalid field name | `rfc9111_4_1_vary_star_is_never_stored` |
 //! | 4.2.1 | `s-maxage` overrules `max-age`, and that `Expires`; of several the shortest counts; a malformed number or date is stale | `rfc9111_4_2_1_responses_stale_on_arrival_are_not_stored` |
+//! | 4.2 | names in dates match without regard to case; RFC 850 and asctime forms are read; what is none of the three is no date | `rfc9110_5_6_7_a_date_is_read_in_three_forms_and_any_case` |
 //! | 4.2.2 | no heuristic beside explicit freshness | `rfc9111_4_2_1_responses_stale_on_arrival_are_not_stored` |
-//! | 4.2.3 | the age is made of `Age`, `Date` and the time of the transfer | `rfc9111_5_1_age_counts_from_the_origin`, `rfc9111_4_2_3_the_transfer_counts_for_responses_from_a_server` |
+//! | 4.2.3 | the age is made of `Age`, `Date` and the time of the transfer; a number beyond 2³¹ counts as that (§1.2.2) | `rfc9111_1_2_2_an_age_beyond_any_number_is_as_old_as_can_be`, `rfc9111_5_1_age_counts_from_the_origin`, `rfc9111_4_2_3_the_transfer_counts_for_responses_from_a_server` |
 //! | 4.2.4, 5.2.2.2, 5.2.2.8, 5.2.2.10 | nothing stale with `must-revalidate`, `proxy-revalidate`, `s-maxage`; an error instead | `rfc9111_4_2_4_what_must_be_revalidated_is_never_served_stale`, `rfc9111_5_2_2_2_an_unreachable_origin_is_an_error_and_nothing_stale` |
 //! | 4.2.4 | nothing stale without permission | `rfc9111_4_2_4_nothing_stale_is_served_without_permission`, `rfc5861_a_response_says_how_long_it_may_be_served_stale` |
 //! | 4.3.1 | a validation sends the stored validators, also those of a response that may be served no more, while it is on record (the policy's version retention) | `rfc9111_4_3_1_both_validators_are_sent`, `rfc9111_4_3_1_what_may_not_be_served_stale_is_validated_all_the_same`, `rfc9111_4_3_3_each_variant_is_validated_by_its_own_validator` |
@@ -97,6 +101,9 @@
 //! | 5.2.2.6 | `no-transform`: bodies are compressed in the far tier, and decompressed to the same bytes | `responses_come_back_as_they_were` |
 //! | 5.2.3 | unknown directives are ignored | `rfc9111_5_2_3_unknown_and_malformed_directives_permit_nothing`, `no_store_is_found_wherever_it_stands` |
 //! | 5.3 | `Expires` is ignored beside `max-age`, and in the past if it is malformed | `rfc9111_4_2_1_responses_stale_on_arrival_are_not_stored` |
+//! | RFC 9213 2.1 | a directive of `CDN-Cache-Control` whose value has the wrong type is ignored; if none is left, `Cache-Control` counts | `rfc9213_2_1_a_value_of_the_wrong_type_is_ignored_and_the_others_count` |
+//! | RFC 9211 2 | `fwd=stale` for what was stored and stale; the cache's [name](HttpGuardLayer::cache_name) | `rfc9211_2_2_what_was_stale_is_forwarded_as_stale`, `rfc9211_2_caches_in_a_row_are_told_apart_by_their_names` |
+//! | RFC 9530 2 | a part has no `Content-Digest` of the whole | `rfc9530_2_a_part_has_no_digest_of_the_whole` |
 //! | 5.4, 5.5 | `Pragma` counts in a request without `Cache-Control`; `Warning` is a field like others | `rfc9111_5_2_1_a_request_for_a_fresher_response_gets_one`, `rfc9111_3_1_all_other_fields_are_stored_as_they_are` |
 //!
 //! Of what RFC 9111 leaves open, this cache does not combine parts (§3.4), does not freshen by HEAD (§4.3.5),
@@ -121,6 +128,18 @@
 //! reads from a lagging replica. `Last-Modified` and `Date` are not versions: two changes within a second
 //! have the same. Give one to all responses of a URL that is purged by version: a 404 without one is not
 //! stored after the purge (`a_response_without_version_is_not_stored_after_a_purge_by_version`).
+//!
+//! # Tags
+//!
+//! A purge of a [tag](HttpGuardLayer::tag_field) has the promise of an invalidation: once it is acknowledged,
+//! no connected process serves a response from before, even if the far tier falls silent at that moment
+//! (`after_an_acknowledged_purge_nothing_old_is_served_even_if_the_far_tier_falls_silent`). If it fails, this process
+//! serves nothing old all the same
+//! (`after_a_purge_that_failed_the_process_serves_nothing_old`). A load that began before it fills no tier
+//! (`a_load_from_before_a_purge_fills_no_tier_even_if_its_tags_cannot_be_read`). What cannot be checked while the far
+//! tier is away is loaded again, once per key and process for as long as a near entry lives then
+//! (`tagged_pages_keep_one_load_per_key_while_the_far_tier_is_away`). A request counts once in the metrics
+//! (`a_request_counts_once_whatever_tags_it_has`).
 //!
 //! # What the key must cover
 //!

@@ -63,7 +63,8 @@ impl HttpGuardLayer {
     }
 
     /// Invalidates all responses with a tag of the [`tag_field`](Self::tag_field), those whose load is in
-    /// progress too. Each is loaded again when it is next requested.
+    /// progress too. Each is loaded again when it is next requested. If it fails because the far tier is away, this
+    /// process serves none of them either, and the guard repeats it.
     ///
     /// # Cancel safety
     ///
@@ -73,7 +74,10 @@ impl HttpGuardLayer {
     ///
     /// [`PurgeError::Guard`] as [`Guard::invalidate`](crate::Guard::invalidate) fails.
     pub async fn purge_tag(&self, tag: &str) -> Result<Invalidated, PurgeError> {
-        Epochs(&self.guard).purge(tag).await.map_err(PurgeError::Guard)
+        Epochs { guard: &self.guard, local: &self.epochs }
+            .purge(tag)
+            .await
+            .map_err(PurgeError::Guard)
     }
 
     async fn invalidate(
@@ -84,18 +88,28 @@ impl HttpGuardLayer {
         version: Option<Version>,
     ) -> Result<Invalidated, PurgeError> {
         let keys = self.settings.keys.keys_of_url(url, host, part).ok_or(PurgeError::NoHost)?;
-        let mut worst = Invalidated::Everywhere;
+        let mut worst = Ok(Invalidated::Everywhere);
+        // All of them, even if one fails: then this process serves none.
         for key in keys {
             let done = match version {
                 Some(version) => self.guard.invalidate_at(&*key, version).await,
                 None => self.guard.invalidate(&*key).await,
             };
-            match done.map_err(PurgeError::Guard)? {
-                Invalidated::Everywhere => {}
-                less => worst = less,
-            }
+            worst = worse(worst, done);
         }
-        Ok(worst)
+        worst.map_err(PurgeError::Guard)
+    }
+}
+
+/// The one that promises less: the worst outcome so far, or the latest.
+pub(super) fn worse<E>(
+    worst: Result<Invalidated, E>,
+    done: Result<Invalidated, E>,
+) -> Result<Invalidated, E> {
+    match (worst, done) {
+        (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+        (worst, Ok(Invalidated::Everywhere)) => worst,
+        (_, done) => done,
     }
 }
 

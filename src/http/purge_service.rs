@@ -15,7 +15,11 @@ use http_body_util::{BodyExt, Full, Limited};
 use sha2::{Digest, Sha256};
 use tower::Service;
 
-use super::{layer::HttpGuardLayer, purge::PurgeError, response::Tag};
+use super::{
+    layer::HttpGuardLayer,
+    purge::{PurgeError, worse},
+    response::Tag,
+};
 use crate::far::Invalidated;
 
 /// Purges by request. Mount it where only clients that may purge reach it.
@@ -35,7 +39,7 @@ use crate::far::Invalidated;
 /// | 202 | purged, but not confirmed by all processes yet, see [`Invalidated`] |
 /// | 400, 405, 413 | the request is malformed; the lines before the malformed one are purged |
 /// | 401 | the token is missing or wrong |
-/// | 503 | not acknowledged: ask again |
+/// | 503 | one of them is not acknowledged: ask again |
 ///
 /// # Cancel safety
 ///
@@ -130,15 +134,20 @@ impl PurgeService {
         let urls = urls.lines().map(str::trim).filter(|url| !url.is_empty());
         let tag_field = self.cache.settings.tag_field.as_ref();
         let tags = tag_field.into_iter().flat_map(|field| Tag::names(field, headers));
-        let mut worst = None;
+        let mut purged = None;
+        // What is not acknowledged stops no other, or this process would serve that.
+        let add = |purged: Option<_>, done| Some(worse(purged.unwrap_or(EVERYWHERE), done));
         for url in urls {
             let url: Uri = url.parse().map_err(|_| Rejection::Malformed)?;
-            worst = Some(worse(worst, self.purge(&url, None, headers).await?));
+            match self.purge(&url, None, headers).await {
+                Err(Rejection::Malformed) => return Err(Rejection::Malformed),
+                done => purged = add(purged, done),
+            }
         }
         for tag in tags {
-            worst = Some(worse(worst, self.cache.purge_tag(tag).await?));
+            purged = add(purged, self.cache.purge_tag(tag).await.map_err(Rejection::from));
         }
-        worst.ok_or(Rejection::Malformed)
+        purged.unwrap_or(Err(Rejection::Malformed))
     }
 
     async fn purge(
@@ -154,14 +163,6 @@ impl PurgeService {
         let version: Option<u64> = version.to_str().ok().and_then(|text| text.parse().ok());
         let version = version.ok_or(Rejection::Malformed)?;
         Ok(self.cache.purge_at(url, host, version).await?)
-    }
-}
-
-/// The one that promises less: the worst outcome so far, or the latest.
-fn worse(worst: Option<Invalidated>, done: Invalidated) -> Invalidated {
-    match done {
-        Invalidated::Everywhere => worst.unwrap_or(done),
-        _ => done,
     }
 }
 
@@ -214,6 +215,8 @@ impl fmt::Debug for PurgeService {
         f.debug_struct("PurgeService").finish_non_exhaustive()
     }
 }
+
+const EVERYWHERE: Result<Invalidated, Rejection> = Ok(Invalidated::Everywhere);
 
 /// In bytes.
 const MAX_BODY_SIZE: usize = 64 << 10;

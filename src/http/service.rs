@@ -54,6 +54,24 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        let answer = self.answer(request);
+        match &self.cache.settings.cache_name {
+            None => answer,
+            Some(name) => answer.named(name.clone()),
+        }
+    }
+}
+
+impl<S> HttpGuard<S> {
+    fn answer<B, R>(&self, request: Request<B>) -> ResponseFuture<R, S::Error>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+        B: HttpBody + Default + Send + 'static,
+        R: HttpBody<Data = Bytes> + Send + 'static,
+        R::Error: Send,
+    {
         let (request, body) = request.into_parts();
         let (inner, cache) = (&self.inner, &self.cache);
         let exchange = |request, body| Exchange::new(inner.clone(), cache.clone(), request, body);

@@ -1,6 +1,6 @@
 //! What the user has set.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, response::Parts};
 
@@ -20,6 +20,8 @@ pub(super) struct Settings {
     pub(super) tag_field: Option<HeaderName>,
     pub(super) reloads: Reloads,
     pub(super) timeout: Option<Duration>,
+    /// As it is sent; `None` for `cattleguard`.
+    pub(super) cache_name: Option<Arc<str>>,
 }
 
 /// Whether a client may ask for a response that is fresher than the stored one.
@@ -51,6 +53,7 @@ impl Default for Settings {
             tag_field: None,
             reloads: Reloads::Ignored,
             timeout: None,
+            cache_name: None,
         }
     }
 }

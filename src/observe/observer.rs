@@ -106,6 +106,13 @@ impl Observer {
         tracing::trace!(outcome = Outcome::Hit(Tier::Near).as_str(), "fetch");
     }
 
+    /// A request was answered from what is stored, and nothing else is to be done.
+    #[cfg(feature = "http")]
+    pub(crate) fn hit(&self, outcome: Outcome) {
+        self.fetches.count(outcome.as_str());
+        tracing::trace!(outcome = outcome.as_str(), "fetch");
+    }
+
     /// A call to the far tier failed.
     pub(crate) fn far_failed(&self, fault: &Fault) {
         self.far_errors.count(fault.kind().as_str());

@@ -14,12 +14,15 @@ mod privacy;
 mod proxy;
 mod purge;
 mod reuse;
+mod rules;
 mod sockets;
 mod stale;
 mod store;
+mod tags;
 #[path = "../../examples/reverse_proxy/upstream.rs"]
 mod upstream;
 mod validate;
+mod wire;
 
 use std::{convert::Infallible, time::Duration};
 
@@ -148,9 +151,11 @@ fn every_test_that_the_documentation_names_exists() {
         include_str!("invalidate.rs"),
         include_str!("privacy.rs"),
         include_str!("reuse.rs"),
+        include_str!("rules.rs"),
         include_str!("sockets/rules.rs"),
         include_str!("stale.rs"),
         include_str!("store.rs"),
+        include_str!("tags.rs"),
         include_str!("validate.rs"),
         include_str!("../../src/http/fields/cache_control.rs"),
         include_str!("../../src/http/response/codec.rs"),

@@ -7,6 +7,7 @@ use super::{
     super::{
         body::Body,
         cache_mode::CacheMode,
+        epochs::Currency,
         fields::cache_status,
         key::CacheKey,
         response::{CachedResponse, Kind, StoredResponse},
@@ -32,6 +33,8 @@ pub(crate) struct Fetch<S: Origin<B>, B> {
     /// How the origin was asked, if it was: a load that finds variants stores one of them, and its lookup
     /// is a hit.
     asked: Option<Outcome>,
+    /// Whether the metrics have this request. One that loads, or follows, is counted by the guard.
+    is_counted: bool,
     /// What `Cache-Status` tells in place of the outcome.
     cache_status: Option<&'static str>,
 }
@@ -46,10 +49,17 @@ const MAX_LOOKUPS: usize = 4;
 
 impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
     pub(crate) fn new(exchange: Exchange<S, B>, primary: CacheKey) -> Self {
-        Self { exchange, primary, next: Lookup::Url, asked: None, cache_status: None }
+        Self {
+            exchange,
+            primary,
+            next: Lookup::Url,
+            asked: None,
+            is_counted: false,
+            cache_status: None,
+        }
     }
 
-    pub(crate) async fn run(self, mode: CacheMode) -> Answer<S::Body, S::Error> {
+    pub(crate) async fn run(mut self, mode: CacheMode) -> Answer<S::Body, S::Error> {
         let is_head = self.exchange.request.method == Method::HEAD;
         match mode {
             CacheMode::Reload(_) => return self.reload_unless_fresh(mode).await,
@@ -59,7 +69,10 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         }
         let found = self.exchange.cache.find(&self.exchange.request, &self.primary, mode).await;
         match response(found.as_ref()) {
-            Some((cached, outcome)) => Ok(self.respond(cached, outcome)),
+            Some((cached, outcome)) => {
+                self.count(outcome);
+                Ok(self.respond(cached, outcome))
+            }
             // The response to a HEAD has no body to store.
             None if mode == CacheMode::Default => self.exchange.forward(cache_status::METHOD).await,
             None if matches!(mode, CacheMode::NoStore(_)) => {
@@ -79,26 +92,34 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
             };
             match fetched.value().map(|stored| &stored.0) {
                 Some(Kind::Response(cached)) => {
-                    if !self.exchange.cache.is_purged(cached).await {
+                    let currency = match self.is_own_load(fetched.outcome()) {
+                        true => Currency::Current,
+                        false => self.exchange.cache.epochs().currency(cached).await,
+                    };
+                    let Some(cause) = Cause::of(currency) else {
+                        self.count(fetched.outcome());
                         return Ok(self.respond(cached, fetched.outcome()));
-                    }
-                    if self.reload(Cause::Purge).await.is_err() {
+                    };
+                    if self.reload(cause).await.is_err() {
                         break;
                     }
                     self.next = Lookup::Url;
                     self.cache_status = Some(cache_status::PURGED);
                 }
                 Some(Kind::Variants(variants)) => {
-                    if let Some(answer) = self.exchange.passthrough.take_answer() {
+                    if let Some(answer) = self.passed() {
                         return answer;
                     }
                     let (variants, version) = (variants.clone(), fetched.version());
                     self.next = Lookup::Variant(KnownVariants { variants, version });
                 }
-                Some(Kind::Epoch(_)) | None => break,
+                Some(Kind::Epoch(_)) | None => {
+                    self.count(fetched.outcome());
+                    break;
+                }
             }
         }
-        match self.exchange.passthrough.take_answer() {
+        match self.passed() {
             Some(answer) => answer,
             None => {
                 let key = self.key();
@@ -117,6 +138,19 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         }
     }
 
+    /// Whether the load of a response began after this request: then no purge before the request is missing.
+    fn is_own_load(&self, outcome: Outcome) -> bool {
+        matches!(outcome, Outcome::Loaded | Outcome::Bypassed(_))
+            && self.exchange.passthrough.is_sent()
+    }
+
+    /// Counts this request, once.
+    fn count(&mut self, outcome: Outcome) {
+        if !std::mem::replace(&mut self.is_counted, true) {
+            self.exchange.cache.guard.count_hit(outcome);
+        }
+    }
+
     async fn look_up(
         &mut self,
         deadline: Option<Instant>,
@@ -127,11 +161,14 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
             Lookup::Variant(known) => Some(known),
         };
         let guard = &self.exchange.cache.guard;
-        let fetched = match guard.look_near(&key) {
+        let fetched = match guard.look(&key) {
             Found::Fresh(entry) => Fetched::new(entry, Outcome::Hit(Tier::Near)),
             look => {
                 let load = OriginLoader::new(self.exchange.clone(), self.primary, known.cloned());
-                guard.resolve_miss(look, (&*key).into(), deadline, load).await?
+                match std::mem::replace(&mut self.is_counted, true) {
+                    false => guard.resolve_miss(look, (&*key).into(), deadline, load).await?,
+                    true => guard.resolve_part(look, (&*key).into(), deadline, load).await?,
+                }
             }
         };
         Ok(match (fetched.outcome(), self.asked) {
@@ -145,7 +182,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
     }
 
     /// For a request that asks for a fresher response than the cache would serve.
-    async fn reload_unless_fresh(self, mode: CacheMode) -> Answer<S::Body, S::Error> {
+    async fn reload_unless_fresh(mut self, mode: CacheMode) -> Answer<S::Body, S::Error> {
         let is_get = self.exchange.request.method == Method::GET;
         let found = self.exchange.cache.guard.find(&*self.primary).await;
         if found.is_none() && is_get {
@@ -155,7 +192,8 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
             // A new load of several variants could not be shared.
             return self.exchange.forward(cache_status::REQUEST).await;
         };
-        if mode.accepts(cached, SystemTime::now()) && !self.exchange.cache.is_purged(cached).await {
+        if mode.accepts(cached, SystemTime::now()) && self.exchange.cache.is_current(cached).await {
+            self.count(outcome);
             return Ok(self.respond(cached, outcome));
         }
         if !is_get {
@@ -164,7 +202,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         if let Err(error) = self.reload(Cause::Request).await {
             return self.fail(&error, None).await;
         }
-        if let Some(answer) = self.exchange.passthrough.take_answer() {
+        if let Some(answer) = self.passed() {
             return answer;
         }
         let mut response = self.get().await?;
@@ -172,24 +210,49 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         Ok(response)
     }
 
-    fn reload(&self, cause: Cause) -> impl Future<Output = Result<(), Error>> + Send + use<S, B> {
+    async fn reload(&mut self, cause: Cause) -> Result<(), Error> {
         let load = Reload::new(self.exchange.clone(), self.primary, cause);
-        let key = CacheKey::of_reload(&self.primary);
-        let reload =
-            self.exchange.cache.guard.resolve_miss(Found::Nothing, (&*key).into(), None, load);
-        async move { reload.await.map(drop) }
+        let (key, guard) = (CacheKey::of_reload(&self.primary), &self.exchange.cache.guard);
+        let (found, name) = (Found::Nothing, (&*key).into());
+        let reloaded = match std::mem::replace(&mut self.is_counted, true) {
+            false => guard.resolve_miss(found, name, None, load).await,
+            true => guard.resolve_part(found, name, None, load).await,
+        };
+        reloaded.map(drop)
     }
 
     fn respond(&self, cached: &CachedResponse, outcome: Outcome) -> Response<Body<S::Body>> {
         let Parts { method, headers, .. } = &*self.exchange.request;
-        let cache_status = self.cache_status.unwrap_or(cache_status::of(outcome));
-        cached.respond(method, headers, cache_status, SystemTime::now())
+        let passthrough = &self.exchange.passthrough;
+        let cache_status = match self.cache_status {
+            Some(cache_status) => cache_status,
+            None if outcome == Outcome::Loaded && passthrough.was_stale() => cache_status::STALE,
+            None => cache_status::of(outcome),
+        };
+        let mut response = cached.respond(method, headers, cache_status, SystemTime::now());
+        if self.is_own_load(outcome) {
+            for (name, value) in &passthrough.take_own_fields() {
+                response.headers_mut().append(name, value.clone());
+            }
+        }
+        response
+    }
+
+    /// The origin's own answer, which is not stored.
+    fn passed(&self) -> Option<Answer<S::Body, S::Error>> {
+        let mut answer = self.exchange.passthrough.take_answer()?;
+        if let Ok(response) = &mut answer
+            && self.exchange.passthrough.was_stale()
+        {
+            cache_status::replace(response.headers_mut(), cache_status::STALE_NOT_STORED);
+        }
+        Some(answer)
     }
 
     /// The origin's own answer for each client: a failure is that of the request that met it, and the others
     /// make their own, as there is room beside the loads.
     async fn fail(self, error: &Error, deadline: Option<Instant>) -> Answer<S::Body, S::Error> {
-        if let Some(answer) = self.exchange.passthrough.take_answer() {
+        if let Some(answer) = self.passed() {
             return answer;
         }
         let is_of_a_request =

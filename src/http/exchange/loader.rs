@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     Entry, Error, Loaded, Version,
+    freshness::Found,
     guard::{LoadBudget, Loader},
 };
 
@@ -95,6 +96,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Loader<StoredResponse> for Origi
 
     fn previous(&mut self, entry: &Arc<Entry<StoredResponse>>) {
         self.previous = Some(entry.clone());
+        self.exchange.passthrough.set_stale();
     }
 }
 
@@ -182,6 +184,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
     /// The head of the stored response after a 304.
     fn updated(&self, stored: &CachedResponse, update: Head) -> Head {
         let headers = stored.updated_by(&update);
+        self.exchange.passthrough.set_own_fields(CachedResponse::withheld(&update));
         let Head { mut parts, took, received, .. } = update;
         // An unchanged response keeps its version, unless the handler sets another.
         let kept = || self.previous.as_ref().map(|entry| entry.version());
@@ -221,6 +224,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
             self.pass(head, Body::stored(body));
             return Ok(Loaded::absent().uncacheable());
         }
+        self.exchange.passthrough.set_own_fields(CachedResponse::withheld(&head));
         let mut cached = CachedResponse::new(&head, body.clone(), storable);
         if let (Some(field), Some(epoch)) = (&self.settings().tag_field, epoch) {
             let epochs = self.exchange.cache.epochs();
@@ -255,7 +259,8 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
             let response = response.take().ok_or(OriginFailure(StatusCode::BAD_GATEWAY));
             async move { response }
         };
-        let _ = self.exchange.cache.guard.fetch(&*key, load).await?;
+        let guard = &self.exchange.cache.guard;
+        let _ = guard.resolve_part(Found::Nothing, (&*key).into(), None, load).await?;
         Ok(index.loaded())
     }
 

@@ -1,11 +1,11 @@
 use super::{
-    super::{cache_mode::CacheMode, key::CacheKey, response::StoredResponse},
+    super::{cache_mode::CacheMode, epochs::Currency, key::CacheKey, response::StoredResponse},
     exchange::Exchange,
     loader::OriginLoader,
     origin::Origin,
 };
 use crate::{
-    Error, Loaded,
+    Error, Loaded, Outcome,
     freshness::Found,
     guard::{LoadBudget, Loader},
 };
@@ -24,6 +24,19 @@ pub(crate) enum Cause {
     Request,
     /// One of its tags was purged. Another process may have reloaded it already.
     Purge,
+    /// The far tier does not say whether one of its tags was purged.
+    Outage,
+}
+
+impl Cause {
+    /// Why a response whose tags say so will not do.
+    pub(crate) fn of(currency: Currency) -> Option<Self> {
+        match currency {
+            Currency::Current => None,
+            Currency::Purged => Some(Self::Purge),
+            Currency::Unknown => Some(Self::Outage),
+        }
+    }
 }
 
 impl<S: Origin<B>, B: Default + Send + 'static> Reload<S, B> {
@@ -38,7 +51,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Reload<S, B> {
     ) -> Result<Loaded<StoredResponse>, Error> {
         match cause {
             Cause::Request => Self::replace(exchange, primary).await?,
-            Cause::Purge => Self::load_again(exchange, primary).await?,
+            cause => Self::load_again(exchange, primary, cause).await?,
         }
         Ok(Loaded::absent().uncacheable())
     }
@@ -51,15 +64,28 @@ impl<S: Origin<B>, B: Default + Send + 'static> Reload<S, B> {
         cache.guard.reload((&*primary).into(), stored, load).await.map(drop)
     }
 
-    async fn load_again(exchange: Exchange<S, B>, primary: CacheKey) -> Result<(), Error> {
+    async fn load_again(
+        exchange: Exchange<S, B>,
+        primary: CacheKey,
+        cause: Cause,
+    ) -> Result<(), Error> {
         let cache = exchange.cache.clone();
         if cache.find(&exchange.request, &primary, CacheMode::Default).await.is_some() {
             return Ok(());
         }
-        // First, so that no load that began before can answer.
-        let _ = cache.guard.invalidate(&*primary).await?;
         let load = OriginLoader::new(exchange, primary, None);
-        cache.guard.resolve_miss(Found::Nothing, (&*primary).into(), None, load).await?;
+        let resolve =
+            |load| cache.guard.resolve_part(Found::Nothing, (&*primary).into(), None, load);
+        // What is stored may be current: that is for when the far tier is back.
+        if cause == Cause::Outage
+            && matches!(resolve(load.clone()).await?.outcome(), Outcome::Bypassed(_))
+        {
+            return Ok(());
+        }
+        // First, so that no load that began before can answer. If it fails, this process has forgotten it, and
+        // the guard repeats it.
+        let _ = cache.guard.invalidate(&*primary).await;
+        resolve(load).await?;
         Ok(())
     }
 }
@@ -67,6 +93,11 @@ impl<S: Origin<B>, B: Default + Send + 'static> Reload<S, B> {
 impl<S: Origin<B>, B: Default + Send + 'static> Loader<StoredResponse> for Reload<S, B> {
     fn is_passed_if_uncacheable(&self) -> bool {
         false
+    }
+
+    /// The load within has one, and is counted.
+    fn has_own_place(&self) -> bool {
+        true
     }
 
     fn load(

@@ -78,24 +78,28 @@ impl CacheControl {
             joined.extend_from_slice(value.as_bytes());
         }
         let dictionary = sfv::Parser::new(&joined).parse::<sfv::Dictionary>().ok()?;
-        if dictionary.is_empty() {
-            return None;
-        }
         let mut read = Self { is_targeted: true, ..Self::default() };
+        let mut is_valid = false;
         for (name, member) in &dictionary {
-            let sfv::ListEntry::Item(item) = member else { continue };
-            match &item.bare_item {
-                sfv::BareItem::Boolean(true) => read.take(name.as_str(), None),
-                sfv::BareItem::Boolean(false) => {}
-                sfv::BareItem::Integer(number) => {
-                    read.take(name.as_str(), Some(&number.to_string()));
-                }
-                sfv::BareItem::String(text) => read.take(name.as_str(), Some(text.as_str())),
-                sfv::BareItem::Token(text) => read.take(name.as_str(), Some(text.as_str())),
-                _ => read.take(name.as_str(), Some("")),
-            }
+            is_valid |= read.take_targeted(name.as_str(), member);
         }
-        Some(read)
+        // If all are of the wrong type: a no-store beside them must not give way to nothing.
+        is_valid.then_some(read)
+    }
+
+    /// A directive whose value has the type that its definition implies (RFC 9213 §2.1). Any other is ignored:
+    /// `false`.
+    fn take_targeted(&mut self, name: &str, member: &sfv::ListEntry) -> bool {
+        use sfv::GenericBareItem::{Boolean, Integer, String};
+        let sfv::ListEntry::Item(item) = member else { return Value::of(name) == Value::Unknown };
+        match (Value::of(name), &item.bare_item) {
+            (Value::Seconds, Integer(seconds)) => self.take(name, Some(&seconds.to_string())),
+            (Value::Fields, String(names)) => self.take(name, Some(names.as_str())),
+            (Value::Fields | Value::None, Boolean(true)) => self.take(name, None),
+            (Value::Fields | Value::None, Boolean(false)) | (Value::Unknown, _) => {}
+            _ => return false,
+        }
+        true
     }
 
     fn of_fields<'a>(values: impl IntoIterator<Item = &'a HeaderValue>) -> Self {
@@ -149,6 +153,29 @@ impl CacheControl {
             || self.proxy_revalidate
             || self.s_maxage.is_some()
             || matches!(self.no_cache, Some(Scope::Response))
+    }
+}
+
+/// What a response directive has for a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Value {
+    None,
+    Seconds,
+    /// Names of fields, or none.
+    Fields,
+    Unknown,
+}
+
+impl Value {
+    fn of(name: &str) -> Self {
+        match name {
+            "max-age" | "s-maxage" | "stale-while-revalidate" | "stale-if-error" => Self::Seconds,
+            "private" | "no-cache" => Self::Fields,
+            "no-store" | "public" | "must-revalidate" | "proxy-revalidate" | "must-understand" => {
+                Self::None
+            }
+            _ => Self::Unknown,
+        }
     }
 }
 

@@ -8,6 +8,9 @@ pub(crate) const NAME: HeaderName = HeaderName::from_static("cache-status");
 
 pub(crate) const HIT: &str = "cattleguard; hit";
 pub(crate) const REQUEST: &str = "cattleguard; fwd=request";
+/// What was stored was stale, and the origin has sent or confirmed the response.
+pub(crate) const STALE: &str = "cattleguard; fwd=stale; stored";
+pub(crate) const STALE_NOT_STORED: &str = "cattleguard; fwd=stale; detail=not-storable";
 pub(crate) const PURGED: &str = "cattleguard; fwd=miss; stored; detail=purged";
 pub(crate) const METHOD: &str = "cattleguard; fwd=method";
 pub(crate) const HIT_FOR_PASS: &str = "cattleguard; fwd=bypass; detail=not-storable";
@@ -58,6 +61,35 @@ pub(crate) fn add(headers: &mut HeaderMap, member: &'static str) {
 pub(crate) fn replace(headers: &mut HeaderMap, member: &'static str) {
     remove(headers);
     add(headers, member);
+}
+
+/// Gives this cache's member, which is the last one, another name (§2). `name` is a token or a string as it is sent.
+pub(crate) fn rename(headers: &mut HeaderMap, name: &str) {
+    let Some(list) = headers.get(NAME).and_then(|value| value.to_str().ok()) else { return };
+    let (before, own) = list.split_at(list.rfind(", cattleguard").map_or(0, |at| at + 2));
+    let renamed = own.strip_prefix("cattleguard").map(|rest| format!("{before}{name}{rest}"));
+    if let Some(renamed) = renamed.and_then(|list| list.parse::<HeaderValue>().ok()) {
+        headers.insert(NAME, renamed);
+    }
+}
+
+/// A name as it is sent: a token if it is one, else a string (RFC 8941 §3.3).
+pub(crate) fn spelt(name: &str) -> String {
+    let is_token = name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~*".contains(&byte));
+    if is_token {
+        return name.to_owned();
+    }
+    let mut text = String::from("\"");
+    for char in name.chars() {
+        match char {
+            '"' | '\\' => text.extend(['\\', char]),
+            ' '..='~' => text.push(char),
+            _ => text.push('?'),
+        }
+    }
+    text.push('"');
+    text
 }
 
 /// Removes this cache's member, which is the last one.

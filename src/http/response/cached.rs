@@ -96,6 +96,22 @@ impl CachedResponse {
         headers
     }
 
+    /// The fields of a response that are for its own client alone.
+    pub(crate) fn withheld(head: &Head) -> HeaderMap {
+        let mut headers = head.parts.headers.clone();
+        remove_unstorable(&mut headers, &CacheControl::default());
+        let mut withheld = HeaderMap::new();
+        for name in head.cache_control.withheld() {
+            if let header::Entry::Occupied(entry) = headers.entry(name) {
+                let (name, values) = entry.remove_entry_mult();
+                values.for_each(|value| {
+                    withheld.append(name.clone(), value);
+                });
+            }
+        }
+        withheld
+    }
+
     pub(crate) fn age(&self, now: SystemTime) -> Duration {
         now.duration_since(self.generated).unwrap_or(Duration::ZERO)
     }
@@ -159,11 +175,13 @@ impl CachedResponse {
             Portion::Part(range) if method == Method::GET => {
                 let text = format!("bytes {}-{}/{length}", range.start(), range.end());
                 set(headers, header::CONTENT_RANGE, &text);
+                remove_digests(headers);
                 let (start, end) = (*range.start() as usize, *range.end() as usize);
                 (StatusCode::PARTIAL_CONTENT, self.body.slice(start..=end))
             }
             Portion::Unsatisfiable if method == Method::GET => {
                 set(headers, header::CONTENT_RANGE, &format!("bytes */{length}"));
+                remove_digests(headers);
                 (StatusCode::RANGE_NOT_SATISFIABLE, Bytes::new())
             }
             _ => (self.status, self.body.clone()),
@@ -202,8 +220,15 @@ fn remove_unstorable(headers: &mut HeaderMap, cache_control: &CacheControl) {
     }
 }
 
+/// Removes the digests of the whole body (RFC 9530 §2).
+fn remove_digests(headers: &mut HeaderMap) {
+    for name in ["content-digest", "content-md5"] {
+        headers.remove(name);
+    }
+}
+
 /// RFC 9110 §7.6.1, RFC 9111 §3.1. `Content-Length` too: the body knows its length.
-const HOP_BY_HOP: [HeaderName; 11] = [
+pub(super) const HOP_BY_HOP: [HeaderName; 11] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),

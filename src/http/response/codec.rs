@@ -24,7 +24,7 @@ use tower::BoxError;
 
 use super::{
     super::{fields::cache_status, key::Variants},
-    cached::CachedResponse,
+    cached::{CachedResponse, HOP_BY_HOP},
     stored::{Kind, StoredResponse},
     tag::Tag,
 };
@@ -36,12 +36,12 @@ use crate::{codec::Codec, policy::StaleFor};
 #[derive(Clone, Copy, Debug)]
 pub struct Responses {
     compress_above: usize,
-    max_compressible: usize,
+    max_body_size: usize,
 }
 
 impl Default for Responses {
     fn default() -> Self {
-        Self { compress_above: 1024, max_compressible: 64 << 20 }
+        Self { compress_above: 1024, max_body_size: 1 << 20 }
     }
 }
 
@@ -50,6 +50,14 @@ impl Responses {
     /// off. Raise it where the processor is scarcer than the memory of the far tier.
     pub fn compress_above(mut self, bytes: usize) -> Self {
         self.compress_above = bytes;
+        self
+    }
+
+    /// The size in bytes up to which a body is compressed, and beyond which nothing that the far tier holds is
+    /// decompressed. Default 1 MiB, as that of the layer: raise it with
+    /// [`max_body_size`](crate::http::HttpGuardLayer::max_body_size). A longer body is stored as it is.
+    pub fn max_body_size(mut self, bytes: usize) -> Self {
+        self.max_body_size = bytes;
         self
     }
 }
@@ -128,7 +136,7 @@ impl Responses {
         }
         let body = &cached.body;
         let is_compressible = body.len() > self.compress_above
-            && body.len() <= self.max_compressible
+            && body.len() <= self.max_body_size
             && !cached.headers.contains_key(header::CONTENT_ENCODING);
         let compressed = is_compressible.then(|| lz4_flex::block::compress(body));
         match compressed.filter(|compressed| compressed.len() < body.len()) {
@@ -148,6 +156,9 @@ impl Responses {
 
     fn decode_response(&self, bytes: &mut Bytes) -> Result<CachedResponse, BoxError> {
         let status = StatusCode::from_u16(bytes.try_get_u16()?)?;
+        if !is_ever_stored(status) {
+            return Err(Malformed.into());
+        }
         let mut time = || -> Result<Option<Duration>, BoxError> {
             let micros = bytes.try_get_u64()?;
             Ok((micros != NONE).then(|| Duration::from_micros(micros)))
@@ -161,6 +172,10 @@ impl Responses {
         let mut headers = HeaderMap::with_capacity(fields + 2);
         for _ in 0..fields {
             let (name, value) = (name(bytes)?, take(bytes)?);
+            // The connection of a client is framed by what serves it, never by what is stored.
+            if HOP_BY_HOP.contains(&name) {
+                return Err(Malformed.into());
+            }
             headers.append(name, HeaderValue::from_maybe_shared(value)?);
         }
         let count = count(bytes)?;
@@ -175,7 +190,7 @@ impl Responses {
         let body = match encoding {
             PLAIN => rest,
             // A forged length must not allocate more than is ever compressed.
-            LZ4 if length <= self.max_compressible => {
+            LZ4 if length <= self.max_body_size => {
                 lz4_flex::block::decompress(&rest, length)?.into()
             }
             _ => return Err(Malformed.into()),
@@ -187,6 +202,11 @@ impl Responses {
         Ok(CachedResponse { status, headers, body, generated, lifetime, stale, tags }
             .with_hit_fields())
     }
+}
+
+/// The final statuses that stand for a whole response.
+fn is_ever_stored(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200..=599) && !matches!(status.as_u16(), 206 | 304)
 }
 
 fn put(bytes: &mut Vec<u8>, piece: &[u8]) -> Result<(), BoxError> {
@@ -309,6 +329,64 @@ mod tests {
         let at = bytes.len() - lz4_flex::block::compress(&[0; 100_000]).len() - 4;
         bytes[at..at + 4].copy_from_slice(&u32::MAX.to_be_bytes());
         assert!(Responses::default().decode(bytes.into()).is_err());
+    }
+
+    #[test]
+    fn nothing_is_decompressed_beyond_the_longest_body() {
+        let responses = Responses::default().max_body_size(10_000);
+        let forged = |length: u32| {
+            let zeros = cached(Bytes::from(vec![0; 100_000]), &[]);
+            let packed = lz4_flex::block::compress(&[0; 100_000]);
+            let mut bytes = encoded(Kind::Response(zeros));
+            let at = bytes.len() - packed.len() - 4;
+            bytes[at..at + 4].copy_from_slice(&length.to_be_bytes());
+            responses.decode(bytes.into())
+        };
+        for length in [100_000, 10_001, 10_000, 1, 0] {
+            assert!(forged(length).is_err(), "{length}");
+        }
+        // As long as may be, and longer: compressed and not.
+        for (length, is_packed) in [(10_000, true), (10_001, false)] {
+            let long = StoredResponse(Kind::Response(cached(vec![0; length].into(), &[])));
+            let mut bytes = Vec::new();
+            responses.encode(&long, &mut bytes).expect("encodes");
+            assert_eq!(bytes.len() < 1_000, is_packed, "{length}");
+            let back = responses.decode(bytes.into()).expect("decodes");
+            assert_eq!(back.response().map(|cached| cached.body.len()), Some(length));
+        }
+    }
+
+    #[test]
+    fn a_forged_status_is_refused() {
+        for (status, is_read) in [
+            (100, false),
+            (101, false),
+            (103, false),
+            (199, false),
+            (200, true),
+            (206, false),
+            (304, false),
+            (404, true),
+            (501, true),
+            (600, false),
+            (999, false),
+            (1_000, false),
+            (0, false),
+        ] {
+            let mut bytes = encoded(Kind::Response(cached(Bytes::new(), &[])));
+            bytes[2..4].copy_from_slice(&u16::to_be_bytes(status));
+            assert_eq!(Responses::default().decode(bytes.into()).is_ok(), is_read, "{status}");
+        }
+    }
+
+    #[test]
+    fn forged_framing_is_refused() {
+        for name in HOP_BY_HOP {
+            let mut forged = cached(Bytes::from_static(b"body"), &[]);
+            forged.headers.insert(name.clone(), HeaderValue::from_static("3"));
+            let bytes = encoded(Kind::Response(forged));
+            assert!(Responses::default().decode(bytes.into()).is_err(), "{name}");
+        }
     }
 
     proptest! {

@@ -8,7 +8,11 @@ use super::{super::fields::date, head::Head};
 
 /// How long a response is fresh from its generation on (§4.2.1), in the order of precedence. `None` if
 /// nothing says so.
-pub(crate) fn lifetime(head: &Head, default_ttl: Option<Duration>) -> Option<Duration> {
+pub(crate) fn lifetime(
+    request: &HeaderMap,
+    head: &Head,
+    default_ttl: Option<Duration>,
+) -> Option<Duration> {
     let (headers, directives) = (&head.parts.headers, &head.cache_control);
     if let Some(lifetime) = directives.s_maxage.or(directives.max_age) {
         return Some(lifetime);
@@ -20,10 +24,13 @@ pub(crate) fn lifetime(head: &Head, default_ttl: Option<Duration>) -> Option<Dur
         let lifetime = expires.and_then(|expires| expires.duration_since(generated()).ok());
         return Some(lifetime.unwrap_or(Duration::ZERO));
     }
-    if !directives.public && !is_heuristically_cacheable(head.parts.status) {
+    // Stricter than §4.2.2: what a client says of itself may have made the response.
+    let is_personal =
+        request.contains_key(header::COOKIE) || request.contains_key(header::AUTHORIZATION);
+    if !directives.public && (is_personal || !is_heuristically_cacheable(head.parts.status)) {
         return None;
     }
-    default_ttl.or_else(|| {
+    default_ttl.filter(|_| has_default_ttl(head.parts.status)).or_else(|| {
         let modified = date::first(headers, header::LAST_MODIFIED)?;
         // §4.2.2: a tenth of the time since the last change.
         Some((generated().duration_since(modified).ok()? / 10).min(MAX_HEURISTIC))
@@ -42,21 +49,28 @@ pub(crate) fn initial_age(head: &Head) -> Duration {
     let apparent = date::first(headers, header::DATE)
         .and_then(|date| head.received.duration_since(date).ok())
         .unwrap_or(Duration::ZERO);
-    apparent.max(age.unwrap_or(Duration::ZERO) + head.took)
+    apparent.max(age.unwrap_or(Duration::ZERO).saturating_add(head.took))
 }
 
-/// §5.1: the first member of a list counts, and a malformed number is ignored.
+/// §5.1: the first member of a list counts, and a malformed number is ignored. §1.2.2: a number beyond 2³¹
+/// counts as that.
 fn age_field(headers: &HeaderMap) -> Option<Duration> {
     let first = headers.get(header::AGE)?.to_str().ok()?.split(',').next()?.trim();
     if first.is_empty() || !first.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    Some(Duration::from_secs(first.parse().unwrap_or(1 << 31)))
+    let seconds: u64 = first.parse().unwrap_or(u64::MAX);
+    Some(Duration::from_secs(seconds.min(1 << 31)))
 }
 
 /// RFC 9110 §15.1.
 pub(crate) fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+}
+
+/// Whether a status says something about the resource, and not about the request.
+fn has_default_ttl(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 301 | 308 | 404 | 410)
 }
 
 const MAX_HEURISTIC: Duration = Duration::from_secs(24 * 3600);
@@ -68,6 +82,21 @@ mod tests {
     use http::{HeaderName, Response};
 
     use super::*;
+
+    #[test]
+    fn rfc9111_1_2_2_an_age_beyond_any_number_is_as_old_as_can_be() {
+        for text in ["2147483649", "18446744073709551615", "18446744073709551616", &"9".repeat(99)]
+        {
+            let response = Response::builder().header(header::AGE, text).body(());
+            let parts = response.expect("a response").into_parts().0;
+            let age = initial_age(&Head::new(parts, Duration::MAX, SystemTime::now()));
+            assert_eq!(age, Duration::MAX, "{text}");
+            let response = Response::builder().header(header::AGE, text).body(());
+            let parts = response.expect("a response").into_parts().0;
+            let age = initial_age(&Head::new(parts, Duration::ZERO, SystemTime::now()));
+            assert_eq!(age, Duration::from_secs(1 << 31), "{text}");
+        }
+    }
 
     #[test]
     fn rfc9111_4_2_3_the_transfer_counts_for_responses_from_a_server() {

@@ -83,7 +83,7 @@ impl Storable {
             return Err(NotStorable::TooManyFields);
         }
         let age = freshness::initial_age(head);
-        match freshness::lifetime(head, default_ttl) {
+        match freshness::lifetime(request, head, default_ttl) {
             Some(lifetime) if lifetime > age => Ok(Self { age, lifetime, stale: stale_for(head) }),
             _ => Err(NotStorable::NotFresh),
         }
