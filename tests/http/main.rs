@@ -7,6 +7,7 @@ mod collapse;
 mod console;
 mod forward;
 mod invalidate;
+mod keys;
 mod origin;
 mod privacy;
 #[path = "../../examples/reverse_proxy/proxy.rs"]
@@ -140,6 +141,7 @@ fn every_test_that_the_documentation_names_exists() {
         include_str!("collapse.rs"),
         include_str!("forward.rs"),
         include_str!("invalidate.rs"),
+        include_str!("keys.rs"),
         include_str!("privacy.rs"),
         include_str!("reuse.rs"),
         include_str!("sockets/rules.rs"),
