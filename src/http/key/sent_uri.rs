@@ -6,7 +6,10 @@
 //! of axum is known with the feature `axum`. Without it, or from another version of axum, nothing tells what was
 //! sent, and a request that axum has handled has no key.
 
-use std::{any::type_name, sync::Arc};
+use std::{
+    any::type_name,
+    sync::{Arc, Once},
+};
 
 use http::{Extensions, Uri, request::Parts};
 
@@ -43,7 +46,11 @@ impl SentUri {
     /// Whether a request with this kind of body tells what the client sent.
     #[inline]
     pub(crate) fn is_told<B: 'static>(&self) -> bool {
-        matches!(self, Self::Read(_)) || is_told_by::<B>()
+        let is_told = matches!(self, Self::Read(_)) || is_told_by::<B>();
+        if !is_told {
+            warn_once();
+        }
+        is_told
     }
 
     /// Whether nothing but a prefix was taken off what the client sent. Middleware may have put in its place
@@ -52,6 +59,7 @@ impl SentUri {
     pub(crate) fn is_kept(&self, sent: &Uri, own: &Uri) -> bool {
         matches!(self, Self::Read(_))
             || (sent.query() == own.query()
+                && (sent.scheme(), sent.authority()) == (own.scheme(), own.authority())
                 && (sent.path().ends_with(own.path()) || own.path() == "/"))
     }
 }
@@ -84,10 +92,26 @@ fn is_told_by<B: 'static>() -> bool {
     TypeId::of::<B>() == TypeId::of::<axum::body::Body>() || type_name::<B>() != AXUM_BODY
 }
 
-/// The body may be wrapped by other middleware.
 #[cfg(not(feature = "axum"))]
 fn is_told_by<B: 'static>() -> bool {
-    !type_name::<B>().trim_end_matches('>').ends_with(AXUM_BODY)
+    !is_of_axum(type_name::<B>())
+}
+
+/// Other middleware may have wrapped the body.
+#[cfg(any(test, not(feature = "axum")))]
+fn is_of_axum(body: &str) -> bool {
+    body.trim_end_matches('>').ends_with(AXUM_BODY)
+}
+
+#[cold]
+fn warn_once() {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
+        tracing::warn!(
+            "requests that come through axum are not cached: which URI was sent is not known without \
+             the feature `axum` for axum 0.8, or `HttpGuardLayer::sent_uri`"
+        );
+    });
 }
 
 const AXUM_BODY: &str = "axum_core::body::Body";
@@ -98,7 +122,12 @@ mod tests {
 
     #[test]
     fn the_body_of_axum_is_known_by_its_name() {
+        use http_body_util::Limited;
+
         assert_eq!(type_name::<axum::body::Body>(), AXUM_BODY);
+        assert!(is_of_axum(AXUM_BODY));
+        assert!(is_of_axum(type_name::<Limited<Limited<axum::body::Body>>>()));
+        assert!(!is_of_axum(type_name::<Limited<http_body_util::Full<bytes::Bytes>>>()));
     }
 
     #[test]
@@ -111,6 +140,9 @@ mod tests {
             ("/a", "/b", false),
             ("/t/a?b", "/a?c", false),
             ("/t/a?b", "/a", false),
+            ("http://h/t/a", "http://h/a", true),
+            ("/t/a", "http://upstream/a", false),
+            ("http://h/t/a", "http://upstream/a", false),
         ] {
             let uri = |text: &str| text.parse().expect("a URI");
             assert_eq!(SentUri::Known.is_kept(&uri(sent), &uri(own)), is_kept, "{sent} {own}");
