@@ -97,10 +97,11 @@ fn is_told_by<B: 'static>() -> bool {
     !is_of_axum(type_name::<B>())
 }
 
-/// Other middleware may have wrapped the body.
+/// Other middleware may have wrapped the body, or boxed it with its error.
 #[cfg(any(test, not(feature = "axum")))]
 fn is_of_axum(body: &str) -> bool {
-    body.trim_end_matches('>').ends_with(AXUM_BODY)
+    let innermost = body.trim_end_matches('>');
+    innermost.ends_with(AXUM_BODY) || innermost.ends_with("axum_core::error::Error")
 }
 
 #[cold]
@@ -122,11 +123,13 @@ mod tests {
 
     #[test]
     fn the_body_of_axum_is_known_by_its_name() {
-        use http_body_util::Limited;
+        use http_body_util::{Limited, combinators::UnsyncBoxBody};
 
         assert_eq!(type_name::<axum::body::Body>(), AXUM_BODY);
         assert!(is_of_axum(AXUM_BODY));
         assert!(is_of_axum(type_name::<Limited<Limited<axum::body::Body>>>()));
+        let boxed = type_name::<UnsyncBoxBody<bytes::Bytes, axum::Error>>();
+        assert!(is_of_axum(boxed), "{boxed}");
         assert!(!is_of_axum(type_name::<Limited<http_body_util::Full<bytes::Bytes>>>()));
     }
 
