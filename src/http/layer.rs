@@ -1,13 +1,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderName, request::Parts};
+use http::{Extensions, HeaderName, Uri, request::Parts};
 use tower::Layer;
 
 use super::{
     cache::Cache,
     epochs::LocalEpochs,
     fields::cache_status,
-    key::Query,
+    key::{Query, SentUri},
     response::StoredResponse,
     service::HttpGuard,
     settings::{NEAR_BYTES, Reloads, Settings},
@@ -92,10 +92,32 @@ impl HttpGuardLayer {
     }
 
     /// Sorts the parameters of the query by name and ignores those in `without`, so that URLs that differ
-    /// only in these share an entry. Default: the query counts as sent.
+    /// only in these share an entry. Default: the query counts as sent; so does, with this option too, a query in which
+    /// not every origin finds the same parameters: with `;`, `%26` or `%3B` in it, or names of other characters than
+    /// letters, digits, `-` and `_`.
     pub fn sorted_query(mut self, without: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let without = without.into_iter().map(Into::into).collect();
         self.settings.keys.query = Query::Sorted { without };
+        self
+    }
+
+    /// Where a router notes the URI that the client sent, if it takes a prefix off it before this layer sees the
+    /// request. Default: where axum 0.8 does, with the feature `axum`. Set it for another router that nests, or
+    /// another version of axum: its requests have no key otherwise. `None` says that the URI of the request
+    /// is the one that was sent.
+    ///
+    /// ```
+    /// # use cattleguard::{Guard, http::HttpGuardLayer};
+    /// use axum::extract::OriginalUri;
+    ///
+    /// let cache = HttpGuardLayer::new(Guard::builder())
+    ///     .sent_uri(|extensions| extensions.get().map(|OriginalUri(uri)| uri));
+    /// ```
+    pub fn sent_uri(
+        mut self,
+        read: impl Fn(&Extensions) -> Option<&Uri> + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.keys.sent_uri = SentUri::Read(Arc::new(read));
         self
     }
 
@@ -109,6 +131,11 @@ impl HttpGuardLayer {
     /// Adds a part to the key, such as a tenant; a request for which it is `None` bypasses the cache.
     /// Default: none. Whatever a handler reads other than the URL belongs here or in `Vary`, or one client
     /// is served the response of another.
+    ///
+    /// A request that changes something and has no part invalidates what is public: what has the part of
+    /// the same request without `Cookie` and `Authorization`, or else without its extensions, or else without
+    /// other fields. For this the function is asked again. Entries with other parts need a
+    /// [`purge_part`](Self::purge_part).
     pub fn key_part(
         mut self,
         part: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static,

@@ -1,8 +1,8 @@
 //! An HTTP cache for routers: RFC 9111 for a shared cache, on a [`Guard`](crate::Guard), so that the origin
 //! is never asked twice for one URL at one time.
 //!
-//! [`HttpGuardLayer`] wraps any `Service<Request<_>, Response = Response<_>>`: an axum `Router` or one of its
-//! routes, a service under hyper, the client of a proxy. Handlers say with `Cache-Control` what may be
+//! [`HttpGuardLayer`] wraps any `Service<Request<_>, Response = Response<_>>`: with the feature `axum` a `Router` or
+//! one of its routes, a service under hyper, the client of a proxy. Handlers say with `Cache-Control` what may be
 //! stored, as they would for a cache between them and their clients. A response that says nothing is not
 //! cached, unless it has a `Last-Modified` or the layer a [`default_ttl`](HttpGuardLayer::default_ttl), and the
 //! request neither `Cookie` nor `Authorization`.
@@ -37,7 +37,7 @@
 //! | GET | yes; the same entry answers HEAD, conditions (304) and ranges (206, 416) | `rfc9110_9_3_2_head_is_answered_from_get`, `rfc9111_4_3_2_the_cache_evaluates_conditions`, `rfc9110_14_the_cache_serves_ranges` |
 //! | HEAD alone, other methods, GET with a body, `If-Match`, `If-Unmodified-Since`, `Upgrade` to anything but `h2c`, which some clients send with each request | no: they go to the origin as they are | `rfc9111_4_other_methods_are_written_through_with_their_bodies`, `rfc9110_9_3_1_a_get_with_a_body_goes_to_the_origin`, `requests_that_only_the_origin_can_answer_reach_it_as_they_are`, `rfc9113_3_1_a_request_that_would_take_http2_is_answered_from_the_cache` |
 //! | GET with `no-store` | no; it is answered from the cache if it can be | `rfc9111_5_2_1_5_a_request_with_no_store_is_answered_from_the_cache_and_stores_nothing` |
-//! | a request whose host is missing or ambiguous, or for which the [`key_part`](HttpGuardLayer::key_part) is `None` | no | `rfc9110_7_2_a_request_without_a_clear_host_bypasses_the_cache`, `a_key_part_separates_clients_and_none_bypasses_the_cache` |
+//! | a request whose host is missing or ambiguous, whose port servers read in different ways (`:0080`, `:99999`), whose scheme is neither `http` nor `https`, whose URI middleware inside an axum router has rewritten, or for which the [`key_part`](HttpGuardLayer::key_part) is `None` | no | `rfc9110_7_2_a_request_without_a_clear_host_bypasses_the_cache`, `rfc9110_4_2_a_host_that_servers_read_in_different_ways_has_no_key`, `a_uri_that_middleware_has_rewritten_has_no_key`, `a_key_part_separates_clients_and_none_bypasses_the_cache` |
 //! | `max-age`, `s-maxage` or `Expires`, in `Cache-Control` or `CDN-Cache-Control`, and fresh on arrival | yes, with every status except those below | `rfc9111_3_explicitly_fresh_responses_are_stored`, `rfc9111_3_statuses` |
 //! | none of these, and 200, 203, 301, 308, 404 or 410 | for the [`default_ttl`](HttpGuardLayer::default_ttl), if there is one | `the_default_ttl_applies_without_explicit_freshness`, `the_default_ttl_is_for_statuses_that_speak_of_the_resource` |
 //! | none of these, and `Last-Modified` | for a tenth of the time since then, if the status is heuristically cacheable (RFC 9110 §15.1) or the response is `public`; else no | `rfc9111_4_2_2_only_some_statuses_are_heuristically_fresh` |
@@ -65,7 +65,9 @@
 //!
 //! | § | rule | test |
 //! |---|---|---|
-//! | 2, 4 | the target URI matches: scheme, host, port, path, query as sent | `rfc9111_2_other_resources_have_other_entries`, `long_urls_are_told_apart` |
+//! | 2, 4 | the target URI matches: scheme, host, port, path, query as the client sent them, whatever a router takes off | `rfc9111_2_other_resources_have_other_entries`, `rfc9111_2_a_nested_router_is_keyed_on_the_uri_that_the_client_sent`, `another_router_tells_where_it_notes_the_uri_that_was_sent`, `long_urls_are_told_apart` |
+//! | 2, 4 | a load names the host as the key does (RFC 9110 §4.2.3) | `rfc9110_4_2_3_a_load_names_the_host_as_its_key_does` |
+//! | 2, 4 | what `Connection` names is not in the request (RFC 9110 §7.6.1); it cannot name `Host`, `Cache-Control`, `Authorization` and `Content-*` | `rfc9110_7_6_1_fields_that_connection_names_leave_before_the_key_is_made`, `rfc9110_7_6_1_connection_takes_nothing_off_that_decides_who_may_have_a_response`, `rfc9110_7_6_1_fields_of_one_connection_reach_no_load_and_select_nothing` |
 //! | 3 | the method is understood: GET | `rfc9111_4_other_methods_are_written_through_with_their_bodies` |
 //! | 3 | a final status; 206 and 304 are not understood | `rfc9111_3_statuses` |
 //! | 3, 5.2.2.3 | `must-understand` overrules `no-store` if the status is understood, and only then | `rfc9111_5_2_2_3_must_understand_overrules_no_store_for_a_known_status_only` |
@@ -83,6 +85,8 @@
 //! | 4 | what is reused is fresh, validated, or allowed to be stale | `rfc9111_4_a_fresh_response_is_reused_until_it_is_stale` |
 //! | 4 | collapsed requests share a response only if it may be reused | `rfc9111_4_a_hundred_clients_of_a_cold_url_are_one_call`, `rfc9111_4_uncacheable_responses_do_not_queue_requests` |
 //! | 4.1 | all fields match that `Vary` names in all its lines; a missing field matches a missing one only | `rfc9111_4_1_variants_are_selected_by_the_request`, `rfc9111_4_1_all_lines_of_vary_count_and_all_of_a_field`, `rfc9111_4_1_later_vary_fields_select_too`, `rfc9111_4_1_each_variant_is_called_for_once` |
+//! | 4.1 | values match as they were sent; only the case of names in `Accept` and its like, and white space around commas, count for nothing | `rfc9111_4_1_a_variant_is_selected_by_what_was_sent`, `what_may_mean_something_else_is_another_variant` |
+//! | 4.1 | the crumbs of a cookie are one field (RFC 9113 §8.2.3) | `rfc9113_8_2_3_crumbs_are_one_cookie` |
 //! | 4.1 | `*` never matches, nor does an invalid field name | `rfc9111_4_1_vary_star_is_never_stored` |
 //! | 4.2.1 | `s-maxage` overrules `max-age`, and that `Expires`; of several the shortest counts; a malformed number or date is stale | `rfc9111_4_2_1_responses_stale_on_arrival_are_not_stored` |
 //! | 4.2 | names in dates match without regard to case; RFC 850 and asctime forms are read; what is none of the three is no date | `rfc9110_5_6_7_a_date_is_read_in_three_forms_and_any_case` |
@@ -94,7 +98,7 @@
 //! | 4.3.2 | a client's conditions are evaluated on the stored response; `If-Match` goes to the origin | `rfc9111_4_3_2_the_cache_evaluates_conditions`, `rfc9110_15_4_5_a_304_has_the_fields_that_its_200_would_have` |
 //! | 4.3.3 | a full response replaces the stored one, a 5xx leaves it | `rfc9111_4_3_3_a_full_response_replaces_the_stored_one`, `rfc9111_4_3_3_a_failure_leaves_the_stored_response` |
 //! | 4.3.4 | a 304 about another response updates nothing | `rfc9111_4_3_4_a_304_about_another_response_updates_nothing`, `rfc9111_4_3_4_the_age_counts_from_the_validation` |
-//! | 4.4 | a successful unsafe request invalidates its target | `rfc9111_4_4_an_unsafe_request_that_succeeds_invalidates_the_target`, `rfc9111_4_4_failed_and_safe_requests_invalidate_nothing`, `rfc9111_4_4_a_key_part_does_not_evade_invalidation` |
+//! | 4.4 | a successful unsafe request invalidates its target | `rfc9111_4_4_an_unsafe_request_that_succeeds_invalidates_the_target`, `rfc9111_4_4_failed_and_safe_requests_invalidate_nothing`, `rfc9111_4_4_a_key_part_does_not_evade_invalidation`, `rfc9111_4_4_what_has_no_key_part_still_invalidates` |
 //! | 4.4 | and the URLs that its response names, if they are of the same origin | `rfc9111_4_4_urls_of_the_same_origin_in_the_response_are_invalidated` |
 //! | 5.2.1 | `only-if-cached` of a request; `no-cache`, `max-age` and `min-fresh` with [`allow_reloads`](HttpGuardLayer::allow_reloads) | `rfc9111_5_2_1_a_request_for_a_fresher_response_gets_one`, `rfc9111_5_2_1_7_only_if_cached_asks_no_origin` |
 //! | 5.2.2.4 | `no-cache` is never reused without validation, so it is not stored; named fields are withheld | `rfc9111_5_2_2_4_no_cache_is_not_reused`, `a_cookie_is_for_one_client` |
@@ -149,6 +153,10 @@
 //! `Vary` or in the [`key_part`](HttpGuardLayer::key_part)
 //! (`a_field_that_is_not_in_the_key_must_be_in_vary_or_a_part`). A request whose `Host` differs from its
 //! target, or that has a body, bypasses the cache.
+//!
+//! The URL is the one that the client sent, also in a router that another one nests; the guide's page on HTTP
+//! says how. With [`sorted_query`](HttpGuardLayer::sorted_query) the order of parameters does not count, if every
+//! origin finds the same ones in the query (`a_query_is_sorted_only_where_every_origin_finds_the_same_parameters`).
 //!
 //! # Cancel safety
 //!

@@ -89,7 +89,8 @@ impl PurgeService {
         let purged = match parts.method.as_str() {
             "PURGE" => {
                 let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-                self.purge(&parts.uri, host, &parts.headers).await
+                let url = self.cache.settings.keys.sent_uri.of(&parts);
+                self.purge(url, host, &parts.headers).await
             }
             _ if parts.method == Method::POST => {
                 let Ok(body) = Limited::new(body, MAX_BODY_SIZE).collect().await else {

@@ -15,7 +15,7 @@ use super::{
     cache::Cache,
     cache_mode::CacheMode,
     exchange::{Exchange, Fetch},
-    fields::cache_status,
+    fields::{cache_status, connection, cookie},
     future::ResponseFuture,
     settings::Reloads,
 };
@@ -72,12 +72,13 @@ impl<S> HttpGuard<S> {
         R: HttpBody<Data = Bytes> + Send + 'static,
         R::Error: Send,
     {
-        let (request, body) = request.into_parts();
+        let (mut request, body) = request.into_parts();
+        connection::take_off_named(&mut request.headers);
+        cookie::join_crumbs(&mut request.headers);
         let (inner, cache) = (&self.inner, &self.cache);
         let exchange = |request, body| Exchange::new(inner.clone(), cache.clone(), request, body);
-        let key = cache.settings.keys.key(&request);
         if request.method != Method::GET && request.method != Method::HEAD {
-            return ResponseFuture::pending(exchange(request, body).write_through(key).boxed());
+            return ResponseFuture::pending(exchange(request, body).write_through().boxed());
         }
         let mode = match CacheMode::of(&request.headers) {
             // The key does not tell one body from another.
@@ -89,13 +90,16 @@ impl<S> HttpGuard<S> {
             let response = exchange(request, body).forward(cache_status::REQUEST);
             return ResponseFuture::pending(response.boxed());
         }
-        let Some(key) = key else {
+        let keys = &cache.settings.keys;
+        let Some(key) = keys.key::<B>(&request) else {
             let response = exchange(request, body).forward(cache_status::NO_KEY);
             return ResponseFuture::pending(response.boxed());
         };
         if let Some(hit) = cache.near_hit(&request, &key, mode) {
             return ResponseFuture::ready(hit);
         }
+        keys.name_as_keyed(&mut request);
+        connection::remove_of_one(&mut request.headers);
         ResponseFuture::pending(Fetch::new(exchange(request, body), key).run(mode).boxed())
     }
 }

@@ -8,6 +8,7 @@ mod console;
 mod failures;
 mod forward;
 mod invalidate;
+mod keys;
 mod origin;
 mod privacy;
 #[path = "../../examples/reverse_proxy/proxy.rs"]
@@ -149,6 +150,7 @@ fn every_test_that_the_documentation_names_exists() {
         include_str!("failures.rs"),
         include_str!("forward.rs"),
         include_str!("invalidate.rs"),
+        include_str!("keys.rs"),
         include_str!("privacy.rs"),
         include_str!("reuse.rs"),
         include_str!("rules.rs"),
@@ -158,6 +160,7 @@ fn every_test_that_the_documentation_names_exists() {
         include_str!("tags.rs"),
         include_str!("validate.rs"),
         include_str!("../../src/http/fields/cache_control.rs"),
+        include_str!("../../src/http/key/variants.rs"),
         include_str!("../../src/http/response/codec.rs"),
         include_str!("../../src/http/response/freshness.rs"),
     ]

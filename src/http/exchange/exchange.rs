@@ -1,7 +1,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::SystemTime};
 
 use futures::{FutureExt, future::join_all};
-use http::{Request, Response, header, request::Parts};
+use http::{Request, Response, request::Parts};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
@@ -80,24 +80,19 @@ impl<S: Origin<B>, B: Default + Send + 'static> Exchange<S, B> {
 
     /// Forwards a request with a method that may change its target, and invalidates what it has changed before
     /// the client learns of its success (RFC 9111 §4.4).
-    pub(crate) async fn write_through(self, key: Option<CacheKey>) -> Answer<S::Body, S::Error> {
+    pub(crate) async fn write_through(self) -> Answer<S::Body, S::Error> {
         let (cache, request) = (self.cache.clone(), self.request.clone());
         let response = self.forward(cache_status::METHOD).await?;
         let status = response.status();
         let has_changed =
             !request.method.is_safe() && (status.is_success() || status.is_redirection());
-        if !has_changed || key.is_none() {
+        let keys = &cache.settings.keys;
+        if !has_changed || !keys.sent_uri.is_told::<B>() {
             return Ok(response);
         }
         let (parts, body) = response.into_parts();
         let version = cache.settings.version_of(&parts);
-        let keys = &cache.settings.keys;
-        let named = [header::LOCATION, header::CONTENT_LOCATION].map(|name| {
-            let url = parts.headers.get(name)?.to_str().ok()?.parse().ok()?;
-            keys.keys_of_same_origin(&url, &request)
-        });
-        let own = keys.keys_of_same_origin(&request.uri, &request);
-        let changed = named.into_iter().chain([own]).flatten().flatten();
+        let changed = keys.changed(&request, &parts.headers).into_iter();
         let invalidations = changed.map(|key| cache.invalidate(key, version));
         // Concurrently: an invalidation is carried out once it is polled, even if the client goes away.
         for error in join_all(invalidations).await.into_iter().filter_map(Result::err) {

@@ -2,6 +2,8 @@
 
 mod cache_control;
 pub(super) mod cache_status;
+pub(super) mod connection;
+pub(super) mod cookie;
 pub(super) mod date;
 mod directive;
 mod entity_tag;

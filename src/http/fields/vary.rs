@@ -2,8 +2,11 @@
 
 use http::{HeaderMap, HeaderName, header};
 
+use super::connection;
+
 /// The request fields that selected a response, sorted and without repetition. `None` if something other
-/// than request fields selects (`*`), or if a name is not a valid field name.
+/// than request fields selects (`*`), or if a name is not a valid field name. Fields of one connection select
+/// nothing: no load sends them.
 pub(crate) fn selecting_fields(response: &HeaderMap) -> Option<Vec<HeaderName>> {
     let mut names = Vec::new();
     for list in response.get_all(header::VARY) {
@@ -17,6 +20,7 @@ pub(crate) fn selecting_fields(response: &HeaderMap) -> Option<Vec<HeaderName>> 
     }
     names.sort_by(|a: &HeaderName, b| a.as_str().cmp(b.as_str()));
     names.dedup();
+    names.retain(|name| !connection::is_of_one(name));
     Some(names)
 }
 
@@ -40,6 +44,8 @@ mod tests {
         let names = selecting_fields(&response).expect("names");
         assert_eq!(names, ["accept", "x-a", "x-b"]);
         assert_eq!(selecting_fields(&fields(&[("vary", " , ")])), Some(Vec::new()));
+        let response = fields(&[("vary", "TE, connection, x-a")]);
+        assert_eq!(selecting_fields(&response).expect("names"), ["x-a"]);
     }
 
     #[test]

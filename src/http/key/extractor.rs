@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Uri, header, request::Parts};
 
 use super::{
     authority::Authority,
     cache_key::{CacheKey, KeyWriter},
+    sent_uri::SentUri,
 };
 
 /// Makes the keys of requests.
 #[derive(Clone)]
 pub(crate) struct KeyExtractor {
+    pub(crate) sent_uri: SentUri,
     pub(crate) query: Query,
     /// Of requests that do not name their scheme.
     pub(crate) default_scheme: &'static str,
@@ -41,14 +43,18 @@ enum Access {
 
 impl KeyExtractor {
     /// `None` for a request that has no clear authority, or no key by the user's will.
-    pub(crate) fn key(&self, request: &Parts) -> Option<CacheKey> {
+    pub(crate) fn key<B: 'static>(&self, request: &Parts) -> Option<CacheKey> {
+        let sent = self.sent_uri.of(request);
+        if !self.sent_uri.is_told::<B>() || !self.sent_uri.is_kept(sent, &request.uri) {
+            return None;
+        }
         let part = match &self.part {
             Some(part) => Some(part(request)?),
             None => None,
         };
-        let authority = self.authority(request)?;
+        let authority = self.authority(sent, &request.headers)?;
         let access = Access::of(&request.headers);
-        Some(self.write(access, authority, &request.uri, part.as_deref()))
+        Some(self.write(access, authority, sent, part.as_deref()))
     }
 
     /// The keys under which the responses of a URL may be stored. `host` completes a relative URL.
@@ -62,21 +68,54 @@ impl KeyExtractor {
         Some(self.write_both(authority, url, part))
     }
 
-    /// The keys of a URL that the response to `request` names. `None` if the URL is of another origin (RFC
-    /// 9111 §4.4).
-    pub(crate) fn keys_of_same_origin(&self, url: &Uri, request: &Parts) -> Option<[CacheKey; 2]> {
-        let own = self.authority(request)?;
-        match (url.scheme(), url.authority()) {
-            (None, None) => {}
-            (Some(_), Some(_)) if Authority::of_url(url, None, self.default_scheme)? == own => {}
-            _ => return None,
-        }
-        let part = self.part.as_ref().and_then(|part| part(request));
-        Some(self.write_both(own, url, part.as_deref()))
+    /// The keys of what a request with an unsafe method has changed: its target, and the URLs of the same origin
+    /// that the response names (RFC 9111 §4.4).
+    pub(crate) fn changed(&self, request: &Parts, response: &HeaderMap) -> Vec<CacheKey> {
+        let sent = self.sent_uri.of(request);
+        let Some(own) = self.authority(sent, &request.headers) else { return Vec::new() };
+        let part = match &self.part {
+            Some(part) => match part(request).or_else(|| public_part(&**part, request)) {
+                Some(part) => Some(part),
+                None => return Vec::new(),
+            },
+            None => None,
+        };
+        let named = [header::LOCATION, header::CONTENT_LOCATION].map(|name| {
+            let url: Uri = response.get(name)?.to_str().ok()?.parse().ok()?;
+            self.is_of(own, &url).then_some(url)
+        });
+        let urls = named.iter().flatten().chain([sent]);
+        urls.flat_map(|url| self.write_both(own, url, part.as_deref())).collect()
     }
 
-    fn authority<'a>(&self, request: &'a Parts) -> Option<Authority<'a>> {
-        Authority::of_request(&request.uri, &request.headers, self.default_scheme)
+    /// Makes the request of a load name its authority as its key does: the response is stored for all who name it
+    /// in another way.
+    pub(crate) fn name_as_keyed(&self, request: &mut Parts) {
+        let authority = self.authority(self.sent_uri.of(request), &request.headers);
+        let Some(canonical) = authority.map(|authority| authority.canonical()) else { return };
+        rename(&mut request.uri, &canonical);
+        self.sent_uri.rename(&mut request.extensions, |uri| rename(uri, &canonical));
+        let is_other = |host: &HeaderValue| host.as_bytes() != canonical.as_bytes();
+        if request.headers.get(header::HOST).is_some_and(is_other)
+            && let Ok(host) = HeaderValue::from_str(&canonical)
+        {
+            request.headers.insert(header::HOST, host);
+        }
+    }
+
+    /// Whether a URL in the response of an origin is one of its own.
+    fn is_of(&self, origin: Authority<'_>, url: &Uri) -> bool {
+        match (url.scheme(), url.authority()) {
+            (None, None) => true,
+            (Some(_), Some(_)) => {
+                Authority::of_url(url, None, self.default_scheme).is_some_and(|url| url == origin)
+            }
+            _ => false,
+        }
+    }
+
+    fn authority<'a>(&self, uri: &'a Uri, headers: &'a HeaderMap) -> Option<Authority<'a>> {
+        Authority::of_request(uri, headers, self.default_scheme)
     }
 
     fn write_both(&self, authority: Authority<'_>, url: &Uri, part: Option<&str>) -> [CacheKey; 2] {
@@ -122,7 +161,44 @@ impl KeyExtractor {
 
 impl Default for KeyExtractor {
     fn default() -> Self {
-        Self { query: Query::AsSent, default_scheme: "http", part: None }
+        Self {
+            sent_uri: SentUri::default(),
+            query: Query::AsSent,
+            default_scheme: "http",
+            part: None,
+        }
+    }
+}
+
+/// The part that a request would have from a client that nobody knows: without credentials; if that is not enough,
+/// also without what middleware has found out; if neither is, without all that it does not need.
+fn public_part(part: &dyn Fn(&Parts) -> Option<String>, request: &Parts) -> Option<String> {
+    let mut public = request.clone();
+    public.method = Method::GET;
+    public.headers.remove(header::COOKIE);
+    public.headers.remove(header::AUTHORIZATION);
+    if let Some(part) = part(&public) {
+        return Some(part);
+    }
+    public.extensions.clear();
+    if let Some(part) = part(&public) {
+        return Some(part);
+    }
+    let host = public.headers.remove(header::HOST);
+    public.headers.clear();
+    public.headers.extend(host.map(|host| (header::HOST, host)));
+    part(&public)
+}
+
+/// Gives an absolute URI another authority.
+fn rename(uri: &mut Uri, authority: &str) {
+    if uri.authority().is_none_or(|own| own.as_str() == authority) {
+        return;
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.authority = authority.parse().ok();
+    if let Ok(renamed) = Uri::from_parts(parts) {
+        *uri = renamed;
     }
 }
 
@@ -137,21 +213,39 @@ impl Access {
 
 impl Query {
     fn write(&self, query: &str, text: &mut KeyWriter) {
-        let Self::Sorted { without } = self else {
-            text.push("?");
-            text.push(query);
-            return;
+        let without = match self {
+            Self::Sorted { without } if is_split_alike(query) => without,
+            _ => {
+                text.push("?");
+                text.push(query);
+                return;
+            }
         };
-        let name = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
         let mut pairs: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty()).collect();
-        pairs.retain(|pair| !without.contains(&name(pair)));
-        // Stable: the order of the values of one name may have a meaning.
-        pairs.sort_by_key(|pair| name(pair));
+        pairs.retain(|pair| !without.iter().any(|name| name == name_of(pair)));
+        // Stable: the order of the values of one name may have a meaning, and to some origins case has none.
+        pairs.sort_by_key(|pair| name_of(pair).to_ascii_lowercase());
         for (at, pair) in pairs.iter().enumerate() {
             text.push(if at == 0 { "?" } else { "&" });
             text.push(pair);
         }
     }
+}
+
+/// Whether all origins find the same parameters in a query. Some take `;` for a separator, or decode before they
+/// split; some read `a%62`, `a[0]` and `a.b` as other names. Such a query counts as sent, or one client could hide a
+/// parameter from the key in one that is left out of it, or in the order of others.
+fn is_split_alike(query: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_separator =
+        |three: &[u8]| three.eq_ignore_ascii_case(b"%26") || three.eq_ignore_ascii_case(b"%3b");
+    !query.contains(';')
+        && !query.as_bytes().windows(3).any(is_separator)
+        && query.split('&').all(|pair| name_of(pair).bytes().all(is_plain))
+}
+
+fn name_of(pair: &str) -> &str {
+    pair.split('=').next().unwrap_or_default()
 }
 
 /// The only part that the HTTP parser has not checked, so the only one that may contain line breaks.
@@ -188,7 +282,7 @@ mod tests {
             request = request.header("host", host);
         }
         let parts = request.body(()).expect("a request").into_parts().0;
-        keys.key(&parts).map(|key| key.to_string())
+        keys.key::<()>(&parts).map(|key| key.to_string())
     }
 
     fn plain(uri: &str, host: Option<&str>) -> Option<String> {
@@ -237,7 +331,7 @@ mod tests {
         }
         let request = Request::builder().uri("/a").header("host", "a").header("host", "b");
         let parts = request.body(()).expect("a request").into_parts().0;
-        assert_eq!(KeyExtractor::default().key(&parts), None);
+        assert_eq!(KeyExtractor::default().key::<()>(&parts), None);
     }
 
     #[test]
@@ -246,7 +340,7 @@ mod tests {
         let parts = request.body(()).expect("a request").into_parts().0;
         let keys = KeyExtractor::default();
         let [anonymous, authorized] = keys.keys_of_url(&parts.uri, Some("h"), None).expect("keys");
-        assert_eq!(keys.key(&parts), Some(authorized));
+        assert_eq!(keys.key::<()>(&parts), Some(authorized));
         assert_eq!(plain("/a", Some("h")).as_deref(), Some(&*anonymous));
         assert_eq!(&*authorized, "GET authorized\nhttp\nh\n/a");
     }
@@ -257,8 +351,11 @@ mod tests {
         let parts = request.into_parts().0;
         let extractor = with_part(Some("t"));
         let keys = |url: &str| {
-            let url = url.parse().ok()?;
-            extractor.keys_of_same_origin(&url, &parts).map(|[plain, _]| plain.to_string())
+            let mut response = HeaderMap::new();
+            response.insert(header::LOCATION, url.parse().ok()?);
+            let changed = extractor.changed(&parts, &response);
+            // The target comes last.
+            (changed.len() == 4).then(|| changed[0].to_string())
         };
         let own = key(&extractor, "/b?c", Some("h"));
         for same in ["/b?c", "http://h/b?c", "http://H:80/b?c#d"] {

@@ -3,10 +3,12 @@
 mod authority;
 mod cache_key;
 mod extractor;
+mod sent_uri;
 mod variants;
 
 pub(super) use self::{
     cache_key::CacheKey,
     extractor::{KeyExtractor, Query},
+    sent_uri::SentUri,
     variants::Variants,
 };

@@ -46,12 +46,11 @@ fn write_values(request: &HeaderMap, names: &[HeaderName], text: &mut Vec<u8>) {
             continue;
         }
         text.push(b':');
-        let start = text.len();
-        for value in values {
-            if text.len() > start {
+        for (at, value) in values.enumerate() {
+            if at > 0 {
                 text.push(b',');
             }
-            // In a quoted string case and white space matter.
+            // A quoted string may contain a comma.
             match is_list_of_choices(name) && !value.as_bytes().contains(&b'"') {
                 true => write_list(value.as_bytes(), text),
                 false => text.extend_from_slice(value.as_bytes().trim_ascii()),
@@ -62,25 +61,32 @@ fn write_values(request: &HeaderMap, names: &[HeaderName], text: &mut Vec<u8>) {
     }
 }
 
-/// Fields whose value is a list, without regard to case and white space (§4.1: "normalizing both header
-/// field values in a way known to have identical semantics").
+/// Fields whose value is a list of names, compared without regard to their case and to white space between
+/// them (§4.1: "normalizing both header field values in a way known to have identical semantics").
 fn is_list_of_choices(name: &HeaderName) -> bool {
     [header::ACCEPT_ENCODING, header::ACCEPT_LANGUAGE, header::ACCEPT, header::ACCEPT_CHARSET]
         .contains(name)
 }
 
 fn write_list(value: &[u8], text: &mut Vec<u8>) {
-    let mut first = true;
-    for element in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-        if element.is_empty() {
-            continue;
-        }
-        if !std::mem::take(&mut first) {
+    for (at, element) in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).enumerate() {
+        if at > 0 {
             text.push(b',');
         }
-        let is_white = |byte: &&u8| !matches!(byte, b' ' | b'\t');
-        text.extend(element.iter().filter(is_white).map(u8::to_ascii_lowercase));
+        let end = element.iter().position(|byte| *byte == b';').unwrap_or(element.len());
+        let (name, parameters) = element.split_at(end);
+        // Parameters have values, and what is no name may mean anything: both count as they were sent.
+        match name.iter().all(is_of_a_name) {
+            true => text.extend(name.iter().map(u8::to_ascii_lowercase)),
+            false => text.extend_from_slice(name),
+        }
+        text.extend_from_slice(parameters);
     }
+}
+
+/// A coding, a language, a charset, a media type, or `*`.
+fn is_of_a_name(byte: &u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'+' | b'*' | b'/')
 }
 
 #[cfg(test)]
@@ -112,8 +118,33 @@ mod tests {
         let lines = [("accept-encoding", "gzip"), ("accept-encoding", "br")];
         assert_eq!(encoding("gzip, br"), values(&["accept-encoding"], &lines));
         let accept = |value| values(&["accept"], &[("accept", value)]);
-        assert_eq!(accept("text/html, */*"), accept("TEXT/html,*/*"));
+        assert_eq!(accept("text/html, */*;q=0.1"), accept("TEXT/html,*/*;q=0.1"));
+        assert_eq!(accept("TEXT/html;q=0.1"), accept("text/html;q=0.1"));
         assert_ne!(accept("a/b;c=\"D\""), accept("a/b;c=\"d\""));
+    }
+
+    #[test]
+    fn what_may_mean_something_else_is_another_variant() {
+        let is_one =
+            |name, one, other| values(&[name], &[(name, one)]) == values(&[name], &[(name, other)]);
+        for (name, one, other) in [
+            ("accept-language", "d e", "de"),
+            ("accept", "application/ json", "application/json"),
+            ("accept", "a/b;c=D", "a/b;c=d"),
+            ("accept", "a/b;c=d e", "a/b;c=de"),
+            ("accept", "a/b;c=\"d, e\"", "a/b;c=\"d,e\""),
+            ("accept-encoding", "gzip,,br", "gzip,br"),
+            ("accept-encoding", ",gzip", "gzip"),
+            ("accept-language", "(DE)", "(de)"),
+            ("accept-language", "", ","),
+        ] {
+            assert!(!is_one(name, one, other), "{name}: {one}");
+        }
+        // An empty line is an element as well.
+        let lines = [("accept-encoding", ""), ("accept-encoding", "br")];
+        assert_ne!(values(&["accept-encoding"], &lines), values(&["accept-encoding"], &lines[1..]));
+        let lines = [("x-a", ""), ("x-a", "b")];
+        assert_ne!(values(&["x-a"], &lines), values(&["x-a"], &lines[1..]));
     }
 
     #[test]
