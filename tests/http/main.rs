@@ -1,16 +1,28 @@
 //! The HTTP cache: a test for each rule, with the section of the RFC in its name.
 
 mod bounds;
+#[path = "../../examples/reverse_proxy/client.rs"]
+mod client;
 mod collapse;
 #[path = "../../examples/console/mod.rs"]
 #[expect(dead_code, reason = "the example uses the rest")]
 mod console;
 mod forward;
+#[path = "../../examples/reverse_proxy/hop.rs"]
+mod hop;
+#[path = "../../examples/reverse_proxy/inbound.rs"]
+mod inbound;
 mod invalidate;
+#[path = "../../examples/reverse_proxy/link.rs"]
+mod link;
+#[path = "../../examples/reverse_proxy/observed.rs"]
+mod observed;
 mod origin;
 mod privacy;
 #[path = "../../examples/reverse_proxy/proxy.rs"]
 mod proxy;
+#[path = "../../examples/reverse_proxy/policy.rs"]
+mod proxy_policy;
 mod purge;
 mod reuse;
 mod sockets;
