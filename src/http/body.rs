@@ -52,6 +52,13 @@ impl<B: HttpBody<Data = Bytes>> Body<B> {
         Self { source: Source::Origin(body) }
     }
 
+    /// The bytes of a response whose fields declare another length. It keeps its own to itself, or a server
+    /// sends one length and as many bytes as the other, and what follows on the connection is misread.
+    pub(super) fn of_another_length(bytes: Bytes) -> Self {
+        let buffered = VecDeque::from([Frame::data(bytes)]);
+        Self { source: Source::Resumed(Resumed { buffered, rest: Rest::Ended }) }
+    }
+
     /// Reads a body to its end, unless it is longer than `max_size` bytes.
     pub(super) async fn buffer(body: B, max_size: usize) -> Buffered<B> {
         let is_too_long = |length: u64| length > max_size as u64;
