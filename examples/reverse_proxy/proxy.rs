@@ -1,6 +1,6 @@
 //! The cache between connections and the upstream.
 
-use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, io, pin::pin, sync::Arc, time::Duration};
 
 use cattleguard::http::{self as http_cache, HttpGuard, HttpGuardLayer};
 use http::{Request, Response};
@@ -10,6 +10,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use rustix::net::sockopt;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -28,6 +29,11 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a quiet connection may take to say goodbye, and how long it may be quiet while others wait for its
 /// place.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many probes without an answer end a connection.
+const PROBES: u32 = 3;
+/// What Linux takes.
+const MAX_PROBE_SECONDS: u64 = 32_767;
 
 /// What clients may take.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +71,11 @@ pub async fn serve(
     loop {
         let next = async {
             let place = place(&places, &phase).await?;
-            Some((accepted(&listener).await, place))
+            let stream = accepted(&listener).await;
+            if let Err(error) = probe_when_silent(&stream, limits.idle_timeout) {
+                tracing::debug!(%error, "a connection is not probed");
+            }
+            Some((stream, place))
         };
         let (stream, place) = tokio::select! {
             Some(next) = next => next,
@@ -190,6 +200,18 @@ where
     let request = Request::from_parts(head, body.boxed_unsync());
     let Ok(response) = service.oneshot(request).await;
     response.map(Either::Left)
+}
+
+/// Has the system find out whether a silent client is still there: one that waits for a stream of the upstream may
+/// be gone without a word.
+pub fn probe_when_silent(stream: &TcpStream, idle_timeout: Duration) -> io::Result<()> {
+    // Whole seconds, as the system counts.
+    let idle = Duration::from_secs(idle_timeout.as_secs().clamp(1, MAX_PROBE_SECONDS));
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, idle)?;
+    sockopt::set_tcp_keepintvl(stream, (idle / PROBES).max(Duration::from_secs(1)))?;
+    sockopt::set_tcp_keepcnt(stream, PROBES)?;
+    Ok(())
 }
 
 async fn accepted(listener: &TcpListener) -> TcpStream {

@@ -154,6 +154,8 @@ fn every_test_that_the_documentation_names_exists() {
         include_str!("invalidate.rs"),
         include_str!("privacy.rs"),
         include_str!("reuse.rs"),
+        include_str!("sockets/bodies.rs"),
+        include_str!("sockets/proxied/upstreams.rs"),
         include_str!("sockets/rules.rs"),
         include_str!("stale.rs"),
         include_str!("store.rs"),

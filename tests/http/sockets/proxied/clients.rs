@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 
+use rustix::net::sockopt;
 use tokio::time::Instant;
 
 use super::*;
@@ -18,7 +19,9 @@ async fn lasts(proxy: SocketAddr, sent: &[u8]) -> u64 {
     let begun = Instant::now();
     let mut stream = TcpStream::connect(proxy).await.expect("a connection");
     stream.write_all(sent).await.expect("written");
-    let _ = stream.read_to_end(&mut Vec::new()).await;
+    let mut got = Vec::new();
+    let end = stream.read_to_end(&mut got);
+    let _ = tokio::time::timeout(secs(10 * IDLE), end).await.expect("it ends");
     begun.elapsed().as_secs()
 }
 
@@ -196,7 +199,8 @@ impl RawHttp2 {
     /// The type of the next frame.
     async fn frame(&mut self) -> Option<u8> {
         let mut head = [0; 9];
-        self.0.read_exact(&mut head).await.ok()?;
+        let read = self.0.read_exact(&mut head);
+        tokio::time::timeout(secs(60), read).await.expect("frames, or an end").ok()?;
         let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
         self.0.read_exact(&mut payload).await.ok()?;
         if head[3..5] == [PING, 0] {
@@ -255,4 +259,17 @@ async fn connections_are_bounded_and_quiet_ones_make_room() {
         assert!(answer.await.expect("no panic").ends_with("hello"));
     }
     assert_eq!(heads.count(), 5);
+}
+
+#[tokio::test]
+async fn the_system_probes_a_client_that_may_be_gone_without_a_word() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let _client = TcpStream::connect(listener.local_addr().expect("an address")).await;
+    let (stream, _) = listener.accept().await.expect("a connection");
+    for (idle_timeout, expected) in [(secs(30), secs(30)), (Duration::from_millis(10), secs(1))] {
+        proxy::probe_when_silent(&stream, idle_timeout).expect("a socket that is probed");
+        assert!(sockopt::socket_keepalive(&stream).expect("an option"));
+        assert_eq!(sockopt::tcp_keepidle(&stream).expect("an option"), expected);
+    }
+    proxy::probe_when_silent(&stream, secs(365 * 24 * 3_600)).expect("not too long");
 }
