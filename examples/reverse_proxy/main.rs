@@ -87,7 +87,8 @@ fn cache(args: &Args) -> Result<HttpGuardLayer, BoxError> {
         Far::Memory => Guard::builder(),
         Far::Redis(url) => {
             let redis = RedisFar::new(Connection::open_lazy(url)?, Responses::default());
-            Guard::builder().far(redis.namespace("http"))
+            // Proxies of another upstream share nothing with this one.
+            Guard::builder().far(redis.namespace(&policy::namespace(&args.upstream)))
         }
     };
     let cache =

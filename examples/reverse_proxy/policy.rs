@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cattleguard::Policy;
+use http::uri::Authority;
 
 /// How long the body of a response that is to be stored may take, after its head.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,4 +20,10 @@ pub fn policy(timeout: Duration, stale: Duration) -> Policy {
         .wait_timeout(load_timeout)
         .grace(stale.min(GRACE))
         .stale_if_error(stale)
+}
+
+/// Where in a shared store the responses of an upstream are.
+pub fn namespace(upstream: &Authority) -> String {
+    let host = upstream.host().to_ascii_lowercase();
+    format!("http {host}:{}", upstream.port_u16().unwrap_or(80))
 }

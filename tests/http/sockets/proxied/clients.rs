@@ -25,8 +25,9 @@ async fn lasts(proxy: SocketAddr, sent: &[u8]) -> u64 {
     begun.elapsed().as_secs()
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_silent_connection_ends_after_the_idle_timeout() {
+    hurry();
     let (origin, _) = says(|_| ok("", "hello")).await;
     let proxy = proxy_of(origin, limits(10)).await;
     for sent in [
@@ -40,12 +41,13 @@ async fn a_silent_connection_ends_after_the_idle_timeout() {
     ] {
         let lasted = lasts(proxy, sent).await;
         let text = String::from_utf8_lossy(sent);
-        assert!((IDLE - 1..=IDLE + 2).contains(&lasted), "{text:?}: {lasted} s");
+        assert!((IDLE - 1..=IDLE + 5).contains(&lasted), "{text:?}: {lasted} s");
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_head_that_comes_byte_by_byte_does_not_outlast_the_idle_timeout() {
+    hurry();
     let (origin, _) = says(|_| ok("", "hello")).await;
     let proxy = proxy_of(origin, limits(10)).await;
     // The head of a request, and a frame of HTTP/2 that never ends.
@@ -63,12 +65,13 @@ async fn a_head_that_comes_byte_by_byte_does_not_outlast_the_idle_timeout() {
         });
         let _ = reading.read_to_end(&mut Vec::new()).await;
         trickle.abort();
-        assert!(begun.elapsed() <= secs(IDLE + 2), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() <= secs(IDLE + 5), "{:?}", begun.elapsed());
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_client_waits_for_the_upstream_longer_than_it_may_be_silent() {
+    hurry();
     let origin = origin(|mut stream| async move {
         while read_head(&mut stream).await.is_some() {
             tokio::time::sleep(secs(2 * IDLE)).await;
@@ -101,8 +104,9 @@ async fn endless() -> SocketAddr {
     .await
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_client_that_takes_no_answer_is_left_after_the_idle_timeout() {
+    hurry();
     let proxy = proxy_of(endless().await, limits(1)).await;
     // The only place.
     let mut stalled = TcpStream::connect(proxy).await.expect("a connection");
@@ -122,8 +126,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// A GET for `/` of the host `a`.
 const GET: &[u8] = b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_client_of_http_2_that_answers_no_ping_is_left_though_it_waits() {
+    hurry();
     let waits = origin(|mut stream| async move {
         let _ = read_head(&mut stream).await;
         std::future::pending().await
@@ -131,10 +136,10 @@ async fn a_client_of_http_2_that_answers_no_ping_is_left_though_it_waits() {
     .await;
     let proxy = proxy_of(waits, Options { timeout: secs(3_600), ..limits(10) }).await;
     let lasted = lasts(proxy, &[PREFACE, GET].concat()).await;
-    assert!((IDLE / 2..=IDLE + 2).contains(&lasted), "{lasted} s");
+    assert!((IDLE / 2..=IDLE + 5).contains(&lasted), "{lasted} s");
 }
 
-/// In real time: with a paused clock a pong is late.
+/// In real time: a pong has little of it.
 #[tokio::test]
 async fn a_client_of_http_2_that_answers_pings_waits_longer_than_it_may_be_silent() {
     let gate = Arc::new(tokio::sync::Notify::new());
@@ -215,8 +220,9 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const PING: u8 = 6;
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn connections_are_bounded_and_quiet_ones_make_room() {
+    hurry();
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     let (opened, heads) = (gate.clone(), Heads::default());
     let read = heads.clone();
@@ -249,7 +255,7 @@ async fn connections_are_bounded_and_quiet_ones_make_room() {
     tokio::time::sleep(secs(2)).await;
     working.extend((2..=5).map(|path| tokio::spawn(ask(path))));
     for silent in silent {
-        assert!(silent.await.expect("no panic") <= 5, "{:?}", begun.elapsed());
+        assert!(silent.await.expect("no panic") <= IDLE / 2, "{:?}", begun.elapsed());
     }
     // Time enough for more, if there were room.
     tokio::time::sleep(secs(3 * IDLE)).await;

@@ -42,6 +42,20 @@ async fn proxy_of(origin: SocketAddr, options: Options) -> SocketAddr {
     address
 }
 
+/// Lets the clock run two hundred times as fast, to wait for timeouts. A paused clock would jump to the next timer
+/// while bytes are on their way.
+fn hurry() {
+    tokio::time::pause();
+    tokio::spawn(async {
+        loop {
+            // While this is under way, the clock does not jump.
+            let tick = tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1)));
+            let _ = tick.await;
+            tokio::time::advance(Duration::from_millis(200)).await;
+        }
+    });
+}
+
 /// An origin that does this with each connection.
 async fn origin<Each, Done>(each: Each) -> SocketAddr
 where
