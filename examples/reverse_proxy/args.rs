@@ -24,9 +24,18 @@ pub struct Args {
     /// How many seconds a response is fresh that does not say so
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub default_ttl: Option<Duration>,
-    /// How many seconds the upstream may take to begin its answer
+    /// How many seconds the upstream may take to begin its answer; then the client gets a 504
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub timeout: Duration,
+    /// For how many seconds a response that does not say so may be served after its time if the upstream fails
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    pub stale: Duration,
+    /// How many seconds a client may neither complete a request nor take an answer; then its connection ends
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = some_seconds)]
+    pub idle_timeout: Duration,
+    /// How many clients may be connected at one time; the next ones wait
+    #[arg(long, value_name = "NUMBER", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +65,15 @@ fn far(text: &str) -> Result<Far, &'static str> {
 }
 
 fn seconds(text: &str) -> Result<Duration, &'static str> {
-    let seconds = text.parse().map_err(|_| "not a number of seconds")?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| "not a number of seconds")
+    const WANTED: &str = "not a number of seconds";
+    let seconds = text.parse().map_err(|_| WANTED)?;
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|_| WANTED)?;
+    if duration > MAX_SECONDS { Err("more than a year") } else { Ok(duration) }
 }
+
+fn some_seconds(text: &str) -> Result<Duration, &'static str> {
+    let duration = seconds(text)?;
+    if duration.is_zero() { Err("no time at all") } else { Ok(duration) }
+}
+
+const MAX_SECONDS: Duration = Duration::from_secs(365 * 24 * 3_600);

@@ -9,6 +9,11 @@
 //!
 //! What may not be stored streams through. Redis may be down, even when the proxy starts: then each
 //! instance asks for itself.
+//!
+//! In front of other people's servers nothing is served stale that does not permit it, unless `--stale` says so.
+//! The upstream gets no `Forwarded`, `X-Forwarded-*` or the like from clients, as the cache would give the
+//! answer to others. Interim responses (103) end here: hyper sends none of its own yet
+//! (<https://github.com/hyperium/hyper/pull/3815>).
 
 use std::{process::ExitCode, time::Duration};
 
@@ -23,13 +28,20 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     args::{Args, Far},
+    proxy::Limits,
     upstream::Upstream,
 };
 
 mod args;
+mod client;
 #[path = "../console/mod.rs"]
 #[expect(dead_code, reason = "the other examples use the rest")]
 mod console;
+mod hop;
+mod inbound;
+mod link;
+mod observed;
+mod policy;
 mod proxy;
 mod upstream;
 
@@ -62,7 +74,8 @@ async fn main() -> ExitCode {
         println!("http://{address} in front of http://{}", args.upstream);
     }
     let upstream = Upstream::new(args.upstream, args.timeout);
-    proxy::serve(listener, &cache, upstream, console::interrupted()).await;
+    let limits = Limits { idle_timeout: args.idle_timeout, connections: args.connections };
+    proxy::serve(listener, &cache, upstream, limits, console::interrupted()).await;
     if let Shutdown::Aborted { flights } = cache.shutdown(SHUTDOWN_TIMEOUT).await {
         eprintln!("{NAME}: {flights} loads took too long");
     }
@@ -74,10 +87,12 @@ fn cache(args: &Args) -> Result<HttpGuardLayer, BoxError> {
         Far::Memory => Guard::builder(),
         Far::Redis(url) => {
             let redis = RedisFar::new(Connection::open_lazy(url)?, Responses::default());
-            Guard::builder().far(redis.namespace("http"))
+            // Proxies of another upstream share nothing with this one.
+            Guard::builder().far(redis.namespace(&policy::namespace(&args.upstream)))
         }
     };
-    let cache = HttpGuardLayer::new(builder.name(NAME));
+    let cache =
+        HttpGuardLayer::new(builder.name(NAME).policy(policy::policy(args.timeout, args.stale)));
     Ok(match args.default_ttl {
         Some(ttl) => cache.default_ttl(ttl),
         None => cache,

@@ -4,25 +4,30 @@ use std::{error::Error, io, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header,
+    HeaderValue, Request, Response, StatusCode, Uri, Version, header,
     uri::{Authority, Scheme},
 };
+use http_body::Body as _;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{self, Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 
-use crate::console;
+use crate::{
+    console, hop,
+    link::{Link, LinkConnector, linked},
+};
 
 /// Streamed. Empty by default, for a request that the cache makes itself.
 pub type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 
 #[derive(Clone)]
 pub struct Upstream {
-    client: Client<HttpConnector, Body>,
+    client: Client<LinkConnector, Body>,
+    /// Makes a connection for each request.
+    unpooled: Client<LinkConnector, Body>,
     authority: Authority,
     timeout: Duration,
 }
@@ -32,18 +37,16 @@ impl Upstream {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(timeout));
-        let client =
-            Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Self { client, authority, timeout }
+        let connector = linked(connector);
+        let mut builder = Client::builder(TokioExecutor::new());
+        let client = builder.pool_timer(TokioTimer::new()).build(connector.clone());
+        let unpooled = builder.pool_max_idle_per_host(0).build(connector);
+        Self { client, unpooled, authority, timeout }
     }
 
     /// The upstream's answer, or 502 or 504 in place of it.
     pub async fn ask(&self, request: Request<Body>) -> Response<Body> {
-        // A cache does not tunnel.
-        if request.method() == Method::CONNECT {
-            return say(StatusCode::NOT_IMPLEMENTED, "no tunnels through this proxy");
-        }
-        let asked = self.client.request(self.outgoing(request));
+        let asked = self.send(self.outgoing(request));
         match tokio::time::timeout(self.timeout, asked).await {
             Err(_) => say(StatusCode::GATEWAY_TIMEOUT, "the upstream takes too long"),
             Ok(Ok(response)) => incoming(response),
@@ -57,15 +60,23 @@ impl Upstream {
         }
     }
 
+    /// Sends a request once more if it met the end of a connection, and if that can do no harm.
+    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, legacy::Error> {
+        let may_repeat = request.method().is_idempotent() && request.body().is_end_stream();
+        let again = may_repeat.then(|| copy(&request));
+        match (self.client.request(request).await, again) {
+            (Err(error), Some(again)) if Link::was_closed_unanswered(&error) => {
+                self.unpooled.request(again).await
+            }
+            (answered, _) => answered,
+        }
+    }
+
     fn outgoing(&self, request: Request<Body>) -> Request<Body> {
         let (mut head, body) = request.into_parts();
-        for_one_hop(&mut head.headers);
-        via(&mut head.headers, head.version);
-        // The upstream gets the host that the client asked for, whatever its protocol.
-        let named = head.uri.authority().and_then(|name| HeaderValue::from_str(name.as_str()).ok());
-        if let Some(name) = named {
-            head.headers.insert(header::HOST, name);
-        }
+        hop::remove_nominated(&mut head.headers);
+        head.headers.remove(header::TRANSFER_ENCODING);
+        hop::via(&mut head.headers, head.version);
         let mut uri = Uri::default().into_parts();
         uri.scheme = Some(Scheme::HTTP);
         uri.authority = Some(self.authority.clone());
@@ -77,47 +88,24 @@ impl Upstream {
     }
 }
 
+/// A request that has no body.
+fn copy(request: &Request<Body>) -> Request<Body> {
+    let mut copy = Request::new(Body::default());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
 fn incoming(response: Response<Incoming>) -> Response<Body> {
     let mut response = response.map(BodyExt::boxed_unsync);
     let version = response.version();
-    for_one_hop(response.headers_mut());
-    via(response.headers_mut(), version);
+    hop::remove_nominated(response.headers_mut());
+    if hop::take_framing(response.headers_mut()).is_err() {
+        return say(StatusCode::BAD_GATEWAY, "the upstream's answer cannot be read");
+    }
+    hop::via(response.headers_mut(), version);
     response
-}
-
-/// Removes the fields of one connection (RFC 9110 §7.6.1).
-fn for_one_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in [
-        header::CONNECTION,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-        header::PROXY_AUTHORIZATION,
-        header::TE,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ] {
-        headers.remove(name);
-    }
-}
-
-/// RFC 9110 §7.6.3.
-fn via(headers: &mut HeaderMap, received: Version) {
-    let by = match received {
-        Version::HTTP_10 => "1.0 cattleguard",
-        Version::HTTP_2 => "2 cattleguard",
-        _ => "1.1 cattleguard",
-    };
-    headers.append(header::VIA, HeaderValue::from_static(by));
 }
 
 fn is_timeout(error: &(dyn Error + 'static)) -> bool {
@@ -131,7 +119,8 @@ fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-fn say(status: StatusCode, text: &'static str) -> Response<Body> {
+/// An answer of the proxy's own.
+pub fn say(status: StatusCode, text: &'static str) -> Response<Body> {
     let text = Full::from(format!("{text}\n")).map_err(|never| match never {});
     let mut response = Response::new(text.boxed_unsync());
     *response.status_mut() = status;

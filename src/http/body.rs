@@ -54,6 +54,13 @@ impl<B: HttpBody<Data = Bytes>> Body<B> {
         Self { source: Source::Origin(body) }
     }
 
+    /// The bytes of a response whose fields declare another length. It keeps its own to itself, or a server
+    /// sends one length and as many bytes as the other, and what follows on the connection is misread.
+    pub(super) fn of_another_length(bytes: Bytes) -> Self {
+        let resumed = Resumed { buffered: bytes, next: None, rest: Rest::Ended };
+        Self { source: Source::Resumed(Box::new(resumed)) }
+    }
+
     /// Reads a body to its end, unless it is longer than `max_size` bytes. Copies it: its pieces may be a few bytes each
     /// of a large buffer, which they would keep.
     pub(super) async fn buffer(body: B, max_size: usize) -> Buffered<B> {

@@ -80,6 +80,7 @@
 //! | 3.1 | trailers do not become fields | `rfc9111_3_1_trailers_pass_and_become_no_fields` |
 //! | 3.2 | the fields of a 304 replace the stored ones, except `Content-Length`, those that the stored bytes depend on (`Content-Encoding`, `Content-Range`) and those that 3.1 excepts | `rfc9111_4_3_3_a_stale_response_is_validated_and_its_fields_updated` |
 //! | 3.3 | nothing incomplete is stored; a part is served as 206 | `rfc9111_3_3_incomplete_responses_are_not_stored`, `rfc9110_14_the_cache_serves_ranges` |
+//! | 3.3, RFC 9112 6.3 | `Content-Length` beside `Transfer-Encoding` is removed; a body of another length than declared is neither stored nor the start of the next response | `rfc9112_6_3_a_length_beside_chunks_counts_for_nothing_whatever_is_behind_the_cache`, `a_response_that_contradicts_its_length_is_not_the_start_of_the_next` |
 //! | 4 | `Age` in every response from the cache, in place of the origin's | `rfc9111_5_1_age_counts_from_the_origin` |
 //! | 4 | unsafe methods are written through | `rfc9111_4_other_methods_are_written_through_with_their_bodies` |
 //! | 4 | what is reused is fresh, validated, or allowed to be stale | `rfc9111_4_a_fresh_response_is_reused_until_it_is_stale` |
@@ -103,6 +104,7 @@
 //! | 5.2.1 | `only-if-cached` of a request; `no-cache`, `max-age` and `min-fresh` with [`allow_reloads`](HttpGuardLayer::allow_reloads) | `rfc9111_5_2_1_a_request_for_a_fresher_response_gets_one`, `rfc9111_5_2_1_7_only_if_cached_asks_no_origin` |
 //! | 5.2.2.4 | `no-cache` is never reused without validation, so it is not stored; named fields are withheld | `rfc9111_5_2_2_4_no_cache_is_not_reused`, `a_cookie_is_for_one_client` |
 //! | 5.2.2.6 | `no-transform`: bodies are compressed in the far tier, and decompressed to the same bytes | `responses_come_back_as_they_were` |
+//! | RFC 9110 15.2 | interim responses are not stored, and their fields not merged | `rfc9110_15_2_interim_responses_change_no_final_one` |
 //! | 5.2.3 | unknown directives are ignored | `rfc9111_5_2_3_unknown_and_malformed_directives_permit_nothing`, `no_store_is_found_wherever_it_stands` |
 //! | 5.3 | `Expires` is ignored beside `max-age`, and in the past if it is malformed | `rfc9111_4_2_1_responses_stale_on_arrival_are_not_stored` |
 //! | RFC 9213 2.1 | a directive of `CDN-Cache-Control` whose value has the wrong type is ignored; if none is left, `Cache-Control` counts | `rfc9213_2_1_a_value_of_the_wrong_type_is_ignored_and_the_others_count` |
@@ -116,7 +118,7 @@
 //! **Serving stale.** Where a response does not say for how long (RFC 5861), the grace and stale-if-error of
 //! the [`Policy`](crate::Policy) apply, by default 30 s and 5 min. §4.2.4 allows that by agreement with the
 //! origin, and a handler in the same process has agreed. In front of other people's origins set both to
-//! zero.
+//! zero, as the example `reverse_proxy` does (`rfc9111_4_2_4_the_proxy_serves_nothing_stale_without_permission`).
 //!
 //! # Versions
 //!

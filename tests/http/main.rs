@@ -1,18 +1,30 @@
 //! The HTTP cache: a test for each rule, with the section of the RFC in its name.
 
 mod bounds;
+#[path = "../../examples/reverse_proxy/client.rs"]
+mod client;
 mod collapse;
 #[path = "../../examples/console/mod.rs"]
 #[expect(dead_code, reason = "the example uses the rest")]
 mod console;
 mod failures;
 mod forward;
+#[path = "../../examples/reverse_proxy/hop.rs"]
+mod hop;
+#[path = "../../examples/reverse_proxy/inbound.rs"]
+mod inbound;
 mod invalidate;
 mod keys;
+#[path = "../../examples/reverse_proxy/link.rs"]
+mod link;
+#[path = "../../examples/reverse_proxy/observed.rs"]
+mod observed;
 mod origin;
 mod privacy;
 #[path = "../../examples/reverse_proxy/proxy.rs"]
 mod proxy;
+#[path = "../../examples/reverse_proxy/policy.rs"]
+mod proxy_policy;
 mod purge;
 mod reuse;
 mod rules;
@@ -154,6 +166,8 @@ fn every_test_that_the_documentation_names_exists() {
         include_str!("privacy.rs"),
         include_str!("reuse.rs"),
         include_str!("rules.rs"),
+        include_str!("sockets/bodies.rs"),
+        include_str!("sockets/proxied/upstreams.rs"),
         include_str!("sockets/rules.rs"),
         include_str!("stale.rs"),
         include_str!("store.rs"),

@@ -14,7 +14,7 @@ use super::{
         response::{Head, Storable},
     },
     error_response,
-    origin::Origin,
+    origin::{Origin, remove_overruled_length},
     passthrough::{Answer, Passthrough},
 };
 
@@ -39,6 +39,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Exchange<S, B> {
     pub(crate) async fn forward(self, cache_status: &'static str) -> Answer<S::Body, S::Error> {
         let request = Request::from_parts((*self.request).clone(), self.passthrough.take_body());
         let mut response = self.origin.oneshot(request).await?.map(Body::origin);
+        remove_overruled_length(response.headers_mut());
         cache_status::add(response.headers_mut(), cache_status);
         Ok(response)
     }

@@ -25,7 +25,7 @@ use super::{
         settings::Settings,
     },
     exchange::Exchange,
-    origin::{Origin, OriginFailure},
+    origin::{Origin, OriginFailure, remove_overruled_length},
 };
 use crate::{
     Entry, Error, Loaded, Version,
@@ -149,7 +149,8 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
                     return Err(Error::Origin(Arc::new(OriginFailure(StatusCode::BAD_GATEWAY))));
                 }
             };
-            let (parts, body) = response.into_parts();
+            let (mut parts, body) = response.into_parts();
+            remove_overruled_length(&mut parts.headers);
             let head = Head::new(parts, begun.elapsed(), SystemTime::now());
             let is_update = head.parts.status == StatusCode::NOT_MODIFIED;
             let Some(stored) = self.stored().filter(|_| is_update) else {
@@ -317,7 +318,7 @@ impl<R: HttpBody<Data = Bytes>> Received<R> {
                 let mut declared = head.parts.headers.get_all(header::CONTENT_LENGTH).iter();
                 match declared.all(|declared| declared.as_bytes() == length.as_bytes()) {
                     true => Self::Complete(Complete { head, body, storable }),
-                    false => Self::NotStorable(head, Body::stored(body)),
+                    false => Self::NotStorable(head, Body::of_another_length(body)),
                 }
             }
         }

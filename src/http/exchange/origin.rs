@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use tower::Service;
 
@@ -30,6 +30,14 @@ where
     R::Error: Send,
 {
     type Body = R;
+}
+
+/// Beside `Transfer-Encoding` a length counts for nothing, and would end the response where its body does not
+/// (RFC 9112 §6.3).
+pub(crate) fn remove_overruled_length(headers: &mut HeaderMap) {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
 }
 
 /// The error of a load that the origin answered with a failure.

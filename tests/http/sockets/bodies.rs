@@ -125,3 +125,51 @@ async fn a_head_that_is_too_long_for_the_proxy_is_never_stored() {
         assert!(!answer.contains("200 OK"), "{answer}");
     }
 }
+
+#[tokio::test]
+async fn rfc9112_6_3_a_length_beside_chunks_counts_for_nothing_whatever_is_behind_the_cache() {
+    let long = "0123456789abcdef".repeat(4);
+    for fields in ["cache-control: max-age=60\r\n", "cache-control: no-store\r\n"] {
+        let head = format!("HTTP/1.1 200 OK\r\n{fields}content-length: 5\r\n");
+        let answer = format!("{head}transfer-encoding: chunked\r\n\r\n40\r\n{long}\r\n0\r\n\r\n");
+        for http2 in [false, true] {
+            let (server, _, _) = proxy(&[&answer], 1 << 20).await;
+            let client = client(http2);
+            for _ in 0..3 {
+                assert_eq!(get(&client, server, "/a").await.text(), long, "{fields}");
+            }
+            let request = Request::post(format!("http://{server}/a")).body(Full::default());
+            let response = client.request(request.expect("a request")).await.expect("a response");
+            let body = response.into_body().collect().await.expect("a whole body").to_bytes();
+            assert_eq!(body, long.as_bytes(), "{fields}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_contradicts_its_length_is_not_the_start_of_the_next() {
+    for (length, is_longer) in [("2", true), ("9", false)] {
+        let service = service_fn(move |request: Request<AxumBody>| async move {
+            let response = Response::builder().header("cache-control", "max-age=60");
+            Ok::<_, std::convert::Infallible>(match request.uri().path() {
+                "/other" => response.body(Full::from("other")),
+                _ => response.header("content-length", length).body(Full::from("hello")),
+            })
+            .map(|response| response.expect("a response"))
+        });
+        let server = serve_by_hyper(tower::Layer::layer(&layer(), service)).await;
+        let both = format!(
+            "GET /a HTTP/1.1\r\nhost: {server}\r\n\r\nGET /other HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\n\r\n"
+        );
+        let answer = write(server, &both).await;
+        let (head, rest) = answer.split_once("\r\n\r\n").expect("a head");
+        assert!(head.contains(&format!("content-length: {length}")), "{head}");
+        match is_longer {
+            true => {
+                assert!(rest.starts_with("heHTTP/1.1 200 OK") && rest.ends_with("other"), "{rest}")
+            }
+            // The client sees that it is incomplete (RFC 9112 §8).
+            false => assert_eq!(rest, "hello"),
+        }
+    }
+}

@@ -3,6 +3,7 @@
 mod bodies;
 mod curl;
 mod protocols;
+mod proxied;
 mod rules;
 
 use std::{

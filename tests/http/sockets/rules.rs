@@ -77,7 +77,9 @@ impl Proxied {
         let upstream = Upstream::new(authority, Duration::from_secs(10));
         tokio::spawn(async move {
             let cache = HttpGuardLayer::new(Guard::builder());
-            proxy::serve(listener, &cache, upstream, std::future::pending()).await;
+            let limits =
+                proxy::Limits { idle_timeout: Duration::from_secs(30), connections: 1_000 };
+            proxy::serve(listener, &cache, upstream, limits, std::future::pending()).await;
         });
         Self { client: client(false), at, script }
     }
