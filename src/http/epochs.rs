@@ -122,7 +122,7 @@ impl Epochs<'_> {
     /// Whether the near tier has all epochs of a response, and they are current.
     pub(super) fn are_current_near(self, cached: &CachedResponse) -> bool {
         cached.tags.iter().all(|tag| match self.guard.look(&key(tag)) {
-            Found::Fresh(entry) => number(entry.value()) == Some(tag.epoch),
+            Found::Fresh(entry) => number(entry.value()).is_some_and(|number| is_of(tag, number)),
             _ => false,
         })
     }
@@ -131,7 +131,7 @@ impl Epochs<'_> {
     pub(super) async fn currency(self, cached: &CachedResponse) -> Currency {
         for tag in &cached.tags {
             let is_shared = match self.read(&key(tag)).await {
-                Ok(epoch) if epoch.number() == tag.epoch => continue,
+                Ok(epoch) if is_of(tag, epoch.number()) => continue,
                 Ok(Epoch::Shared(_)) => {
                     // Perhaps it was made here a moment ago.
                     matches!(self.of_all_tags().await, Ok(Epoch::Shared(_)))
@@ -216,6 +216,11 @@ impl Loader<StoredResponse> for NewEpoch {
 /// In the place of its tags, a response has the epoch of all.
 fn of_all_tags(epoch: u64) -> Tag {
     Tag { name: String::new(), epoch }
+}
+
+/// Whether a tag is from this epoch.
+const fn is_of(tag: &Tag, epoch: u64) -> bool {
+    tag.epoch == epoch && epoch != PURGED
 }
 
 fn key(tag: &Tag) -> CacheKey {

@@ -259,3 +259,18 @@ async fn rfc9211_2_caches_in_a_row_are_told_apart_by_their_names() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_client_that_loads_a_purged_response_again_gets_its_own_fields() {
+    let origin = Origin::new(|_| {
+        let control = ("cache-control", "max-age=60, private=\"set-cookie\"");
+        response(200, &[control, ("surrogate-key", "shop"), ("set-cookie", "a=1")], "body")
+    });
+    let layer = layer().tag_field(HeaderName::from_static("surrogate-key"));
+    let cache = layer.layer(origin.service());
+    for _ in 0..3 {
+        assert_eq!(get(&cache, "/", &[]).await.field("set-cookie"), Some("a=1"));
+        assert_eq!(get(&cache, "/", &[]).await.field("set-cookie"), None);
+        layer.purge_tag("shop").await.expect("purged");
+    }
+}

@@ -104,7 +104,10 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
                         break;
                     }
                     self.next = Lookup::Url;
-                    self.cache_status = Some(cache_status::PURGED);
+                    self.cache_status = Some(match cause {
+                        Cause::Outage => cache_status::FAR_UNAVAILABLE,
+                        Cause::Request | Cause::Purge => cache_status::PURGED,
+                    });
                 }
                 Some(Kind::Variants(variants)) => {
                     if let Some(answer) = self.passed() {
@@ -230,7 +233,8 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
             None => cache_status::of(outcome),
         };
         let mut response = cached.respond(method, headers, cache_status, SystemTime::now());
-        if self.is_own_load(outcome) {
+        // Not beside a response from before: these are of the one that takes its place.
+        if !matches!(outcome, Outcome::Stale(_) | Outcome::StaleIfError(_)) {
             for (name, value) in &passthrough.take_own_fields() {
                 response.headers_mut().append(name, value.clone());
             }

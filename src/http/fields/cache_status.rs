@@ -12,6 +12,7 @@ pub(crate) const REQUEST: &str = "cattleguard; fwd=request";
 pub(crate) const STALE: &str = "cattleguard; fwd=stale; stored";
 pub(crate) const STALE_NOT_STORED: &str = "cattleguard; fwd=stale; detail=not-storable";
 pub(crate) const PURGED: &str = "cattleguard; fwd=miss; stored; detail=purged";
+pub(crate) const FAR_UNAVAILABLE: &str = "cattleguard; fwd=miss; detail=far-unavailable";
 pub(crate) const METHOD: &str = "cattleguard; fwd=method";
 pub(crate) const HIT_FOR_PASS: &str = "cattleguard; fwd=bypass; detail=not-storable";
 pub(crate) const NO_KEY: &str = "cattleguard; fwd=bypass; detail=no-key";
@@ -30,9 +31,7 @@ pub(crate) const fn of(outcome: Outcome) -> &'static str {
         Outcome::StaleIfError(_) => "cattleguard; hit; detail=stale-if-slow",
         Outcome::Loaded => "cattleguard; fwd=miss; stored",
         Outcome::Followed | Outcome::Awaited => "cattleguard; fwd=miss; stored; collapsed",
-        Outcome::Bypassed(Bypass::FarUnavailable | Bypass::FarRefused) => {
-            "cattleguard; fwd=miss; detail=far-unavailable"
-        }
+        Outcome::Bypassed(Bypass::FarUnavailable | Bypass::FarRefused) => FAR_UNAVAILABLE,
         Outcome::Bypassed(Bypass::NoKey) => NO_KEY,
         Outcome::Bypassed(Bypass::Uncacheable) => NOT_STORED,
     }
