@@ -131,6 +131,7 @@ async fn bodies_that_are_not_stored_stream_through() {
     for (what, fields) in [
         ("not storable", &[("cache-control", "no-store")][..]),
         ("says it is long", &[FRESH, ("content-length", "2000")]),
+        ("is a stream of events", &[FRESH, ("content-type", "Text/Event-Stream; charset=utf-8")]),
         ("is long", &[FRESH]),
     ] {
         let (sender, body) = origin::piecewise();

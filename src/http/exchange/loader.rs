@@ -115,7 +115,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
             None => None,
         };
         let received = match self.call().await? {
-            Answered::Response(head, body) if is_failure(head.parts.status) => {
+            Answered::Response(head, body) if self.is_failed(&head) => {
                 let failure = OriginFailure(head.parts.status);
                 self.pass(head, Body::origin(body));
                 return Err(Error::Origin(Arc::new(failure)));
@@ -195,6 +195,12 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
         parts.headers = headers;
         parts.status = stored.status;
         Head::new(parts, took, received)
+    }
+
+    /// A failure that says how long it is fresh is a response as any other, unless something stale may be better.
+    fn is_failed(&self, head: &Head) -> bool {
+        let is_better = || self.previous.is_some() || self.storable(head).is_none();
+        is_failure(head.parts.status) && is_better()
     }
 
     fn storable(&self, head: &Head) -> Option<Storable> {

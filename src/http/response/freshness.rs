@@ -37,6 +37,13 @@ pub(crate) fn lifetime(
     })
 }
 
+/// Whether the response says itself how long it is fresh.
+pub(crate) fn is_explicit(head: &Head) -> bool {
+    let directives = &head.cache_control;
+    let expires = !directives.is_targeted && head.parts.headers.contains_key(header::EXPIRES);
+    directives.s_maxage.or(directives.max_age).is_some() || expires
+}
+
 /// The age of a response on arrival (§4.2.3). A response with neither `Date` nor `Age` comes from a
 /// handler in this process, and is generated when the handler is done: the time that it took does not
 /// count, or a slow response with a short lifetime would never be stored.

@@ -32,8 +32,10 @@ pub(crate) enum NotStorable {
     SetCookie,
     /// The request was authorized, and the response does not permit sharing.
     Authorization,
-    /// Partial, a failure, or a status that must be understood and is not.
+    /// Partial, a failure that does not say how long it holds, or a status that must be understood and is not.
     Status,
+    /// It ends when its client goes away.
+    EventStream,
     /// `Vary: *`, or an invalid field name.
     Vary,
     /// The fields are longer than [`MAX_FIELDS`].
@@ -56,8 +58,14 @@ impl Storable {
         if directives.no_store && !(directives.must_understand && understands(status)) {
             return Err(NotStorable::NoStore);
         }
-        if (directives.must_understand && !understands(status)) || never_stored(status) {
+        if (directives.must_understand && !understands(status))
+            || never_stored(status)
+            || (is_failure(status) && !freshness::is_explicit(head))
+        {
             return Err(NotStorable::Status);
+        }
+        if is_event_stream(headers) {
+            return Err(NotStorable::EventStream);
         }
         if matches!(directives.private, Some(Scope::Response)) {
             return Err(NotStorable::Private);
@@ -112,9 +120,15 @@ fn understands(status: StatusCode) -> bool {
     is_heuristically_cacheable(status) || matches!(status.as_u16(), 302 | 303 | 307)
 }
 
-/// Interim responses (1xx), partial ones (206), the update of a stored one (304), and failures.
+/// Interim responses (1xx), partial ones (206) and the update of a stored one (304).
 fn never_stored(status: StatusCode) -> bool {
-    status.is_informational() || matches!(status.as_u16(), 206 | 304) || is_failure(status)
+    status.is_informational() || matches!(status.as_u16(), 206 | 304)
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
+    let name = kind.and_then(|kind| kind.split(|byte| matches!(byte, b';' | b' ')).next());
+    name.is_some_and(|name| name.eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 /// The statuses on which a stale response may be served (RFC 5861 §4). They fail the load, and the key
