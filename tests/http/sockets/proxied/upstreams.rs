@@ -245,7 +245,8 @@ async fn rfc9111_4_2_4_the_proxy_serves_nothing_stale_without_permission() {
     let proxy = proxy_of(fails_later().await, OPTIONS).await;
     let (ages, status) = ages(proxy, 3).await;
     assert!(ages.len() > 1 && ages.iter().all(|age| *age < 2), "{ages:?}");
-    assert_eq!(status, 503);
+    // The origin's failure, or that of an early refresh.
+    assert!(status >= 500, "{status}");
 }
 
 #[tokio::test]
