@@ -54,7 +54,15 @@ impl HttpGuardLayer {
     /// stored. Neither is for a request with `Cookie` or `Authorization`, unless the response is `public`. Set it
     /// where handlers say nothing and all that they answer is for everyone.
     pub fn default_ttl(mut self, ttl: Duration) -> Self {
-        self.settings.default_ttl = Some(ttl);
+        self.settings.store.default_ttl = Some(ttl);
+        self
+    }
+
+    /// Stores explicitly fresh responses with their `Set-Cookie`, which every client then gets. Default: a response that sets a
+    /// cookie is for one client. Set it in front of an origin that sets the same cookies for everybody, and says how long its
+    /// responses are fresh only where that is so.
+    pub fn store_cookies(mut self) -> Self {
+        self.settings.store.cookies = true;
         self
     }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, response::Parts};
 
-use super::key::KeyExtractor;
+use super::{key::KeyExtractor, response::StoreSettings};
 use crate::Version;
 
 /// What the near tier of an HTTP cache holds, unless its builder says otherwise.
@@ -13,7 +13,7 @@ pub(super) const NEAR_BYTES: usize = 256 << 20;
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) keys: KeyExtractor,
-    pub(super) default_ttl: Option<Duration>,
+    pub(super) store: StoreSettings,
     pub(super) max_body_size: usize,
     pub(super) hit_for_pass_ttl: Duration,
     pub(super) version_field: Option<HeaderName>,
@@ -46,7 +46,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             keys: KeyExtractor::default(),
-            default_ttl: None,
+            store: StoreSettings::default(),
             max_body_size: 1 << 20,
             hit_for_pass_ttl: Duration::from_secs(10),
             version_field: None,

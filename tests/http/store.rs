@@ -73,6 +73,48 @@ async fn rfc9111_3_5_an_authorized_response_needs_permission() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rfc9111_3_5_what_the_origin_opens_is_shared_among_all_credentials() {
+    for value in ["public, max-age=60", "s-maxage=60", "must-revalidate, max-age=60"] {
+        let origin = Origin::new(move |_| response(200, &[("cache-control", value)], "body"));
+        let cache = cache(&origin);
+        for (hit, fields) in [
+            (false, &[("authorization", "Basic eDp5")][..]),
+            (true, &[("authorization", "Bearer b")]),
+            // Without any an origin answers 401, or another page.
+            (false, &[]),
+        ] {
+            assert_eq!(get(&cache, "/", fields).await.is_hit(), hit, "{value} {fields:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cookie_is_shared_where_an_option_says_so_and_the_response_is_explicitly_fresh() {
+    let modified = date(-1_000);
+    for (fields, hit) in [
+        (&[FRESH, ("set-cookie", "a=b")][..], true),
+        (&[("last-modified", &*modified), ("set-cookie", "a=b")], false),
+        (&[("cache-control", "private, max-age=60"), ("set-cookie", "a=b")], false),
+    ] {
+        let owned: Vec<_> =
+            fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        let origin = Origin::new(move |_| {
+            let fields: Vec<_> = owned.iter().map(|(name, value)| (*name, &**value)).collect();
+            response(200, &fields, "body")
+        });
+        let cache = layer().store_cookies().layer(origin.service());
+        for hit in [false, hit] {
+            let answer = get(&cache, "/", &[]).await;
+            assert_eq!(
+                (answer.is_hit(), answer.field("set-cookie")),
+                (hit, Some("a=b")),
+                "{fields:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn rfc9111_3_statuses() {
     for status in [200, 203, 204, 299, 300, 301, 302, 307, 308, 404, 405, 410, 414, 501] {
         assert!(is_stored(&[], status, &[FRESH]).await, "{status}");

@@ -205,7 +205,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
 
     fn storable(&self, head: &Head) -> Option<Storable> {
         let request = &self.exchange.request.headers;
-        match Storable::check(request, head, self.settings().default_ttl) {
+        match Storable::check(request, head, self.settings().store) {
             Ok(storable) => Some(storable),
             Err(reason) => {
                 tracing::trace!(?reason, "a response is not stored");

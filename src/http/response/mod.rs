@@ -12,7 +12,7 @@ mod tag;
 pub(super) use self::{
     cached::CachedResponse,
     head::Head,
-    storable::{Storable, is_failure},
+    storable::{Storable, StoreSettings, is_failure},
     stored::Kind,
     tag::Tag,
 };

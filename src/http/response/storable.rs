@@ -21,6 +21,14 @@ pub(crate) struct Storable {
     pub(crate) stale: StaleFor,
 }
 
+/// What the user has set about storing.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct StoreSettings {
+    pub(crate) default_ttl: Option<Duration>,
+    /// Whether an explicitly fresh response is stored with its `Set-Cookie`.
+    pub(crate) cookies: bool,
+}
+
 /// Why a response is not stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NotStorable {
@@ -50,7 +58,7 @@ impl Storable {
     pub(crate) fn check(
         request: &HeaderMap,
         head: &Head,
-        default_ttl: Option<Duration>,
+        settings: StoreSettings,
     ) -> Result<Self, NotStorable> {
         let (status, headers) = (head.parts.status, &head.parts.headers);
         let directives = &head.cache_control;
@@ -81,7 +89,8 @@ impl Storable {
         }
         // Stricter than §3: a cookie is for one user, unless it is withheld.
         let is_withheld = directives.withheld().any(|name| name == header::SET_COOKIE);
-        if headers.contains_key(header::SET_COOKIE) && !is_withheld {
+        let is_shared = settings.cookies && freshness::is_explicit(head);
+        if headers.contains_key(header::SET_COOKIE) && !is_withheld && !is_shared {
             return Err(NotStorable::SetCookie);
         }
         if vary::selecting_fields(headers).is_none() {
@@ -91,7 +100,7 @@ impl Storable {
             return Err(NotStorable::TooManyFields);
         }
         let age = freshness::initial_age(head);
-        match freshness::lifetime(request, head, default_ttl) {
+        match freshness::lifetime(request, head, settings.default_ttl) {
             Some(lifetime) if lifetime > age => Ok(Self { age, lifetime, stale: stale_for(head) }),
             _ => Err(NotStorable::NotFresh),
         }
