@@ -144,6 +144,20 @@ async fn rfc9110_13_conditions_reach_the_origin_where_nothing_is_stored() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rfc9110_14_a_part_of_a_body_that_is_too_long_to_store_passes_as_a_part() {
+    let origin = Origin::new(|request| match request.headers().contains_key(header::RANGE) {
+        true => response(206, &[FRESH, ("content-range", "bytes 0-3/2000")], "part"),
+        false => response(200, &[FRESH], &"x".repeat(2_000)),
+    });
+    let cache = layer().max_body_size(1_000).layer(origin.service());
+    for _ in 0..3 {
+        let answer = get(&cache, "/", &[("range", "bytes=0-3")]).await;
+        assert_eq!((answer.status(), answer.text()), (206, "part"));
+    }
+    assert_eq!(get(&cache, "/", &[]).await.text().len(), 2_000);
+}
+
+#[tokio::test(start_paused = true)]
 async fn rfc9111_3_1_trailers_pass_and_become_no_fields() {
     let origin = Origin::new(|_| {
         let (sender, body) = origin::piecewise();
