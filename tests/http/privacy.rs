@@ -119,9 +119,9 @@ impl Said {
         });
         let refused = has(NoStore) || has(Private) || has(NoCache);
         let one_users = self.cookie && !names_cookie;
-        let lasts = has(SMaxage)
-            || has(MaxAge)
-            || self.other.iter().any(|(name, _)| ["expires", "last-modified"].contains(name));
+        let names = |field: &str| self.other.iter().any(|(name, _)| *name == field);
+        let is_explicit = has(SMaxage) || has(MaxAge) || names("expires");
+        let lasts = is_explicit || (self.status < 500 && names("last-modified"));
         !refused
             && !one_users
             && selected
@@ -129,7 +129,6 @@ impl Said {
             && !asked.has("cache-control", "no-store")
             && (asked.field("authorization").is_none() || permitted)
             && self.status != 206
-            && self.status < 500
     }
 
     fn response(&self, client: &str) -> Response<OriginBody> {
