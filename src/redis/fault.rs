@@ -69,14 +69,17 @@ pub(super) const CREDENTIALS: &str = "the user name or the password was refused"
 
 const UNKNOWN: &str = "the server does not know a command, or it is renamed";
 
-/// The server's answer that an error stands for. Before Redis 7 an error that a script raised has its code in the
-/// middle of its text, after a hyphen.
+/// The server's answer that an error stands for. Before Redis 7 an error that a script raised, or returned, has its
+/// code in the middle of its text, after a hyphen.
 fn code(error: &RedisError) -> Option<(&'static str, FaultKind, bool)> {
     let find = |word: &str| CODES.iter().copied().find(|(code, ..)| *code == word);
     let mut words = error.detail().unwrap_or_default().split(' ');
     let mut raised = || words.find_map(|word| find(word.strip_prefix('-')?));
     let first = error.code()?;
-    if first == "ERR" { raised().or_else(|| find(first)) } else { find(first) }
+    match first == "ERR" || first.starts_with('@') {
+        true => raised().or_else(|| find(first)),
+        false => find(first),
+    }
 }
 
 fn is_unknown(error: &RedisError) -> bool {
@@ -134,6 +137,10 @@ mod tests {
     fn what_passes_is_busy_what_cannot_serve_unreachable_and_the_rest_refused() {
         for (answer, kind) in [
             ("READONLY You can't write against a read only replica.", FaultKind::Unreachable),
+            (
+                "@user_script: 31: -READONLY You can't write against a read only replica.",
+                FaultKind::Unreachable,
+            ),
             (
                 "ERR Fault running script (call to f_1): @user_script:9: @user_script: 9: -READONLY \
                  You can't write against a read only replica.",

@@ -179,7 +179,8 @@ async fn a_silent_connection_is_left(_: Arc<Servers>) {
 
 async fn a_server_that_gets_its_users_late_is_back(_: Arc<Servers>) {
     let add_user = |server: &servers::Redis| {
-        let answer = ask_redis(server.port(), "ACL SETUSER app on >secret ~cg* &cg* +@all");
+        let answer =
+            ask_redis(server.port(), "ACL SETUSER app on >secret ~cg* resetchannels &cg* +@all");
         assert!(answer.contains("+OK"), "{answer}");
     };
     for kind in ["single", "pool"] {
