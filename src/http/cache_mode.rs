@@ -31,7 +31,7 @@ impl CacheMode {
     pub(super) fn of(request: &HeaderMap) -> Self {
         if request.contains_key(header::IF_MATCH)
             || request.contains_key(header::IF_UNMODIFIED_SINCE)
-            || leaves_http(request)
+            || (request.contains_key(header::UPGRADE) && leaves_http(request))
         {
             return Self::Bypass;
         }
