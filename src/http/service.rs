@@ -14,7 +14,7 @@ use super::{
     body::Body,
     cache::Cache,
     cache_mode::CacheMode,
-    exchange::{Exchange, Fetch},
+    exchange::{Exchange, Fetch, Origin},
     fields::{cache_status, connection, cookie},
     future::ResponseFuture,
     settings::Reloads,
@@ -63,14 +63,10 @@ where
 }
 
 impl<S> HttpGuard<S> {
-    fn answer<B, R>(&self, request: Request<B>) -> ResponseFuture<R, S::Error>
+    fn answer<B>(&self, request: Request<B>) -> ResponseFuture<<S as Origin<B>>::Body, S::Error>
     where
-        S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
-        S::Future: Send + 'static,
-        S::Error: Send + 'static,
+        S: Origin<B>,
         B: HttpBody + Default + Send + 'static,
-        R: HttpBody<Data = Bytes> + Send + 'static,
-        R::Error: Send,
     {
         let (mut request, body) = request.into_parts();
         connection::take_off_named(&mut request.headers);

@@ -13,4 +13,4 @@ mod origin;
 mod passthrough;
 mod reload;
 
-pub(super) use self::{exchange::Exchange, fetch::Fetch};
+pub(super) use self::{exchange::Exchange, fetch::Fetch, origin::Origin};
