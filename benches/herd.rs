@@ -1,9 +1,14 @@
-//! 1, 100 and 10,000 tasks ask for one cold key whose load takes 10 ms.
+//! 1, 100 and 10,000 tasks ask for one cold key whose load takes 10 ms: the time until all have their
+//! answer, and what it cost in CPU time over all threads.
 
 use std::{sync::Arc, time::Duration};
 
 use cattleguard::{Guard, Loaded};
-use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{
+    BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main,
+    measurement::{Measurement, ValueFormatter, WallTime},
+};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::{runtime::Runtime, task::JoinSet};
 
 const LOAD: Duration = Duration::from_millis(10);
@@ -45,11 +50,51 @@ async fn through_moka(cache: moka::future::Cache<u64, u64>) -> u64 {
     cache.get_with(1, load()).await
 }
 
-fn herd(c: &mut Criterion) {
+/// The CPU time of the whole process.
+struct CpuTime;
+
+impl Measurement for CpuTime {
+    type Intermediate = Duration;
+    type Value = Duration;
+
+    fn start(&self) -> Duration {
+        clock_gettime(ClockId::ProcessCPUTime).try_into().expect("a time since the start")
+    }
+
+    fn end(&self, begun: Duration) -> Duration {
+        self.start().saturating_sub(begun)
+    }
+
+    fn add(&self, one: &Duration, other: &Duration) -> Duration {
+        *one + *other
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        WallTime.to_f64(value)
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
+
+fn wall_time(c: &mut Criterion) {
+    herd(c, "herd", &[1, 100, 10_000]);
+}
+
+fn cpu_time(c: &mut Criterion<CpuTime>) {
+    herd(c, "herd, CPU time", &[10_000]);
+}
+
+fn herd<M: Measurement + 'static>(c: &mut Criterion<M>, name: &str, sizes: &[usize]) {
     let runtime = Runtime::new().expect("a runtime");
-    let mut group = c.benchmark_group("herd");
+    let mut group = c.benchmark_group(name);
     group.sample_size(20).measurement_time(Duration::from_secs(4));
-    for tasks in [1, 100, 10_000] {
+    for &tasks in sizes {
         group.bench_function(BenchmarkId::new("cattleguard", tasks), |b| {
             b.to_async(&runtime).iter_batched(
                 || Guard::<u64, u64>::builder().build(),
@@ -75,5 +120,10 @@ fn herd(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, herd);
-criterion_main!(benches);
+criterion_group!(wall, wall_time);
+criterion_group!(
+    name = cpu;
+    config = Criterion::default().with_measurement(CpuTime);
+    targets = cpu_time
+);
+criterion_main!(wall, cpu);
