@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use cattleguard::{Guard, GuardLayer, Loaded, Policy};
+use cattleguard::{Guard, GuardLayer, Key, Loaded, LoadingGuard, Policy};
 use criterion::{Criterion, criterion_group, criterion_main};
 use futures::FutureExt;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -60,11 +60,24 @@ fn hit(c: &mut Criterion) {
     assert!(page.contains(hits), "{page}");
     group.bench_function("Guard::fetch, with a recorder", |b| b.iter(fetch));
 
-    let numbers: Guard<u64, [u8; 200]> = Guard::builder().policy(policy).build();
+    let numbers: Guard<u64, [u8; 200]> = Guard::builder().policy(policy.clone()).build();
     runtime.block_on(numbers.fetch(&42, load)).expect("a load");
     let fetch = || numbers.fetch(black_box(&42), load).now_or_never();
     no_allocations("Guard::fetch, integer key", || drop(fetch()));
     group.bench_function("Guard::fetch, integer key", |b| b.iter(fetch));
+
+    let products: LoadingGuard<str, [u8; 200]> =
+        Guard::builder().policy(policy).loader(|_: String| load()).build();
+    runtime.block_on(products.get("product:42")).expect("a load");
+    let get = || products.get(black_box("product:42")).now_or_never();
+    no_allocations("LoadingGuard::get", || drop(get()));
+    group.bench_function("LoadingGuard::get", |b| b.iter(get));
+
+    let layer = GuardLayer::by_name(Guard::clone(&products), |request: &&str| Some(request.name()));
+    let mut service = layer.layer(service_fn(|_: &str| load()));
+    let mut call = || service.call(black_box("product:42")).now_or_never();
+    no_allocations("tower service, string key", || drop(call()));
+    group.bench_function("tower service, string key", |b| b.iter(&mut call));
 
     let layer = GuardLayer::new(numbers, |request: &u64| Some(*request));
     let mut service = layer.layer(service_fn(|_: u64| load()));
@@ -72,7 +85,7 @@ fn hit(c: &mut Criterion) {
     no_allocations("tower service", || drop(call()));
     group.bench_function("tower service", |b| b.iter(&mut call));
 
-    assert_eq!(LOADS.load(Ordering::Relaxed), 3, "a hit is not a load");
+    assert_eq!(LOADS.load(Ordering::Relaxed), 4, "a hit is not a load");
     group.finish();
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, Moment, Outcome, Version};
+use crate::{Error, Moment, NegativeVersion, Outcome, Version};
 
 /// What a load returns: a value or "known absent", its [`Version`], and how it may be kept.
 ///
@@ -17,6 +17,14 @@ use crate::{Error, Moment, Outcome, Version};
 ///
 /// let row = Loaded::found("Ada", 17).ttl(Duration::from_secs(5));
 /// let gone: Loaded<&str> = Loaded::absent();
+/// ```
+///
+/// What a query returns is one, too: `Some((value, version))`, or `None` for no row.
+///
+/// ```
+/// # use cattleguard::Loaded;
+/// let row: Option<(String, i64)> = None;
+/// let gone: Loaded<String> = row.into();
 /// ```
 #[must_use = "a loaded value does nothing until it is returned to the guard"]
 #[derive(Clone)]
@@ -31,16 +39,10 @@ pub struct Loaded<V> {
 }
 
 impl<V> Loaded<V> {
-    /// A value and the version under which the origin has it.
-    pub fn found(value: V, version: impl Into<Version>) -> Self {
-        Self {
-            value: Some(value),
-            version: Some(version.into()),
-            ttl: None,
-            cacheable: true,
-            failure: None,
-            load_time: Duration::ZERO,
-        }
+    /// A value and the version under which the origin has it: a `u64`, an `i64`, a [`Version`]. With a negative
+    /// one the load has [`failed`](Self::failed).
+    pub fn found(value: V, version: impl TryInto<Version, Error: Into<NegativeVersion>>) -> Self {
+        Self { value: Some(value), ..Self::absent() }.version(version)
     }
 
     /// A value from an origin that has no versions. It is protected by the lease alone: loads are
@@ -89,9 +91,13 @@ impl<V> Loaded<V> {
         }
     }
 
-    /// The version of a deletion, for instance the deleted row's version plus one.
-    pub fn version(mut self, version: impl Into<Version>) -> Self {
-        self.version = Some(version.into());
+    /// The version of a deletion, for instance the deleted row's version plus one. With a negative one the load
+    /// has [`failed`](Self::failed).
+    pub fn version(mut self, version: impl TryInto<Version, Error: Into<NegativeVersion>>) -> Self {
+        match version.try_into() {
+            Ok(version) => self.version = Some(version),
+            Err(negative) => self.failure = Some(Arc::new(negative.into())),
+        }
         self
     }
 
@@ -111,6 +117,13 @@ impl<V> Loaded<V> {
     /// The value, or `None` for an absence.
     pub fn value(&self) -> Option<&V> {
         self.value.as_ref()
+    }
+}
+
+/// A row with its version, or no row.
+impl<V, N: TryInto<Version, Error: Into<NegativeVersion>>> From<Option<(V, N)>> for Loaded<V> {
+    fn from(row: Option<(V, N)>) -> Self {
+        row.map_or_else(Self::absent, |(value, version)| Self::found(value, version))
     }
 }
 
@@ -169,6 +182,15 @@ impl<V> Entry<V> {
     /// How long its load took; zero if that is not known.
     pub fn load_time(&self) -> Duration {
         self.load_time
+    }
+
+    /// What a load returns if the origin says that this entry is as it was: the same value and version, with a new
+    /// ttl. See [`Loader`](crate::Loader).
+    pub fn not_modified(&self) -> Loaded<V>
+    where
+        V: Clone,
+    {
+        Loaded { value: self.value.clone(), ..Loaded::absent() }.version(self.version)
     }
 
     /// What the value takes, as far as it is known; else zero.
@@ -249,6 +271,28 @@ impl<V> Fetched<V> {
     /// How this request was answered.
     pub fn outcome(&self) -> Outcome {
         self.outcome
+    }
+
+    /// Whether a fresh entry of a tier was the answer: no load, and nothing stale.
+    pub fn is_hit(&self) -> bool {
+        matches!(self.outcome, Outcome::Hit(_))
+    }
+
+    /// A value of one's own, or `None` where the origin says that there is none. Copies it, unless this is the
+    /// only one that has it.
+    pub fn into_value(self) -> Option<V>
+    where
+        V: Clone,
+    {
+        match Arc::try_unwrap(self.entry) {
+            Ok(entry) => entry.value,
+            Err(shared) => shared.value.clone(),
+        }
+    }
+
+    /// The value, or `default` where the origin says that there is none.
+    pub fn value_or<'a>(&'a self, default: &'a V) -> &'a V {
+        self.value().unwrap_or(default)
     }
 
     /// The entry, shared with the near tier and every other caller.

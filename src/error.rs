@@ -4,6 +4,9 @@ use crate::{Fault, Version};
 
 /// Why there is no answer. Cheap to clone: callers that waited for one failed load share its error.
 ///
+/// Its message ends with that of the loader's own error, or of the far tier's fault, which is its source, too. Logs
+/// of this crate say only [`as_str`](Self::as_str): what a loader puts into its errors is not for them.
+///
 /// The loader's own error is inside [`Origin`](Self::Origin) and can be downcast:
 ///
 /// ```
@@ -64,6 +67,9 @@ pub enum Error {
     /// The task that ran the flight ended without an answer: the runtime is shutting down, or was
     /// built without its timer.
     Abandoned,
+    /// An invalidation was given a negative version: nothing was done. See
+    /// [`NegativeVersion`](crate::NegativeVersion).
+    NegativeVersion,
     /// The far tier could not take a write or an invalidation: it is not acknowledged. Fetches do not
     /// fail this way. After an outage the guard repeats the invalidation by itself, see
     /// [`Guard::invalidate`](crate::Guard::invalidate).
@@ -72,7 +78,7 @@ pub enum Error {
 
 impl Error {
     /// What [`as_str`](Self::as_str) gives.
-    pub(crate) const WORDS: [&'static str; 12] = [
+    pub(crate) const WORDS: [&'static str; 13] = [
         "error_origin",
         "error_load_timeout",
         "error_load_panicked",
@@ -84,6 +90,7 @@ impl Error {
         "error_shut_down",
         "error_wait_timeout",
         "error_abandoned",
+        "error_negative_version",
         "error_far",
     ];
 
@@ -101,6 +108,7 @@ impl Error {
             Self::ShutDown => "error_shut_down",
             Self::WaitTimeout { .. } => "error_wait_timeout",
             Self::Abandoned => "error_abandoned",
+            Self::NegativeVersion => "error_negative_version",
             Self::Far(_) => "error_far",
         }
     }
@@ -119,7 +127,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Origin(_) => f.write_str("the load failed"),
+            Self::Origin(cause) => write!(f, "the load failed: {cause}"),
             Self::LoadTimeout { after } => {
                 write!(f, "the load took longer than the load timeout of {after:?}")
             }
@@ -146,7 +154,10 @@ impl fmt::Display for Error {
             Self::Abandoned => {
                 f.write_str("the runtime ended the flight: it is shutting down, or has no timer")
             }
-            Self::Far(_) => f.write_str("the far tier could not take the write"),
+            Self::NegativeVersion => {
+                write!(f, "nothing was invalidated: {}", crate::NegativeVersion::ADVICE)
+            }
+            Self::Far(fault) => write!(f, "the far tier could not take the write: {fault}"),
         }
     }
 }
@@ -187,6 +198,7 @@ mod tests {
             Error::ShutDown,
             Error::WaitTimeout { after: time },
             Error::Abandoned,
+            Error::NegativeVersion,
             Fault::from(crate::FaultKind::Timeout).into(),
         ];
         assert_eq!(errors.map(|error| error.as_str()), Error::WORDS);

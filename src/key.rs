@@ -5,23 +5,40 @@ use arrayvec::ArrayString;
 /// What is asked for. A key is known to every tier by its [`Name`], so two keys are the same key
 /// exactly when their names are equal.
 ///
-/// Implemented for strings and integers. For a type of your own:
+/// Implemented for strings, integers, `char`, `bool`, tuples of keys, and `uuid::Uuid` with the feature `uuid`. For a
+/// type of your own:
 ///
 /// ```
 /// use cattleguard::{Key, Name};
 ///
-/// struct UserInTenant { tenant: u32, user: u64 }
+/// #[derive(Clone)]
+/// struct UserId(u64);
+///
+/// impl Key for UserId {
+///     fn name(&self) -> Name<'_> {
+///         self.0.name()
+///     }
+/// }
+///
+/// #[derive(Clone)]
+/// struct UserInTenant { tenant: String, user: UserId }
 ///
 /// impl Key for UserInTenant {
 ///     fn name(&self) -> Name<'_> {
-///         Name::format(format_args!("{}:{}", self.tenant, self.user))
+///         Name::of_parts(&[&self.tenant, &self.user])
 ///     }
 /// }
-/// assert_eq!(&*UserInTenant { tenant: 7, user: 42 }.name(), "7:42");
+/// let key = UserInTenant { tenant: "acme".to_owned(), user: UserId(42) };
+/// assert_eq!(&*key.name(), "acme:42");
+/// assert_eq!(&*("acme", 42).name(), "acme:42");
 /// ```
 ///
-/// When parts are text that others choose, escape the separator in them, or `("a:b", "c")` and
-/// `("a", "b:c")` become one key.
+/// [`Name::of_parts`] escapes the separator within parts: `("a:b", "c")` and `("a", "b:c")` are two keys.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a cache key",
+    label = "not a `Key`",
+    note = "implement `cattleguard::Key`: `fn name(&self) -> Name<'_>`, often `self.0.name()` or `Name::of_parts(…)`"
+)]
 pub trait Key: Send + Sync {
     /// The spelling of this key in the near tier, in stores and in messages. Must be the same
     /// for equal keys in every process and release.
@@ -48,6 +65,39 @@ impl Name<'_> {
             Ok(()) => Spelling::Inline(inline),
             Err(_) => Spelling::Owned(args.to_string()),
         })
+    }
+}
+
+impl Name<'_> {
+    /// The names of several keys as one, joined by `:`. A `:` or `\` within a part has a `\` before it, so that
+    /// different parts never make the same name.
+    ///
+    /// ```
+    /// use cattleguard::Name;
+    ///
+    /// assert_eq!(&*Name::of_parts(&[&"a:b", &7]), r"a\:b:7");
+    /// ```
+    pub fn of_parts(parts: &[&dyn Key]) -> Name<'static> {
+        Name::format(format_args!("{}", Parts(parts)))
+    }
+}
+
+struct Parts<'a>(&'a [&'a dyn Key]);
+
+impl fmt::Display for Parts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, part) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str(":")?;
+            }
+            for piece in part.name().split_inclusive([':', '\\']) {
+                match piece.strip_suffix([':', '\\']) {
+                    Some(plain) => write!(f, "{plain}\\{}", &piece[plain.len()..])?,
+                    None => f.write_str(piece)?,
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -121,6 +171,40 @@ macro_rules! integer_keys {
 }
 integer_keys!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize);
 
+impl Key for char {
+    fn name(&self) -> Name<'_> {
+        Name::inline(self.encode_utf8(&mut [0; 4]))
+    }
+}
+
+impl Key for bool {
+    fn name(&self) -> Name<'_> {
+        if *self { "true".into() } else { "false".into() }
+    }
+}
+
+/// The hyphenated form, in lower case.
+#[cfg(feature = "uuid")]
+impl Key for uuid::Uuid {
+    fn name(&self) -> Name<'_> {
+        Name::inline(self.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()))
+    }
+}
+
+macro_rules! tuple_keys {
+    ($($key:ident $at:tt),*) => {
+        /// The names of the parts, joined by `:`, with `:` escaped within them.
+        impl<$($key: Key),*> Key for ($($key,)*) {
+            fn name(&self) -> Name<'_> {
+                Name::of_parts(&[$(&self.$at),*])
+            }
+        }
+    };
+}
+tuple_keys!(A 0, B 1);
+tuple_keys!(A 0, B 1, C 2);
+tuple_keys!(A 0, B 1, C 2, D 3);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +214,15 @@ mod tests {
         let long = "x".repeat(200);
         assert_eq!(&*Name::format(format_args!("{long}")), long);
         assert_eq!(&*(-5i64).name(), "-5");
+    }
+
+    #[test]
+    fn different_tuples_have_different_names() {
+        assert_eq!(&*(7_u32, "x", 'c').name(), "7:x:c");
+        assert_ne!(&*("a:b", "c").name(), &*("a", "b:c").name());
+        assert_ne!(&*("a\\", "b").name(), &*("a", "\\b").name());
+        assert_ne!(&*("a\\:b", "c").name(), &*("a\\", "b:c").name());
+        assert_ne!(&*(("a", "b"), "c").name(), &*("a", ("b", "c")).name());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod entry;
 mod error;
 mod fault;
 mod key;
+mod loader;
 mod outcome;
 mod policy;
 mod size;
@@ -57,10 +58,13 @@ pub use self::{
     entry::{Entry, Fetched, Loaded},
     error::Error,
     fault::{Fault, FaultKind},
-    guard::{Guard, GuardBuilder, Invalidation, Shutdown, Write},
+    guard::{
+        FetchOptions, Guard, GuardBuilder, Invalidation, Loaders, LoadingGuard, Shutdown, Write,
+    },
     key::{Key, Name},
+    loader::Loader,
     outcome::{Bypass, Outcome, StaleReason, Tier},
     policy::Policy,
     tower::GuardLayer,
-    version::Version,
+    version::{NegativeVersion, Version},
 };

@@ -1,5 +1,6 @@
 use std::{
-    fmt,
+    convert::Infallible,
+    error, fmt,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -14,11 +15,16 @@ use std::{
 /// `updated_at = now()` is *not* one: transactions commit in another order than they start, and
 /// the last writer can carry the smaller stamp.
 ///
+/// A version is made of `u64`, `u32`, or of what a SQL driver returns for a counter, `i64` and `i32`; a
+/// negative one is an error. A timestamp needs [`from_timestamp`](Self::from_timestamp), so that no local clock
+/// becomes a version by accident.
+///
 /// ```
 /// use cattleguard::Version;
 ///
 /// assert!(Version::new(2) > Version::new(1));
 /// assert!(Version::with_tie(2, 1) > Version::new(2));
+/// assert!(Version::try_from(-1_i64).is_err());
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Version {
@@ -38,6 +44,30 @@ impl Version {
     /// A version whose ties on `high` are broken by `low`.
     pub const fn with_tie(high: u64, low: u64) -> Self {
         Self { high, low }
+    }
+
+    /// A version from a timestamp of the origin, in microseconds since 1970. Takes what converts into a
+    /// `SystemTime`: `chrono::DateTime<Utc>`, `time::OffsetDateTime`.
+    ///
+    /// The column must be set by the database, in the statement that writes the row, and must grow with each
+    /// write: `GREATEST(clock_timestamp(), updated_at + interval '1 microsecond')`. Two writes within one
+    /// microsecond, or one of an earlier transaction, would be the same version or an older one. Never give it the
+    /// clock of this process.
+    ///
+    /// # Errors
+    ///
+    /// [`NegativeVersion`] for a moment before 1970.
+    ///
+    /// ```
+    /// use std::time::{Duration, UNIX_EPOCH};
+    /// use cattleguard::Version;
+    ///
+    /// let updated_at = UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_000); // of the row
+    /// assert_eq!(Version::from_timestamp(updated_at), Ok(Version::new(1_700_000_000_000_000)));
+    /// ```
+    pub fn from_timestamp(time: impl Into<SystemTime>) -> Result<Self, NegativeVersion> {
+        let since = time.into().duration_since(UNIX_EPOCH).map_err(|_| NegativeVersion(()))?;
+        Ok(Self::new(u64::try_from(since.as_micros()).unwrap_or(u64::MAX)))
     }
 
     /// The part that comes from the origin.
@@ -68,13 +98,54 @@ impl From<u64> for Version {
     }
 }
 
-/// Microseconds since 1970; moments before that become [`Version::ZERO`].
-impl From<SystemTime> for Version {
-    fn from(time: SystemTime) -> Self {
-        let micros = time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros());
-        Self::new(u64::try_from(micros).unwrap_or(u64::MAX))
+/// It cannot fail. As `From`, a literal could be of two types.
+impl TryFrom<u32> for Version {
+    type Error = Infallible;
+
+    fn try_from(high: u32) -> Result<Self, Infallible> {
+        Ok(Self::new(high.into()))
     }
 }
+
+impl TryFrom<i64> for Version {
+    type Error = NegativeVersion;
+
+    fn try_from(high: i64) -> Result<Self, NegativeVersion> {
+        high.try_into().map(Self::new).map_err(|_| NegativeVersion(()))
+    }
+}
+
+impl TryFrom<i32> for Version {
+    type Error = NegativeVersion;
+
+    fn try_from(high: i32) -> Result<Self, NegativeVersion> {
+        i64::from(high).try_into()
+    }
+}
+
+/// A version below zero: a negative counter, or a timestamp before 1970. Versions are compared as unsigned
+/// integers; a column that can be negative is not one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NegativeVersion(());
+
+impl NegativeVersion {
+    pub(crate) const ADVICE: &str =
+        "a version must not be negative: count from zero, or use a timestamp after 1970";
+}
+
+impl From<Infallible> for NegativeVersion {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl fmt::Display for NegativeVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::ADVICE)
+    }
+}
+
+impl error::Error for NegativeVersion {}
 
 impl fmt::Debug for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,6 +165,15 @@ impl fmt::Display for Version {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_negative_version_is_an_error_and_never_wraps() {
+        assert_eq!(Version::try_from(7_i64), Ok(Version::new(7)));
+        assert_eq!(Version::try_from(i64::MAX).map(Version::high), Ok(i64::MAX as u64));
+        assert!(Version::try_from(-1_i64).is_err() && Version::try_from(-1_i32).is_err());
+        let before_1970 = UNIX_EPOCH - std::time::Duration::from_secs(1);
+        assert!(Version::from_timestamp(before_1970).is_err());
+    }
 
     #[test]
     fn bytes_keep_order_and_value() {

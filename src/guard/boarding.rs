@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use super::{
     answer::{Answer, NearTtl, Resolution, abandoned},
     core::Core,
-    flight_task::{Departure, Plan},
+    flight_task::{Departure, Plan, Reload},
     leased::bypass_of,
     limits::FOREVER,
-    loader::Loader,
+    loader::FlightLoader,
     nesting::Loading,
     refresh::{Due, RefreshPermit},
 };
@@ -160,7 +160,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         self: &Arc<Self>,
         name: Arc<str>,
         deadline: Option<Instant>,
-        mut load: impl Loader<V>,
+        mut load: impl FlightLoader<V>,
     ) -> Answer<V> {
         // A flight ends by itself within wait and load timeout, so a caller needs no timer of its
         // own, only an end to going round when every flight is overtaken by an invalidation.
@@ -213,23 +213,33 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
-    /// Loads `name` anew. Not in a flight that is open already: its load may have begun before this call.
-    #[cfg(feature = "http")]
+    /// Loads `name` anew, in a flight for all that ask for it at one time. One that is open already will do, if it
+    /// brings something else than `previous`.
     pub(super) async fn reload(
         self: &Arc<Self>,
         name: &Arc<str>,
         previous: Option<Arc<Entry<V>>>,
-        load: impl Loader<V>,
+        load: impl FlightLoader<V>,
     ) -> Answer<V> {
+        if Loading::is_current(self.id(), name) {
+            return Err(Error::Nested);
+        }
+        let replaces = previous.as_ref().map(|previous| previous.fresh_until());
         let mut answer = None;
         for _ in 0..2 {
             match self.fly(name) {
                 Boarded::Leader(completer, waiter) => {
-                    self.launch(*Departure::of(completer, Plan::Reload, previous), load);
+                    let plan = Plan::Reload(Reload { replaces });
+                    self.launch(*Departure::of(completer, plan, previous), load);
                     return Waiting { waiter, expired: None }.lead(self, None).await;
                 }
                 Boarded::Follower(waiter) => {
                     answer = Waiting { waiter, expired: None }.follow(self, None).await;
+                    if let Some(Ok(fetched)) = &answer
+                        && Some(fetched.entry().fresh_until()) != replaces
+                    {
+                        break;
+                    }
                 }
             }
         }
@@ -237,7 +247,11 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 
     /// The deadline has passed while this caller read by itself: without a flight no load would follow.
-    fn leave_to_a_flight(self: &Arc<Self>, name: &Arc<str>, load: impl Loader<V>) -> Answer<V> {
+    fn leave_to_a_flight(
+        self: &Arc<Self>,
+        name: &Arc<str>,
+        load: impl FlightLoader<V>,
+    ) -> Answer<V> {
         if let Boarded::Leader(completer, _) = self.fly(name) {
             self.launch(*Departure::of(completer, Plan::Lease, None), load);
         }

@@ -1,5 +1,6 @@
 use std::{
-    fmt,
+    error, fmt,
+    future::Future,
     marker::PhantomData,
     sync::{Arc, Weak, atomic::AtomicBool},
 };
@@ -11,13 +12,14 @@ use super::{
     bulkhead::Bulkheads,
     core::{Core, CountsAsFailure, Guard},
     failure_backoff::FailureBackoffs,
+    loading_guard::{Loaders, LoadingGuard},
     passes::Passes,
     pending::PendingInvalidations,
     tasks::Tasks,
     wakeups::Wakeups,
 };
 use crate::{
-    Clock, Error, Policy,
+    Clock, Error, Key, Loaded, Loader, Policy,
     far::{Erased, Far, Watcher},
     flight::Flights,
     freshness::Freshness,
@@ -42,7 +44,13 @@ use crate::{
 ///     .build();
 /// ```
 #[must_use = "a builder does nothing until `build`"]
-pub struct GuardBuilder<K: ?Sized, V> {
+pub struct GuardBuilder<K: ?Sized, V, L = ()> {
+    settings: Settings<V>,
+    loaders: L,
+    key: PhantomData<fn(&K)>,
+}
+
+struct Settings<V> {
     policy: Policy,
     near_capacity: usize,
     near_bytes: Option<usize>,
@@ -53,7 +61,6 @@ pub struct GuardBuilder<K: ?Sized, V> {
     stale_for: Option<fn(Option<&V>) -> StaleFor>,
     first_watcher: Option<Weak<dyn Watcher>>,
     name: String,
-    key: PhantomData<fn(&K)>,
 }
 
 impl<K: ?Sized, V> Guard<K, V> {
@@ -66,7 +73,7 @@ impl<K: ?Sized, V> Guard<K, V> {
 
 impl<K: ?Sized, V> GuardBuilder<K, V> {
     fn new() -> Self {
-        Self {
+        let settings = Settings {
             policy: Policy::default(),
             near_capacity: 10_000,
             near_bytes: None,
@@ -77,13 +84,15 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
             stale_for: None,
             first_watcher: None,
             name: "default".to_owned(),
-            key: PhantomData,
-        }
+        };
+        Self { settings, loaders: (), key: PhantomData }
     }
+}
 
+impl<K: ?Sized, V, L> GuardBuilder<K, V, L> {
     /// Times and limits. Default: [`Policy::default`].
     pub fn policy(mut self, policy: Policy) -> Self {
-        self.policy = policy;
+        self.settings.policy = policy;
         self
     }
 
@@ -92,7 +101,7 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
     ///
     /// The embedded far tier holds ten times as many records, and 100,000 if the near tier is off.
     pub fn near_capacity(mut self, entries: usize) -> Self {
-        self.near_capacity = entries;
+        self.settings.near_capacity = entries;
         self
     }
 
@@ -114,7 +123,7 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
     ///     Guard::builder().near_bytes(64 << 20).size_of(String::capacity).build();
     /// ```
     pub fn near_bytes(mut self, bytes: usize) -> Self {
-        self.near_bytes = Some(bytes);
+        self.settings.near_bytes = Some(bytes);
         self
     }
 
@@ -125,14 +134,14 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
     /// It is called whenever an entry comes near, without a lock, and should be cheap. If it panics, the
     /// value is not kept near.
     pub fn size_of(mut self, size_of: impl Fn(&V) -> usize + Send + Sync + 'static) -> Self {
-        self.size_of = SizeOf::by(size_of);
+        self.settings.size_of = SizeOf::by(size_of);
         self
     }
 
     /// Bounds the near tier, unless it is bounded already.
     #[cfg(feature = "http")]
     pub(crate) fn or_near_bytes(mut self, bytes: usize) -> Self {
-        self.near_bytes.get_or_insert(bytes);
+        self.settings.near_bytes.get_or_insert(bytes);
         self
     }
 
@@ -156,46 +165,91 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
         mut self,
         counts: impl Fn(&Error) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.counts_as_failure = Some(Box::new(counts));
+        self.settings.counts_as_failure = Some(Box::new(counts));
         self
     }
 
     /// How long a value, or an absence, may be served stale, where it says so itself.
     #[cfg(feature = "http")]
     pub(crate) fn stale_for(mut self, stale_for: fn(Option<&V>) -> StaleFor) -> Self {
-        self.stale_for = Some(stale_for);
+        self.settings.stale_for = Some(stale_for);
         self
     }
 
     /// Hears each message of the far tier before the guard does.
     #[cfg(feature = "http")]
     pub(crate) fn heard_first_by(mut self, watcher: Weak<dyn Watcher>) -> Self {
-        self.first_watcher = Some(watcher);
+        self.settings.first_watcher = Some(watcher);
         self
     }
 
     /// What this guard is called in metrics: the label `guard`. Default: `default`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
+        self.settings.name = name.into();
         self
     }
 
     /// The clock of the embedded far tier. Default: the system's. Another far tier brings its own.
     pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = Some(clock);
+        self.settings.clock = Some(clock);
+        self
+    }
+}
+
+impl<K: ?Sized, V: Send + Sync + 'static, L> GuardBuilder<K, V, L> {
+    /// The store that processes share. Default: a [`MemoryFar`] of its own.
+    pub fn far(mut self, far: impl Far<V>) -> Self {
+        self.settings.far = Some(Arc::new(far));
         self
     }
 }
 
 impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
-    /// The store that processes share. Default: a [`MemoryFar`] of its own.
-    pub fn far(mut self, far: impl Far<V>) -> Self {
-        self.far = Some(Arc::new(far));
-        self
+    /// How the origin is asked, for [`LoadingGuard::get`]: a function or closure `async fn(K) -> Result<…>`, or a type
+    /// that implements [`Loader`]. Default: none, and each [`fetch`](Guard::fetch) brings its own.
+    pub fn loader(self, loader: impl Loader<K, V>) -> GuardBuilder<K, V, Loaders<K, V>>
+    where
+        K: ToOwned,
+    {
+        let Self { settings, key, .. } = self;
+        GuardBuilder { settings, loaders: Loaders::of(loader), key }
     }
 
     /// The guard.
     pub fn build(self) -> Guard<K, V> {
+        Guard::of(self.settings.build())
+    }
+}
+
+impl<K, V> GuardBuilder<K, V, Loaders<K, V>>
+where
+    K: Key + ToOwned<Owned: Send + Sync> + ?Sized + 'static,
+    V: Send + Sync + 'static,
+{
+    /// How the origin is asked for many keys in one query, for [`LoadingGuard::get_many`]: a function or closure
+    /// that takes a `Vec` of them and returns those that it has found, each with its [`Loaded`] or `Option`. Default:
+    /// none, and each key is loaded by itself.
+    ///
+    /// What it returns is read as by [`Guard::fetch_many`].
+    pub fn batch_loader<F, Fut, L, E>(mut self, load_many: F) -> Self
+    where
+        F: Fn(Vec<K::Owned>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<(K::Owned, L)>, E>> + Send + 'static,
+        L: Into<Loaded<V>>,
+        E: Into<Box<dyn error::Error + Send + Sync>>,
+    {
+        self.loaders.load_many_with(load_many);
+        self
+    }
+
+    /// The guard.
+    pub fn build(self) -> LoadingGuard<K, V> {
+        LoadingGuard::new(Guard::of(self.settings.build()), self.loaders)
+    }
+}
+
+impl<V: Send + Sync + 'static> Settings<V> {
+    fn build(self) -> Arc<Core<V>> {
         let mut near = near::Bounds { entries: self.near_capacity, bytes: self.near_bytes };
         let far = self.far.unwrap_or_else(|| {
             let clock = self.clock.unwrap_or_default();
@@ -242,16 +296,16 @@ impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
         }
         let watcher: Arc<dyn Watcher> = core.clone();
         far.watch(Arc::downgrade(&watcher));
-        Guard::of(core)
+        core
     }
 }
 
-impl<K: ?Sized, V> fmt::Debug for GuardBuilder<K, V> {
+impl<K: ?Sized, V, L> fmt::Debug for GuardBuilder<K, V, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GuardBuilder")
-            .field("policy", &self.policy)
-            .field("near_capacity", &self.near_capacity)
-            .field("near_bytes", &self.near_bytes)
+            .field("policy", &self.settings.policy)
+            .field("near_capacity", &self.settings.near_capacity)
+            .field("near_bytes", &self.settings.near_bytes)
             .finish_non_exhaustive()
     }
 }

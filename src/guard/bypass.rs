@@ -6,7 +6,7 @@ use super::{
     answer::Answer,
     core::{Core, Guard},
     limits::FOREVER,
-    loader::{LoadBudget, Loader},
+    loader::{FlightLoader, LoadBudget},
 };
 use crate::{Bypass, Error, Fetched, Loaded, Outcome, Version, observe::Stopwatch};
 
@@ -39,7 +39,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 
 impl<V: Send + Sync + 'static> Core<V> {
     /// This caller's own load, of a name whose values may not be kept. `None` if it turns out to be older than
-    /// what is on record: that is for a flight, which asks a lagging origin again.
+    /// what is on record, and can be repeated: that is for a flight, which asks a lagging origin again.
     ///
     /// # Cancel safety
     ///
@@ -48,7 +48,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         &self,
         name: &Arc<str>,
         minimum: Version,
-        load: &mut impl Loader<V>,
+        load: &mut impl FlightLoader<V>,
     ) -> Option<Answer<V>> {
         let _task = self.tasks.begin();
         let deadline = Instant::now() + self.policy.load_timeout.min(FOREVER);
@@ -73,7 +73,8 @@ impl<V: Send + Sync + 'static> Core<V> {
         let record = self.freshness.record(loaded, self.now());
         if record.version.is_some_and(|version| version < minimum) {
             self.passes.end(name);
-            return None;
+            let loaded = record.entry.version();
+            return (!load.can_repeat()).then_some(Err(Error::Outdated { loaded, minimum }));
         }
         Some(Ok(Fetched::new(record.entry, Outcome::Bypassed(Bypass::Uncacheable))))
     }

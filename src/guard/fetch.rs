@@ -5,7 +5,8 @@ use tokio::time::Instant;
 use super::{
     answer::Answer,
     core::{Core, Guard},
-    loader::Loader,
+    loader::{FlightLoader, Once, WithTtl},
+    options::FetchOptions,
     refresh::Due,
 };
 use crate::{Error, Fetched, Key, Loaded, Outcome, Tier, freshness::Found, observe::Stopwatch};
@@ -62,21 +63,14 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     ///     .await?;
     /// # Ok(()) }
     /// ```
-    pub async fn fetch<F, Fut, E>(&self, key: &K, load: F) -> Result<Fetched<V>, Error>
+    pub async fn fetch<F, Fut, L, E>(&self, key: &K, load: F) -> Result<Fetched<V>, Error>
     where
         F: FnMut() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+        Fut: Future<Output = Result<L, E>> + Send + 'static,
+        L: Into<Loaded<V>> + 'static,
         E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
     {
-        let missed = {
-            let name = key.name();
-            match self.core.look_near(&name) {
-                Found::Fresh(entry) => return Ok(Fetched::new(entry, Outcome::Hit(Tier::Near))),
-                // Boxed, so that a hit does not carry the size of a miss.
-                found => Box::pin(self.resolve_miss(found, (*name).into(), None, load)),
-            }
-        };
-        missed.await
+        self.answer(key, &FetchOptions::NONE, || load).await
     }
 
     /// Like [`fetch`](Self::fetch), but answers by `deadline`: with an expired entry, if there is one
@@ -91,7 +85,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// # Errors
     ///
     /// As for [`fetch`](Self::fetch), and [`DeadlineExceeded`](Error::DeadlineExceeded).
-    pub async fn fetch_by<F, Fut, E>(
+    pub async fn fetch_by<F, Fut, L, E>(
         &self,
         key: &K,
         deadline: Instant,
@@ -99,17 +93,90 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     ) -> Result<Fetched<V>, Error>
     where
         F: FnMut() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
+        Fut: Future<Output = Result<L, E>> + Send + 'static,
+        L: Into<Loaded<V>> + 'static,
         E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
     {
-        let fetching = {
+        self.fetch_with(key, FetchOptions::new().deadline(deadline), load).await
+    }
+
+    /// Like [`fetch`](Self::fetch), with what is different for this call.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`fetch`](Self::fetch).
+    ///
+    /// # Errors
+    ///
+    /// As for [`fetch_by`](Self::fetch_by).
+    pub async fn fetch_with<F, Fut, L, E>(
+        &self,
+        key: &K,
+        options: FetchOptions,
+        load: F,
+    ) -> Result<Fetched<V>, Error>
+    where
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<L, E>> + Send + 'static,
+        L: Into<Loaded<V>> + 'static,
+        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
+    {
+        self.answer(key, &options, || load).await
+    }
+
+    /// Like [`fetch`](Self::fetch), with a load that can be made only once: a future instead of a function. It is
+    /// not asked again: if it brings a version older than an acknowledged write, as from a lagging replica, the
+    /// answer is [`Outdated`](Error::Outdated). It is dropped unpolled if there is another answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`fetch`](Self::fetch).
+    ///
+    /// # Errors
+    ///
+    /// As for [`fetch`](Self::fetch).
+    pub async fn fetch_once<Fut, L, E>(&self, key: &K, load: Fut) -> Result<Fetched<V>, Error>
+    where
+        Fut: Future<Output = Result<L, E>> + Send + 'static,
+        L: Into<Loaded<V>> + 'static,
+        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
+    {
+        self.answer(key, &FetchOptions::NONE, || Once::of(load)).await
+    }
+
+    /// The value of `key`, if there is a fresh one in a tier. It asks the far tier if there is none near, and never
+    /// loads. `None` if there is none, or the far tier does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn find(&self, key: &K) -> Option<Fetched<V>> {
+        self.find_servable(key).await.filter(Fetched::is_hit)
+    }
+
+    /// What all ways to fetch a key have in common.
+    pub(super) async fn answer<L: FlightLoader<V>>(
+        &self,
+        key: &K,
+        options: &FetchOptions,
+        load: impl FnOnce() -> L,
+    ) -> Answer<V> {
+        let missed = {
             let name = key.name();
-            match self.core.look_near(&name) {
+            let found = match options.skip_near {
+                true => Found::Nothing,
+                false => self.core.look_near(&name),
+            };
+            match found {
                 Found::Fresh(entry) => return Ok(Fetched::new(entry, Outcome::Hit(Tier::Near))),
-                found => Box::pin(self.resolve_miss(found, (*name).into(), Some(deadline), load)),
+                // Boxed, so that a hit does not carry the size of a miss.
+                found => {
+                    let load = WithTtl { load: load(), ttl: options.ttl };
+                    Box::pin(self.resolve_miss(found, (*name).into(), options.deadline, load))
+                }
             }
         };
-        fetching.await
+        missed.await
     }
 
     /// The fresh entry of `key` in this process, without waiting for anything.
@@ -125,7 +192,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     }
 
     /// Everything but a plain near hit.
-    pub(crate) fn resolve_miss<L: Loader<V>>(
+    pub(crate) fn resolve_miss<L: FlightLoader<V>>(
         &self,
         found: Found<V>,
         name: Arc<str>,
@@ -135,19 +202,49 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         Core::resolve_miss(self.core.clone(), found, name, deadline, load)
     }
 
+    /// Loads `key` anew with `load`, although it may be fresh: as [`LoadingGuard::refresh`](crate::LoadingGuard::refresh).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`fetch`](Self::fetch).
+    ///
+    /// # Errors
+    ///
+    /// As for [`fetch`](Self::fetch).
+    pub async fn refresh_with<F, Fut, L, E>(&self, key: &K, load: F) -> Result<Fetched<V>, Error>
+    where
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<L, E>> + Send + 'static,
+        L: Into<Loaded<V>> + 'static,
+        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
+    {
+        self.refresh_by(key, load).await
+    }
+
+    pub(super) async fn refresh_by(&self, key: &K, load: impl FlightLoader<V>) -> Answer<V> {
+        let fetching = self.core.observer.fetching(Stopwatch::start());
+        let name: Arc<str> = (*key.name()).into();
+        let refreshing = Box::pin(async {
+            let previous = self.find_servable(key).await.map(|found| found.entry().clone());
+            self.core.reload(&name, previous, load).await
+        });
+        let answer = fetching.within(refreshing).await;
+        fetching.answered(&answer);
+        answer
+    }
+
     /// Loads `name` anew. What there is of it stays until there is another.
     #[cfg(feature = "http")]
     pub(crate) async fn reload(
         &self,
         name: Arc<str>,
         previous: Option<Arc<crate::Entry<V>>>,
-        load: impl Loader<V>,
+        load: impl FlightLoader<V>,
     ) -> Answer<V> {
         self.core.reload(&name, previous, load).await
     }
 
     /// Looks near for what is a part of a request. It counts nothing.
-    #[cfg(feature = "http")]
     pub(crate) fn look(&self, name: &str) -> Found<V> {
         self.core.near.look(name, &self.core.freshness)
     }
@@ -166,7 +263,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 
     /// As [`resolve_miss`](Self::resolve_miss), for what is a part of a request that is counted already.
     #[cfg(feature = "http")]
-    pub(crate) fn resolve_part<L: Loader<V>>(
+    pub(crate) fn resolve_part<L: FlightLoader<V>>(
         &self,
         found: Found<V>,
         name: Arc<str>,
@@ -176,9 +273,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         Core::resolve_part(self.core.clone(), found, name, deadline, load)
     }
 
-    /// What there is of `key`, near or far, without a load. It counts nothing.
-    #[cfg(feature = "http")]
-    pub(crate) async fn find(&self, key: &K) -> Option<Fetched<V>> {
+    /// What there is of `key`, near or far, to be served, stale or not, without a load. It counts nothing.
+    pub(crate) async fn find_servable(&self, key: &K) -> Option<Fetched<V>> {
         let (core, name) = (&self.core, key.name());
         if let Some(entry) = self.look(&name).fresh() {
             return Some(Fetched::new(entry, Outcome::Hit(Tier::Near)));
@@ -208,7 +304,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         found: Found<V>,
         name: Arc<str>,
         deadline: Option<Instant>,
-        load: impl Loader<V>,
+        load: impl FlightLoader<V>,
     ) -> Answer<V> {
         let fetching = core.observer.fetching(Stopwatch::start());
         let answer = match core.due(found) {
@@ -228,7 +324,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         found: Found<V>,
         name: Arc<str>,
         deadline: Option<Instant>,
-        load: impl Loader<V>,
+        load: impl FlightLoader<V>,
     ) -> Answer<V> {
         match core.due(found) {
             Some(due) => core.serve_due(&name, due, load),
@@ -249,7 +345,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         self: &Arc<Self>,
         name: &Arc<str>,
         due: Due<V>,
-        load: impl Loader<V>,
+        load: impl FlightLoader<V>,
     ) -> Answer<V> {
         if let Some(departure) = self.refresh_near(name, &due, &mut None) {
             self.launch(*departure, load);

@@ -22,13 +22,13 @@ use super::{
     leased::{Leased, LeasedLoad, bypass_of},
     limits::FOREVER,
     load::Place,
-    loader::{LoadBudget, Loader},
+    loader::{FlightLoader, LoadBudget},
     nesting::Loading,
     refresh::{Refresh, RefreshPermit},
     wakeups::{Message, Wakeup},
 };
 use crate::{
-    Bypass, Entry, Error, Outcome, StaleReason, Tier,
+    Bypass, Entry, Error, Moment, Outcome, StaleReason, Tier,
     far::{Attempt, Grant, Token},
     flight::Completer,
     freshness::Found,
@@ -39,11 +39,17 @@ pub(super) enum Plan {
     Lease,
     /// Under a lease, too, and no caller waits for it.
     Refresh(RefreshPermit, Refresh),
-    /// Under a lease, whatever there is, which stays until then.
-    #[cfg(feature = "http")]
-    Reload,
+    /// Under a lease, whatever there is, which stays until there is another entry.
+    Reload(Reload),
     /// Without a lease: the far tier has just failed to answer, or refused.
     Unleased(Bypass),
+}
+
+/// What is loaded although it may be fresh.
+#[derive(Clone, Copy)]
+pub(super) struct Reload {
+    /// The end of the entry that there was. Another one is the result of a load since.
+    pub(super) replaces: Option<Moment>,
 }
 
 /// A flight that is to begin.
@@ -62,6 +68,7 @@ struct FlightTask<'a, V: Send + Sync + 'static, L> {
     wakeup: Wakeup<'a>,
     /// An entry is an answer only if it is fresh for longer than this.
     fresh_for: Duration,
+    reload: Option<Reload>,
     /// Whether the load may wait for room: not if no caller waits for it.
     queues: bool,
     /// From the first load on.
@@ -95,7 +102,11 @@ enum Stage<V> {
 
 impl<V: Send + Sync + 'static> Core<V> {
     /// Starts the task, so that no caller's end ends the flight.
-    pub(super) fn launch(self: &Arc<Self>, departure: Departure<V>, mut load: impl Loader<V>) {
+    pub(super) fn launch(
+        self: &Arc<Self>,
+        departure: Departure<V>,
+        mut load: impl FlightLoader<V>,
+    ) {
         let Departure { completer, plan, previous } = departure;
         if let Some(previous) = &previous {
             load.previous(previous);
@@ -115,7 +126,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     async fn resolve(
         &self,
         completer: &Completer<Answer<V>>,
-        mut load: impl Loader<V>,
+        mut load: impl FlightLoader<V>,
         plan: Plan,
     ) -> Resolution<V> {
         match plan {
@@ -131,8 +142,10 @@ impl<V: Send + Sync + 'static> Core<V> {
                 let task = FlightTask::new(self, completer, load, refresh.fresh_for, false);
                 self.resolve_while_serving(completer, task.run(), refresh).await
             }
-            #[cfg(feature = "http")]
-            Plan::Reload => FlightTask::new(self, completer, load, FOREVER, true).run().await,
+            Plan::Reload(reload) => {
+                let task = FlightTask::new(self, completer, load, FOREVER, true);
+                FlightTask { reload: Some(reload), ..task }.run().await
+            }
             Plan::Unleased(bypass) => {
                 let budget = self.load_budget(completer, true);
                 self.load_unleased(completer, &mut load, &budget, None, bypass).await
@@ -173,7 +186,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 }
 
-impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
+impl<'a, V: Send + Sync + 'static, L: FlightLoader<V>> FlightTask<'a, V, L> {
     fn new(
         core: &'a Core<V>,
         completer: &'a Completer<Answer<V>>,
@@ -188,6 +201,7 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
             // Registered before the first look-up: see `Wakeup`.
             wakeup: core.wakeups.register(completer.name()),
             fresh_for,
+            reload: None,
             queues,
             budget: None,
             wait_until: Instant::now() + core.policy.wait_timeout.min(FOREVER),
@@ -273,10 +287,26 @@ impl<'a, V: Send + Sync + 'static, L: Loader<V>> FlightTask<'a, V, L> {
         // without a word.
         let look_again = now + remaining.min(FOREVER) + look_jitter();
         tokio::select! {
-            () = message => Stage::LookUp,
+            () = message => self.look_up_unless_reloaded().await,
             () = tokio::time::sleep_until(look_again.min(self.wait_until)) => Stage::LookUp,
             () = self.core.tasks.closed() => Stage::Resolved(Resolution::failed(Error::ShutDown)),
         }
+    }
+
+    /// No look-up finds an entry that is fresh for as long as a reload asks for. But what the other process has
+    /// loaded meanwhile is what it is to load.
+    async fn look_up_unless_reloaded(&mut self) -> Stage<V> {
+        if let Some(Reload { replaces }) = self.reload {
+            let epoch = self.completer.begin_epoch();
+            let found = self.core.found_in_far(self.completer.name()).await;
+            if let Some(entry) = found
+                && Some(entry.fresh_until()) != replaces
+                && entry.is_fresh_at(self.core.now())
+            {
+                return Stage::Resolved(Resolution::read(epoch, entry, self.found));
+            }
+        }
+        Stage::LookUp
     }
 
     async fn leased(&mut self, token: Token, grant: Grant) -> Stage<V> {
@@ -387,7 +417,7 @@ fn record_outcome<V>(answer: &Answer<V>) {
         }
         Err(error) => {
             span.record("outcome", error.as_str());
-            tracing::debug!(%error, "flight failed");
+            tracing::debug!(error = error.as_str(), "flight failed");
         }
     }
 }

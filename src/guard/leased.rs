@@ -10,7 +10,7 @@ use super::{
     core::Core,
     limits::FOREVER,
     load::Place,
-    loader::{LoadBudget, Loader},
+    loader::{FlightLoader, LoadBudget},
     renewing::Renewing,
     wakeups::{Message, Wakeup},
 };
@@ -51,7 +51,7 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
     /// Renewal and load are polled side by side all the time: a load that takes longer than the lease keeps it.
     pub(super) async fn run(
         &self,
-        load: &mut impl Loader<V>,
+        load: &mut impl FlightLoader<V>,
         budget: &LoadBudget,
         place: Place,
     ) -> Leased<V> {
@@ -66,7 +66,7 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
                 Attempted::Behind(version) => version,
             };
             let again = Instant::now() + backoff.next();
-            if again >= budget.deadline {
+            if again >= budget.deadline || !load.can_repeat() {
                 let minimum = self.grant.minimum;
                 let outdated = Error::Outdated { loaded: behind, minimum };
                 return Leased::Resolved(self.failed(outdated).await);
@@ -80,7 +80,7 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
 
     async fn attempt(
         &self,
-        load: &mut impl Loader<V>,
+        load: &mut impl FlightLoader<V>,
         budget: &LoadBudget,
         place: Option<Place>,
         renewal: &mut Renewing<'_, V>,
@@ -143,7 +143,7 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
         &self,
         epoch: Epoch,
         record: &Record<V>,
-        load: &mut impl Loader<V>,
+        load: &mut impl FlightLoader<V>,
     ) -> Resolution<V> {
         self.core.release(self.completer.name(), self.token).await;
         match load.is_passed_if_uncacheable() {
@@ -208,7 +208,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     pub(super) async fn load_unleased(
         &self,
         completer: &Completer<Answer<V>>,
-        load: &mut impl Loader<V>,
+        load: &mut impl FlightLoader<V>,
         budget: &LoadBudget,
         place: Option<Place>,
         bypass: Bypass,

@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::{
     bulkhead::{Full, Permit},
     core::Core,
-    loader::{LoadBudget, Loader},
+    loader::{FlightLoader, LoadBudget},
     nesting::Loading,
 };
 use crate::{Error, Loaded, flight::Depth};
@@ -23,7 +23,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     pub(super) async fn load_once(
         &self,
         name: &Arc<str>,
-        load: &mut impl Loader<V>,
+        load: &mut impl FlightLoader<V>,
         budget: &LoadBudget,
         place: Place,
     ) -> Result<Loaded<V>, Error> {
@@ -49,7 +49,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     async fn call(
         &self,
         name: &Arc<str>,
-        load: &mut impl Loader<V>,
+        load: &mut impl FlightLoader<V>,
         budget: &LoadBudget,
         place: Place,
     ) -> Result<Loaded<V>, Error> {
@@ -81,7 +81,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// A place for this load, unless it sees to one itself. Waits for it, if the budget lets it.
     pub(super) async fn place_for(
         &self,
-        load: &mut impl Loader<V>,
+        load: &mut impl FlightLoader<V>,
         budget: &LoadBudget,
     ) -> Result<Place, Error> {
         match load.has_own_place() {

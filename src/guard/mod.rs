@@ -34,7 +34,9 @@ mod leased;
 mod limits;
 mod load;
 mod loader;
+mod loading_guard;
 mod nesting;
+mod options;
 mod passes;
 mod pending;
 mod recovery;
@@ -47,10 +49,12 @@ mod wakeups;
 mod write;
 
 #[cfg(feature = "http")]
-pub(crate) use self::loader::{LoadBudget, Loader};
+pub(crate) use self::loader::{FlightLoader, LoadBudget};
 pub use self::{
     builder::GuardBuilder,
     core::Guard,
+    loading_guard::{Loaders, LoadingGuard},
+    options::FetchOptions,
     shutdown::Shutdown,
     write::{Invalidation, Write},
 };

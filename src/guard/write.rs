@@ -5,7 +5,7 @@ use tracing::Instrument;
 
 use super::core::{Core, Guard};
 use crate::{
-    Error, Fault, FaultKind, Key, Loaded, Version,
+    Error, Fault, FaultKind, Key, Loaded, NegativeVersion, Version,
     far::{Invalidated, Put},
 };
 
@@ -112,7 +112,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     ///
     /// Outside of a tokio runtime.
     pub fn invalidate(&self, key: &K) -> Invalidation<'_, V> {
-        Invalidation::new(&self.core, &key.name(), None)
+        Invalidation::new(&self.core, &key.name(), Ok(None))
     }
 
     /// Like [`invalidate`](Self::invalidate), and leaves a tombstone: while a record lives (ttl, grace,
@@ -125,7 +125,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     ///
     /// # Errors
     ///
-    /// As for [`invalidate`](Self::invalidate).
+    /// As for [`invalidate`](Self::invalidate), and [`Error::NegativeVersion`], with which nothing is invalidated.
     ///
     /// # Panics
     ///
@@ -140,8 +140,13 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// guard.invalidate_at(&42, version).await?;
     /// # Ok(()) }
     /// ```
-    pub fn invalidate_at(&self, key: &K, version: impl Into<Version>) -> Invalidation<'_, V> {
-        Invalidation::new(&self.core, &key.name(), Some(version.into()))
+    pub fn invalidate_at(
+        &self,
+        key: &K,
+        version: impl TryInto<Version, Error: Into<NegativeVersion>>,
+    ) -> Invalidation<'_, V> {
+        let version = version.try_into().map(Some).map_err(Into::into);
+        Invalidation::new(&self.core, &key.name(), version)
     }
 }
 
@@ -150,12 +155,16 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 pub struct Invalidation<'a, V> {
     core: &'a Arc<Core<V>>,
     name: Arc<str>,
-    version: Option<Version>,
+    version: Result<Option<Version>, NegativeVersion>,
     confirmed: Option<(usize, Duration)>,
 }
 
 impl<'a, V> Invalidation<'a, V> {
-    fn new(core: &'a Arc<Core<V>>, name: &str, version: Option<Version>) -> Self {
+    fn new(
+        core: &'a Arc<Core<V>>,
+        name: &str,
+        version: Result<Option<Version>, NegativeVersion>,
+    ) -> Self {
         Self { core, name: name.into(), version, confirmed: None }
     }
 
@@ -188,6 +197,7 @@ impl<'a, V: Send + Sync + 'static> IntoFuture for Invalidation<'a, V> {
         let Self { core, name, version, confirmed } = self;
         // On a task: a caller that is dropped must not leave the old value behind.
         let invalidating = async move {
+            let version = version.map_err(|_| Error::NegativeVersion)?;
             let work = core.clone().invalidate(name, version, confirmed);
             tokio::spawn(work.in_current_span()).await.unwrap_or(Err(Error::Abandoned))
         };

@@ -55,9 +55,9 @@ impl Cache {
         primary: &CacheKey,
         mode: CacheMode,
     ) -> Option<Fetched<StoredResponse>> {
-        let mut fetched = self.guard.find(primary).await?;
+        let mut fetched = self.guard.find_servable(primary).await?;
         if let Kind::Variants(variants) = &fetched.value()?.0 {
-            fetched = self.guard.find(&*variants.key(primary, &request.headers)).await?;
+            fetched = self.guard.find_servable(&*variants.key(primary, &request.headers)).await?;
         }
         let cached = fetched.value()?.response()?;
         let is_found = mode.accepts(cached, SystemTime::now()) && self.is_current(cached).await;

@@ -32,7 +32,7 @@ use crate::{
     Error, Fetched, Guard, Loaded, Outcome, Tier,
     far::{Event, Invalidated, Watcher},
     freshness::Found,
-    guard::{LoadBudget, Loader},
+    guard::{FlightLoader, LoadBudget},
 };
 
 /// The epochs in a guard.
@@ -199,7 +199,7 @@ impl Epoch {
 /// Makes an epoch. It asks no origin, so it needs no place in the bulkhead and is no load.
 struct NewEpoch;
 
-impl Loader<StoredResponse> for NewEpoch {
+impl FlightLoader<StoredResponse> for NewEpoch {
     fn load(
         &mut self,
         _: &LoadBudget,

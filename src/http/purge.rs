@@ -5,7 +5,7 @@ use std::fmt;
 use http::Uri;
 
 use super::{epochs::Epochs, layer::HttpGuardLayer};
-use crate::{Error, Version, far::Invalidated};
+use crate::{Error, NegativeVersion, Version, far::Invalidated};
 
 impl HttpGuardLayer {
     /// Invalidates all variants of a URL: an absolute one, or a relative one of `host`. With the promise of
@@ -57,9 +57,11 @@ impl HttpGuardLayer {
         &self,
         url: &Uri,
         host: Option<&str>,
-        version: impl Into<Version>,
+        version: impl TryInto<Version, Error: Into<NegativeVersion>>,
     ) -> Result<Invalidated, PurgeError> {
-        self.invalidate(url, host, None, Some(version.into())).await
+        let version = version.try_into();
+        let version = version.map_err(|_| PurgeError::Guard(Error::NegativeVersion))?;
+        self.invalidate(url, host, None, Some(version)).await
     }
 
     /// Invalidates all responses with a tag of the [`tag_field`](Self::tag_field), those whose load is in
@@ -125,10 +127,10 @@ pub enum PurgeError {
 
 impl fmt::Display for PurgeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoHost => "the URL to be purged names no host; give one",
-            Self::Guard(_) => "the purge was not acknowledged",
-        })
+        match self {
+            Self::NoHost => f.write_str("the URL to be purged names no host; give one"),
+            Self::Guard(error) => write!(f, "the purge was not acknowledged: {error}"),
+        }
     }
 }
 

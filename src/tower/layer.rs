@@ -1,6 +1,10 @@
 use std::{fmt, time::Duration};
 
-use crate::{Guard, tower::GuardService};
+use super::{
+    GuardService,
+    service::{ByKey, ByName},
+};
+use crate::{Guard, Name};
 
 /// Puts a [`Guard`] before a service. See the [module](super) for an example.
 ///
@@ -11,13 +15,37 @@ pub struct GuardLayer<K: ?Sized, V, F> {
     timeout: Option<Duration>,
 }
 
-impl<K: ?Sized, V, F> GuardLayer<K, V, F> {
+impl<K: ?Sized, V, F> GuardLayer<K, V, ByKey<F>> {
     /// A layer that guards the requests for which `key_of` finds a key. `key_of` is a closure
     /// `Fn(&Request) -> Option<K>`, or a type that implements [`KeyOf`](super::KeyOf).
     pub fn new(guard: Guard<K, V>, key_of: F) -> Self {
-        Self { guard, key_of, timeout: None }
+        Self { guard, key_of: ByKey(key_of), timeout: None }
     }
+}
 
+impl<K: ?Sized, V, F> GuardLayer<K, V, ByName<F>> {
+    /// A layer that guards the requests for which `name_of` finds the [`Name`] of a key of the guard, which may be
+    /// a part of the request: nothing is copied for a hit.
+    ///
+    /// ```
+    /// use cattleguard::{Guard, GuardLayer, Key};
+    ///
+    /// #[derive(Clone)]
+    /// struct GetPage { path: String }
+    ///
+    /// let pages: Guard<str, String> = Guard::builder().build();
+    /// let layer = GuardLayer::by_name(pages, |request: &GetPage| Some(request.path.name()));
+    /// # let _ = layer;
+    /// ```
+    pub fn by_name<Request>(guard: Guard<K, V>, name_of: F) -> Self
+    where
+        F: for<'a> Fn(&'a Request) -> Option<Name<'a>>,
+    {
+        Self { guard, key_of: ByName(name_of), timeout: None }
+    }
+}
+
+impl<K: ?Sized, V, F> GuardLayer<K, V, F> {
     /// The deadline of each request, from its call: then it is answered with an expired entry, if there
     /// is one, or [`Error::DeadlineExceeded`](crate::Error::DeadlineExceeded), and its load goes on. As
     /// [`Guard::fetch_by`]. Default: none. Prefer it to `tower::timeout`, which knows of nothing stale.

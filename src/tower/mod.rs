@@ -1,7 +1,7 @@
 //! A [`tower::Service`] behind a guard.
 //!
 //! [`GuardLayer`] wraps a service that reads the origin and answers with
-//! [`Loaded<V>`](crate::Loaded); what comes out answers with [`Fetched<V>`](crate::Fetched) and
+//! [`Loaded<V>`](crate::Loaded), or what converts into it; what comes out answers with [`Fetched<V>`](crate::Fetched) and
 //! calls the inner service once per miss, however many ask. A closure takes the key from the
 //! request; where it finds none, the request goes straight through.
 //!
@@ -34,5 +34,5 @@ mod service;
 pub use self::{
     future::ResponseFuture,
     layer::GuardLayer,
-    service::{GuardService, KeyOf},
+    service::{ByKey, ByName, GuardService, KeyOf, NameOf},
 };

@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -9,10 +10,17 @@ use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt};
 
 use crate::{
-    Error, Fetched, Guard, Key, Loaded, Outcome, Tier, freshness::Found, tower::ResponseFuture,
+    Error, Fetched, Guard, Key, Loaded, Name, Outcome, Tier, freshness::Found,
+    tower::ResponseFuture,
 };
 
 /// Finds the key of a request. Implemented for every `Fn(&Request) -> Option<K>`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` finds no key in a `{Request}`",
+    label = "not a `KeyOf<{Request}>`",
+    note = "a closure says what it takes: `|request: &{Request}| Some(request.id)`, and returns an `Option` of a `cattleguard::Key`",
+    note = "for a key that is a part of the request, use `GuardLayer::by_name(guard, |request: &{Request}| Some(request.path.name()))`"
+)]
 pub trait KeyOf<Request> {
     /// The key, or a type that borrows as it.
     type Key: Key;
@@ -26,6 +34,44 @@ impl<Request, K: Key, F: Fn(&Request) -> Option<K>> KeyOf<Request> for F {
 
     fn key_of(&self, request: &Request) -> Option<K> {
         self(request)
+    }
+}
+
+/// How a layer comes from a request to the name of its key. Sealed: made by [`GuardLayer`](super::GuardLayer).
+pub trait NameOf<Request, K: ?Sized>: sealed::Sealed {
+    /// Calls `look` with the name, if the request has one.
+    #[doc(hidden)]
+    fn with_name<R>(&self, request: &Request, look: impl FnOnce(&str) -> R) -> Option<R>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// By a [`KeyOf`]: the layer of [`GuardLayer::new`](super::GuardLayer::new).
+#[derive(Clone, Copy, Debug)]
+pub struct ByKey<F>(pub(super) F);
+
+/// By a closure that names a key within the request: the layer of
+/// [`GuardLayer::by_name`](super::GuardLayer::by_name).
+#[derive(Clone, Copy, Debug)]
+pub struct ByName<F>(pub(super) F);
+
+impl<F> sealed::Sealed for ByKey<F> {}
+impl<F> sealed::Sealed for ByName<F> {}
+
+impl<Request, K: Key, F: KeyOf<Request, Key = K>> NameOf<Request, K> for ByKey<F> {
+    fn with_name<R>(&self, request: &Request, look: impl FnOnce(&str) -> R) -> Option<R> {
+        self.0.key_of(request).map(|key| look(&key.name()))
+    }
+}
+
+impl<Request, K: ?Sized, F> NameOf<Request, K> for ByName<F>
+where
+    F: for<'a> Fn(&'a Request) -> Option<Name<'a>>,
+{
+    fn with_name<R>(&self, request: &Request, look: impl FnOnce(&str) -> R) -> Option<R> {
+        (self.0)(request).map(|name| look(&name))
     }
 }
 
@@ -48,11 +94,11 @@ impl<S, K: ?Sized, V, F> GuardService<S, K, V, F> {
 
 impl<S, K, V, F, Request> Service<Request> for GuardService<S, K, V, F>
 where
-    S: Service<Request, Response = Loaded<V>> + Clone + Send + 'static,
+    S: Service<Request, Response: Into<Loaded<V>>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError> + 'static,
-    F: KeyOf<Request, Key = K>,
-    K: Key + 'static,
+    F: NameOf<Request, K>,
+    K: Key + ?Sized + 'static,
     V: Send + Sync + 'static,
     Request: Clone + Send + 'static,
 {
@@ -66,21 +112,21 @@ where
 
     fn call(&mut self, request: Request) -> ResponseFuture<V> {
         let inner = self.inner.clone();
-        let Some(key) = self.key_of.key_of(&request) else {
-            let loading = inner.oneshot(request);
-            let loading = loading.map_err(|error| Error::Origin(error.into().into()));
-            return ResponseFuture::pending(self.guard.bypass(loading).boxed());
+        let look = |name: &str| match self.guard.look_near(name) {
+            Found::Fresh(entry) => Ok(Fetched::new(entry, Outcome::Hit(Tier::Near))),
+            found => Err((found, Arc::from(name))),
         };
-        let name = key.name();
-        let found = match self.guard.look_near(&name) {
-            Found::Fresh(entry) => {
-                return ResponseFuture::ready(Fetched::new(entry, Outcome::Hit(Tier::Near)));
+        let (found, name) = match self.key_of.with_name(&request, look) {
+            Some(Ok(hit)) => return ResponseFuture::ready(hit),
+            Some(Err(missed)) => missed,
+            None => {
+                let loading = inner.oneshot(request).map_ok(Into::into);
+                let loading = loading.map_err(|error| Error::Origin(error.into().into()));
+                return ResponseFuture::pending(self.guard.bypass(loading).boxed());
             }
-            found => found,
         };
         let load = move || inner.clone().oneshot(request.clone());
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let name = (*name).into();
         ResponseFuture::pending(self.guard.resolve_miss(found, name, deadline, load).boxed())
     }
 }

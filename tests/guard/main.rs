@@ -17,6 +17,7 @@ mod failing;
 mod faults;
 mod flights;
 mod invalidation;
+mod loader;
 mod metrics;
 mod origin;
 mod outage;

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use cattleguard::{Bypass, Error, Guard, GuardLayer, Loaded, Outcome, Tier};
+use cattleguard::{Bypass, Error, Guard, GuardLayer, Key, Loaded, Outcome, Tier};
 use futures::future::join_all;
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
@@ -45,6 +45,21 @@ async fn a_herd_of_requests_calls_the_inner_service_once() {
     }
     let hit = service.oneshot(Get(Some("k"))).await.expect("a value");
     assert_eq!((hit.outcome(), origin.loads()), (Outcome::Hit(Tier::Near), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_may_be_a_part_of_the_request_and_an_answer_a_row() {
+    #[derive(Clone)]
+    struct GetPage(String);
+    let pages: Guard<str, String> = Guard::builder().policy(plain()).far(memory()).build();
+    let layer = GuardLayer::by_name(pages.clone(), |page: &GetPage| Some(page.0.name()));
+    let read = |page: GetPage| ready(Ok::<_, io::Error>(Some((page.0, 7_i64))));
+    let service = layer.layer(service_fn(read));
+    for outcome in [Outcome::Loaded, Outcome::Hit(Tier::Near)] {
+        let page = service.clone().oneshot(GetPage("/".to_owned())).await.expect("a page");
+        assert_eq!((page.version().high(), page.outcome()), (7, outcome));
+    }
+    assert!(pages.peek("/").is_some());
 }
 
 #[tokio::test(start_paused = true)]

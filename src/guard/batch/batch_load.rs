@@ -23,7 +23,7 @@ use crate::{
     guard::{
         core::Core,
         load::Place,
-        loader::{LoadBudget, Loader},
+        loader::{FlightLoader, LoadBudget},
         nesting::Loading,
     },
 };
@@ -252,7 +252,7 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Member<Q, V> {
     }
 }
 
-impl<Q: BatchKey, V: Send + Sync + 'static> Loader<V> for Member<Q, V> {
+impl<Q: BatchKey, V: Send + Sync + 'static> FlightLoader<V> for Member<Q, V> {
     fn load(
         &mut self,
         budget: &LoadBudget,

@@ -187,7 +187,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
     /// For a request that asks for a fresher response than the cache would serve.
     async fn reload_unless_fresh(mut self, mode: CacheMode) -> Answer<S::Body, S::Error> {
         let is_get = self.exchange.request.method == Method::GET;
-        let found = self.exchange.cache.guard.find(&*self.primary).await;
+        let found = self.exchange.cache.guard.find_servable(&*self.primary).await;
         if found.is_none() && is_get {
             return self.get().await;
         }

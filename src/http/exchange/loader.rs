@@ -30,7 +30,7 @@ use super::{
 use crate::{
     Entry, Error, Loaded, Version,
     freshness::Found,
-    guard::{LoadBudget, Loader},
+    guard::{FlightLoader, LoadBudget},
 };
 
 /// Loads the response of a URL, or that of one of its variants.
@@ -81,7 +81,9 @@ struct VariantIndex {
     ttl: Duration,
 }
 
-impl<S: Origin<B>, B: Default + Send + 'static> Loader<StoredResponse> for OriginLoader<S, B> {
+impl<S: Origin<B>, B: Default + Send + 'static> FlightLoader<StoredResponse>
+    for OriginLoader<S, B>
+{
     fn is_passed_if_uncacheable(&self) -> bool {
         false
     }

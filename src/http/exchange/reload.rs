@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Error, Loaded, Outcome,
     freshness::Found,
-    guard::{LoadBudget, Loader},
+    guard::{FlightLoader, LoadBudget},
 };
 
 /// Loads a stored response anew. Requests that reload one URL at one time share a flight.
@@ -59,7 +59,8 @@ impl<S: Origin<B>, B: Default + Send + 'static> Reload<S, B> {
     /// The stored response stays until there is another one: a request must not be able to take it away.
     async fn replace(exchange: Exchange<S, B>, primary: CacheKey) -> Result<(), Error> {
         let cache = exchange.cache.clone();
-        let stored = cache.guard.find(&*primary).await.map(|stored| stored.entry().clone());
+        let stored =
+            cache.guard.find_servable(&*primary).await.map(|stored| stored.entry().clone());
         let load = OriginLoader::new(exchange, primary, None);
         cache.guard.reload((&*primary).into(), stored, load).await.map(drop)
     }
@@ -90,7 +91,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Reload<S, B> {
     }
 }
 
-impl<S: Origin<B>, B: Default + Send + 'static> Loader<StoredResponse> for Reload<S, B> {
+impl<S: Origin<B>, B: Default + Send + 'static> FlightLoader<StoredResponse> for Reload<S, B> {
     fn is_passed_if_uncacheable(&self) -> bool {
         false
     }
