@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use cattleguard::{
     Entry, Error, FetchOptions, Guard, GuardBuilder, Loaded, Loader, LoadingGuard, Outcome, Policy,
-    StaleReason, Tier, memory::MemoryFar,
+    Tier, memory::MemoryFar,
 };
 use parking_lot::Mutex;
 
