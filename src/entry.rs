@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, Moment, NegativeVersion, Outcome, Version};
+use crate::{
+    Error, Moment, NegativeVersion, Outcome, Version,
+    policy::StaleFor,
+    terms::{Tags, Terms},
+};
 
 /// What a load returns: a value or "known absent", its [`Version`], and how it may be kept.
 ///
@@ -34,6 +38,11 @@ pub struct Loaded<V> {
     pub(crate) ttl: Option<Duration>,
     pub(crate) cacheable: bool,
     pub(crate) failure: Option<Arc<dyn error::Error + Send + Sync>>,
+    pub(crate) stale: StaleFor,
+    /// The tags that it names.
+    pub(crate) tagged: Vec<String>,
+    /// What became of them; set by the guard.
+    pub(crate) tags: Tags,
     /// How long the load took; set by the guard.
     pub(crate) load_time: Duration,
 }
@@ -63,6 +72,9 @@ impl<V> Loaded<V> {
             ttl: None,
             cacheable: true,
             failure: None,
+            stale: StaleFor::default(),
+            tagged: Vec::new(),
+            tags: Tags::None,
             load_time: Duration::ZERO,
         }
     }
@@ -108,6 +120,33 @@ impl<V> Loaded<V> {
         self
     }
 
+    /// How long this entry is served stale after its ttl while it is loaded anew. Default: the policy's grace.
+    /// Zero where what has ended must not be served.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.stale.grace = Some(grace);
+        self
+    }
+
+    /// How long after ttl and grace this entry is still served if its load fails. Default: the policy's.
+    pub fn stale_if_error(mut self, window: Duration) -> Self {
+        self.stale.if_error = Some(window);
+        self
+    }
+
+    /// Names a tag: [`Guard::invalidate_tag`](crate::Guard::invalidate_tag) invalidates all entries that have it. Of
+    /// a guard with [`tags`](crate::GuardBuilder::tags) only; elsewhere what is tagged is not kept. At most 64 of at most
+    /// 1,000 bytes, or it is not kept.
+    ///
+    /// ```
+    /// use cattleguard::Loaded;
+    ///
+    /// let page = Loaded::found("…", 17).tag("products").tag("shop:7");
+    /// ```
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tagged.push(tag.into());
+        self
+    }
+
     /// Answers its callers, but is not kept in any tier.
     pub fn uncacheable(mut self) -> Self {
         self.cacheable = false;
@@ -145,6 +184,8 @@ pub struct Entry<V> {
     version: Version,
     fresh_until: Moment,
     load_time: Duration,
+    /// `None`: the default ones.
+    terms: Option<Box<Terms>>,
     /// What the value takes, as far as it is known: the length of its encoding, or what a size function
     /// has said. Set once the entry is shared already.
     bytes: AtomicUsize,
@@ -154,7 +195,7 @@ impl<V> Entry<V> {
     /// An entry whose times are moments of the clock of the far tier that keeps it.
     pub fn new(value: Option<V>, version: Version, fresh_until: Moment) -> Self {
         let bytes = AtomicUsize::new(0);
-        Self { value, version, fresh_until, load_time: Duration::ZERO, bytes }
+        Self { value, version, fresh_until, load_time: Duration::ZERO, terms: None, bytes }
     }
 
     /// The same entry with the time that its load took. Without one it is not refreshed early.
@@ -162,6 +203,37 @@ impl<V> Entry<V> {
     pub fn loaded_in(mut self, load_time: Duration) -> Self {
         self.load_time = load_time;
         self
+    }
+
+    /// The same entry with what [`terms`](Self::terms) has given, or `None` for other bytes. For a far tier that
+    /// keeps entries as bytes.
+    #[must_use]
+    pub fn with_terms(self, terms: &[u8]) -> Option<Self> {
+        Some(self.on(Terms::from_bytes(terms)?))
+    }
+
+    /// What a far tier must keep with the entry, if there is any: how long it may be served stale, and its tags.
+    pub fn terms(&self) -> Option<Vec<u8>> {
+        self.terms.as_ref().map(|terms| terms.to_bytes())
+    }
+
+    pub(crate) fn on(mut self, terms: Terms) -> Self {
+        self.terms = (!terms.is_default()).then(|| Box::new(terms));
+        self
+    }
+
+    /// An absence in its place that has taken over a version.
+    pub(crate) fn absent_at(&self, version: Version) -> Self {
+        let absent = Self::new(None, version, self.fresh_until).loaded_in(self.load_time);
+        Self { terms: self.terms.clone(), ..absent }
+    }
+
+    pub(crate) fn stale_for(&self) -> StaleFor {
+        self.terms.as_ref().map_or_else(StaleFor::default, |terms| terms.stale)
+    }
+
+    pub(crate) fn tags(&self) -> &Tags {
+        self.terms.as_ref().map_or(&Tags::None, |terms| &terms.tags)
     }
 
     /// The value, or `None` where it is known that there is none.
@@ -184,13 +256,16 @@ impl<V> Entry<V> {
         self.load_time
     }
 
-    /// What a load returns if the origin says that this entry is as it was: the same value and version, with a new
-    /// ttl. See [`Loader`](crate::Loader).
+    /// What a load returns if the origin says that this entry is as it was: the same value, version and tags, with a
+    /// new ttl. See [`Loader`](crate::Loader).
     pub fn not_modified(&self) -> Loaded<V>
     where
         V: Clone,
     {
-        Loaded { value: self.value.clone(), ..Loaded::absent() }.version(self.version)
+        let tagged = self.tags().names().map(str::to_owned).collect();
+        let stale = self.stale_for();
+        Loaded { value: self.value.clone(), stale, tagged, ..Loaded::absent() }
+            .version(self.version)
     }
 
     /// What the value takes, as far as it is known; else zero.

@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{Entry, Loaded, Moment, Policy, Version, far::Record, policy::StaleFor};
+use crate::{Entry, Loaded, Moment, Policy, Version, far::Record, policy::StaleFor, terms::Terms};
 
 /// What an entry is worth at a moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,7 +112,7 @@ impl<V> Freshness<V> {
     }
 
     fn stale_for(&self, entry: &Entry<V>) -> StaleFor {
-        self.stale_for.map_or_else(StaleFor::default, |of| of(entry.value()))
+        self.stale_for.map_or_else(|| entry.stale_for(), |of| of(entry.value()))
     }
 
     /// What is to be stored for a load, with its times set by the policy.
@@ -124,6 +124,7 @@ impl<V> Freshness<V> {
         let ttl = self.policy.spread(loaded.ttl.unwrap_or(default));
         let version = loaded.version.unwrap_or(Version::ZERO);
         let entry = Entry::new(loaded.value, version, now.after(ttl)).loaded_in(loaded.load_time);
+        let entry = entry.on(Terms { stale: loaded.stale, tags: loaded.tags });
         let window = self.stale_window(&entry).max(self.policy.stale_window());
         let retention = self.policy.retention(ttl, window);
         Record { entry: Arc::new(entry), version: loaded.version, ttl, retention }

@@ -110,6 +110,22 @@ impl Name<'static> {
     }
 }
 
+/// The name of a key in every tier. None begins with what names begin with that the guard makes itself.
+pub(crate) fn name_of<K: Key + ?Sized>(key: &K) -> Name<'_> {
+    key.name().escaped()
+}
+
+impl Name<'_> {
+    pub(crate) fn escaped(self) -> Self {
+        match self.starts_with(RESERVED) {
+            true => Name::format(format_args!("{RESERVED}k{}", &*self)),
+            false => self,
+        }
+    }
+}
+
+pub(crate) const RESERVED: char = '\0';
+
 impl<'a> From<&'a str> for Name<'a> {
     fn from(name: &'a str) -> Self {
         Name(Spelling::Borrowed(name))

@@ -16,6 +16,7 @@ mod loader;
 mod outcome;
 mod policy;
 mod size;
+mod terms;
 mod token;
 mod version;
 

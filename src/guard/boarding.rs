@@ -168,12 +168,10 @@ impl<V: Send + Sync + 'static> Core<V> {
         let mut last_round = None;
         loop {
             let step = match self.board(&name) {
-                Step::Read(reader) => {
-                    match by(deadline, self.ask_about(&name, self.far.read(&name))).await {
-                        Some(found) => self.decide(reader, found, &mut None),
-                        None => return self.leave_to_a_flight(&name, load),
-                    }
-                }
+                Step::Read(reader) => match by(deadline, self.read_far(&name)).await {
+                    Some(found) => self.decide(reader, found, &mut None),
+                    None => return self.leave_to_a_flight(&name, load),
+                },
                 step => step,
             };
             match step {
@@ -207,7 +205,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             if now >= *last_round.get_or_insert(now + longest.min(FOREVER)) {
                 return Err(Error::WaitTimeout { after: longest });
             }
-            if let Some(entry) = self.near.look(&name, &self.freshness).fresh() {
+            if let Some(entry) = self.found_near(&name).fresh() {
                 return Ok(Fetched::new(entry, Outcome::Followed));
             }
         }

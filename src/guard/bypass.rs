@@ -55,7 +55,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         let budget = LoadBudget { deadline, queues: true, depth: Arc::default() };
         let loading = async {
             let place = self.place_for(load, &budget).await?;
-            self.load_once(name, load, &budget, place).await
+            self.load_once(name, load, &budget, place, true).await
         };
         let loaded = match loading.await {
             Ok(loaded) => loaded,

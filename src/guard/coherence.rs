@@ -16,6 +16,7 @@ use super::{
     answer::{Keep, NearTtl, Resolution},
     core::Core,
     failure_backoff::Ended,
+    tags::is_epoch,
 };
 use crate::{
     Entry, Moment, Version,
@@ -75,7 +76,7 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     /// How long the near tier may keep an entry. Asked under the name's lock: see
     /// `Event::Disconnected` in the watcher.
-    fn near_ttl(&self) -> Duration {
+    pub(super) fn near_ttl(&self) -> Duration {
         if self.is_connected() {
             self.policy.near_ttl
         } else {
@@ -135,6 +136,10 @@ impl<V: Send + Sync + 'static> Core<V> {
 impl<V: Send + Sync + 'static> Watcher for Core<V> {
     fn on_event(&self, event: Event<'_>) {
         match event {
+            Event::Put { name, version } if is_epoch(name) => {
+                self.heard_of_epoch(name, Some(version));
+            }
+            Event::Invalidated { name, .. } if is_epoch(name) => self.heard_of_epoch(name, None),
             Event::Committed { name, version } => {
                 let _notified = self.wakeups.notify_on_drop(name);
                 let outdated = |near: Version| near < version;
@@ -163,6 +168,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         // a short life. Flights go on: closing them would cost a second load each, in the
         // very moment in which the origin is all there is. But none serves on what is stale.
         self.flights.close_provisional();
+        self.epochs.purge(None);
         self.clear();
         self.wakeups.notify_all();
     }
@@ -172,6 +178,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         // fill the near tier for long. Cleared before, so that no flight begins from an
         // old near entry, and after, for what was filled meanwhile.
         self.clear();
+        self.epochs.purge(None);
         self.flights.close_all();
         self.clear();
         self.connected.store(true, Ordering::Release);

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     answer::Answer, breaker::Breaker, bulkhead::Bulkheads, failure_backoff::FailureBackoffs,
-    passes::Passes, pending::PendingInvalidations, tasks::Tasks, wakeups::Wakeups,
+    passes::Passes, pending::PendingInvalidations, tags::Epochs, tasks::Tasks, wakeups::Wakeups,
 };
 use crate::{
     Error, Moment, Policy, far::Erased, flight::Flights, freshness::Freshness, near::Near,
@@ -60,6 +60,9 @@ pub(super) struct Core<V> {
     pub(super) bulkheads: Bulkheads,
     pub(super) failures: FailureBackoffs<V>,
     pub(super) passes: Passes,
+    /// Whether loads may name tags.
+    pub(super) has_tags: bool,
+    pub(super) epochs: Epochs,
     pub(super) counts_as_failure: Option<CountsAsFailure>,
     pub(super) tasks: Tasks,
     pub(super) observer: Observer,

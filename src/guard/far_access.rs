@@ -7,14 +7,18 @@
 //!   nothing about its name: it reads nothing there that it has itself declared outdated. If the far tier is
 //!   away, it also opens the breaker at once.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use super::{
     breaker::{Call, Failed},
     core::Core,
+    limits::FOREVER,
     pending::{Full, PendingInvalidations},
 };
-use crate::{Entry, Fault, FaultKind, Version};
+use crate::{
+    Entry, Fault, FaultKind, Version,
+    far::{Attempt, Token},
+};
 
 impl<V: Send + Sync + 'static> Core<V> {
     /// Calls the far tier, if the breaker lets it.
@@ -75,9 +79,33 @@ impl<V: Send + Sync + 'static> Core<V> {
         Err(Fault::saying(FaultKind::Busy, "an invalidation of this name is pending"))
     }
 
+    /// What the far tier has, and was not purged.
+    pub(super) async fn read_far(&self, name: &str) -> Result<Option<Arc<Entry<V>>>, Fault> {
+        self.if_current(self.ask_about(name, self.far.read(name)).await?).await
+    }
+
+    /// What there is, if it was not purged, or the lease.
+    pub(super) async fn look_up_or_lease(
+        &self,
+        name: &str,
+        token: Token,
+        fresh_for: Duration,
+    ) -> Result<Attempt<V>, Fault> {
+        let ttl = self.policy.lease_ttl;
+        let look = |fresh_for| self.far.look_up_or_lease(name, token, ttl, fresh_for);
+        match self.ask_about(name, look(fresh_for)).await? {
+            Attempt::Hit(entry) => match self.if_current(Some(entry)).await? {
+                Some(entry) => Ok(Attempt::Hit(entry)),
+                // It is there, and will not do.
+                None => self.ask_about(name, look(FOREVER)).await,
+            },
+            attempt => Ok(attempt),
+        }
+    }
+
     /// What the far tier has, if it says so.
     pub(super) async fn found_in_far(&self, name: &str) -> Option<Arc<Entry<V>>> {
-        self.ask_about(name, self.far.read(name)).await.ok().flatten()
+        self.read_far(name).await.ok().flatten()
     }
 
     /// Keeps an invalidation, or the one that a failed put stands for, if the same call may go through later.

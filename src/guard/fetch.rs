@@ -9,7 +9,9 @@ use super::{
     options::FetchOptions,
     refresh::Due,
 };
-use crate::{Error, Fetched, Key, Loaded, Outcome, Tier, freshness::Found, observe::Stopwatch};
+use crate::{
+    Error, Fetched, Key, Loaded, Outcome, Tier, freshness::Found, key::name_of, observe::Stopwatch,
+};
 
 impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// The value of `key`: from this process, from the far tier, or from `load`, which runs once for
@@ -162,7 +164,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         load: impl FnOnce() -> L,
     ) -> Answer<V> {
         let missed = {
-            let name = key.name();
+            let name = name_of(key);
             let found = match options.skip_near {
                 true => Found::Nothing,
                 false => self.core.look_near(&name),
@@ -181,7 +183,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 
     /// The fresh entry of `key` in this process, without waiting for anything.
     pub fn peek(&self, key: &K) -> Option<Fetched<V>> {
-        let found = self.core.near.look(&key.name(), &self.core.freshness);
+        let found = self.core.found_near(&name_of(key));
         Some(Fetched::new(found.fresh()?, Outcome::Hit(Tier::Near)))
     }
 
@@ -223,7 +225,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 
     pub(super) async fn refresh_by(&self, key: &K, load: impl FlightLoader<V>) -> Answer<V> {
         let fetching = self.core.observer.fetching(Stopwatch::start());
-        let name: Arc<str> = (*key.name()).into();
+        let name: Arc<str> = (*name_of(key)).into();
         let refreshing = Box::pin(async {
             let previous = self.find_servable(key).await.map(|found| found.entry().clone());
             self.core.reload(&name, previous, load).await
@@ -246,7 +248,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 
     /// Looks near for what is a part of a request. It counts nothing.
     pub(crate) fn look(&self, name: &str) -> Found<V> {
-        self.core.near.look(name, &self.core.freshness)
+        self.core.found_near(name)
     }
 
     /// Counts a request that a plain near hit has answered.
@@ -275,7 +277,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 
     /// What there is of `key`, near or far, to be served, stale or not, without a load. It counts nothing.
     pub(crate) async fn find_servable(&self, key: &K) -> Option<Fetched<V>> {
-        let (core, name) = (&self.core, key.name());
+        let (core, name) = (&self.core, name_of(key));
         if let Some(entry) = self.look(&name).fresh() {
             return Some(Fetched::new(entry, Outcome::Hit(Tier::Near)));
         }
@@ -291,11 +293,23 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 impl<V: Send + Sync + 'static> Core<V> {
     /// Looks near, and counts what is a hit and nothing more.
     pub(super) fn look_near(&self, name: &str) -> Found<V> {
-        let found = self.near.look(name, &self.freshness);
+        let found = self.found_near(name);
         if let Found::Fresh(_) = found {
             self.observer.near_hit();
         }
         found
+    }
+
+    /// What the near tier has, if it was not purged.
+    pub(super) fn found_near(&self, name: &str) -> Found<V> {
+        match self.near.look(name, &self.freshness) {
+            Found::Fresh(entry) | Found::Early(entry) | Found::Stale(entry)
+                if !self.is_current(&entry) =>
+            {
+                Found::Nothing
+            }
+            found => found,
+        }
     }
 
     /// Everything but a plain near hit.

@@ -252,9 +252,7 @@ impl<'a, V: Send + Sync + 'static, L: FlightLoader<V>> FlightTask<'a, V, L> {
         let epoch = self.completer.begin_epoch();
         let (name, token) = (self.completer.name(), Token::random());
         let is_sent = core.breaker.is_closed() && core.may_ask_about(name).is_ok();
-        let ttl = core.policy.lease_ttl;
-        let looking = core.far.look_up_or_lease(name, token, ttl, self.fresh_for);
-        match core.ask_about(name, looking).await {
+        match core.look_up_or_lease(name, token, self.fresh_for).await {
             Ok(Attempt::Hit(entry)) => Stage::Resolved(Resolution::read(epoch, entry, self.found)),
             Ok(Attempt::Granted(grant)) => Stage::Leased(token, grant),
             Ok(Attempt::BackOff { remaining }) => {

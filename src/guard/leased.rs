@@ -93,7 +93,7 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
                 Some(place) => place,
                 None => core.place_for(load, budget).await?,
             };
-            core.load_once(self.completer.name(), load, budget, place).await
+            core.load_once(self.completer.name(), load, budget, place, true).await
         };
         let loaded = match renewal.beside(loading).await {
             Ok(loaded) => loaded,
@@ -219,7 +219,8 @@ impl<V: Send + Sync + 'static> Core<V> {
                 Some(place) => place,
                 None => self.place_for(load, budget).await?,
             };
-            self.load_once(completer.name(), load, budget, place).await
+            let is_far_there = bypass != Bypass::FarUnavailable;
+            self.load_once(completer.name(), load, budget, place, is_far_there).await
         };
         match loading.await {
             Ok(loaded) => self.unshared_load(loaded, bypass),

@@ -26,10 +26,12 @@ impl<V: Send + Sync + 'static> Core<V> {
         load: &mut impl FlightLoader<V>,
         budget: &LoadBudget,
         place: Place,
+        is_far_there: bool,
     ) -> Result<Loaded<V>, Error> {
         if self.tasks.closing() {
             return Err(Error::ShutDown);
         }
+        let before = self.before_load(is_far_there).await;
         let begun = Instant::now();
         // A batch has one load for all its members, and counts it itself.
         let counted = (!load.has_own_place()).then(|| self.observer.load());
@@ -43,7 +45,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             true => Loaded { load_time: took, ..loaded },
             false => loaded,
         };
-        loaded.map(timed)
+        Ok(self.tagged(timed(loaded?), before).await)
     }
 
     async fn call(

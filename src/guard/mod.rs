@@ -44,6 +44,7 @@ mod refresh;
 mod renewing;
 mod serving;
 mod shutdown;
+mod tags;
 mod tasks;
 mod wakeups;
 mod write;

@@ -164,10 +164,7 @@ impl<V: Send + Sync + 'static> Records<V> {
         let (entry, version) = match version {
             Some(version) if version < known => return Err(known),
             Some(version) => (entry, version),
-            None => {
-                let absent = Entry::new(None, known, entry.fresh_until());
-                (Arc::new(absent.loaded_in(entry.load_time())), known)
-            }
+            None => (Arc::new(entry.absent_at(known)), known),
         };
         let (kept, bytes) = match measured {
             Measured::Bytes(bytes) => (Some(entry.clone()), bytes),

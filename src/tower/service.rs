@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceExt};
 
 use crate::{
-    Error, Fetched, Guard, Key, Loaded, Name, Outcome, Tier, freshness::Found,
+    Error, Fetched, Guard, Key, Loaded, Name, Outcome, Tier, freshness::Found, key::name_of,
     tower::ResponseFuture,
 };
 
@@ -62,7 +62,7 @@ impl<F> sealed::Sealed for ByName<F> {}
 
 impl<Request, K: Key, F: KeyOf<Request, Key = K>> NameOf<Request, K> for ByKey<F> {
     fn with_name<R>(&self, request: &Request, look: impl FnOnce(&str) -> R) -> Option<R> {
-        self.0.key_of(request).map(|key| look(&key.name()))
+        self.0.key_of(request).map(|key| look(&name_of(&key)))
     }
 }
 
@@ -71,7 +71,7 @@ where
     F: for<'a> Fn(&'a Request) -> Option<Name<'a>>,
 {
     fn with_name<R>(&self, request: &Request, look: impl FnOnce(&str) -> R) -> Option<R> {
-        (self.0)(request).map(|name| look(&name))
+        (self.0)(request).map(|name| look(&name.escaped()))
     }
 }
 

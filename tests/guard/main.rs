@@ -25,6 +25,7 @@ mod quiet;
 mod race;
 mod room;
 mod stale;
+mod tags;
 mod tiers;
 mod tower;
 mod wire;

@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     // Vocabulary: values, no I/O.
     &[
         "backoff", "clock", "codec", "entry", "error", "fault", "key", "loader", "outcome",
-        "policy", "size", "token", "version",
+        "policy", "size", "terms", "token", "version",
     ],
     // Contracts.
     &["far"],

@@ -18,6 +18,7 @@ use crate::{
         nesting::Loading,
         refresh::RefreshPermit,
     },
+    key::name_of,
     observe::Stopwatch,
 };
 
@@ -78,7 +79,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         Fut: Future<Output = Result<Vec<(Q, Loaded<V>)>, E>> + Send + 'static,
         E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
     {
-        let name_of = |key: &Q| Arc::from(&*key.borrow().name());
+        let name_of = |key: &Q| Arc::from(&*name_of(key.borrow()));
         let origin = Origin::new(&self.core, name_of, load_many);
         let mut answers = Vec::with_capacity(keys.len());
         for round in keys.chunks(ROUND) {
@@ -145,7 +146,7 @@ where
 {
     let (mut slots, mut wanted) = (Vec::with_capacity(keys.len()), Vec::new());
     for key in keys {
-        let name = key.borrow().name();
+        let name = name_of(key.borrow());
         slots.push(match core.look_near(&name) {
             Found::Fresh(entry) => Slot::Near(entry),
             found => {
@@ -329,7 +330,12 @@ impl<V: Send + Sync + 'static> Core<V> {
             Ok(found) => {
                 let faults = found.iter().filter_map(|found| found.as_ref().err());
                 faults.for_each(|fault| self.observer.far_failed(fault));
-                may_ask.into_iter().zip(found).map(|(may_ask, found)| may_ask.and(found)).collect()
+                let found = may_ask.into_iter().zip(found);
+                let current = found.map(|(may_ask, found)| async {
+                    may_ask?;
+                    self.if_current(found?).await
+                });
+                join_all(current).await
             }
             Err(fault) => names.iter().map(|_| Err(fault.clone())).collect(),
         }

@@ -18,11 +18,13 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn letter(self) -> &'static str {
-        match self {
-            Self::Value => "V",
-            Self::Absent => "N",
-            Self::Tombstone => "T",
+    pub(super) fn letter(self, has_terms: bool) -> &'static str {
+        match (self, has_terms) {
+            (Self::Value, false) => "V",
+            (Self::Value, true) => "v",
+            (Self::Absent, false) => "N",
+            (Self::Absent, true) => "n",
+            (Self::Tombstone, _) => "T",
         }
     }
 }
@@ -35,6 +37,7 @@ pub(super) struct Header {
     /// Rounded up to seconds.
     pub(super) ttl: Duration,
     pub(super) load_time: Duration,
+    pub(super) terms: Option<Bytes>,
 }
 
 impl Header {
@@ -44,8 +47,8 @@ impl Header {
             return None;
         }
         let kind = match bytes[1] {
-            b'V' => Kind::Value,
-            b'N' => Kind::Absent,
+            b'V' | b'v' => Kind::Value,
+            b'N' | b'n' => Kind::Absent,
             b'T' => Kind::Tombstone,
             _ => return None,
         };
@@ -55,8 +58,16 @@ impl Header {
         let ttl = Duration::from_secs(ttl.into());
         let load_time = u32::from_be_bytes(bytes[38..42].try_into().ok()?);
         let load_time = Duration::from_micros(load_time.into());
+        let has_terms = bytes[1].is_ascii_lowercase();
         bytes.advance(HEADER);
-        Some((Self { kind, version, fresh_until, ttl, load_time }, bytes))
+        let terms = match has_terms {
+            true => {
+                let length = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
+                Some((length <= bytes.len()).then(|| bytes.split_to(length))?)
+            }
+            false => None,
+        };
+        Some((Self { kind, version, fresh_until, ttl, load_time, terms }, bytes))
     }
 }
 

@@ -99,7 +99,7 @@ impl<C> Records<C> {
         }
     }
 
-    /// `None` for a tombstone and for what does not decode: both are a miss.
+    /// `None` for a tombstone and for what does not decode: all are a miss.
     pub(super) fn entry<V>(&self, bytes: Bytes) -> Option<Entry<V>>
     where
         C: Codec<V>,
@@ -121,7 +121,10 @@ impl<C> Records<C> {
         let fresh_until = self.clock.moment_of(header.fresh_until, header.ttl);
         let entry = Entry::new(value, header.version, fresh_until).loaded_in(header.load_time);
         entry.set_bytes(length);
-        Some(entry)
+        match header.terms {
+            Some(terms) => entry.with_terms(&terms),
+            None => Some(entry),
+        }
     }
 
     /// Waits until `replicas` replicas have what was written about `name` until now.

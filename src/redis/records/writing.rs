@@ -88,6 +88,11 @@ impl<C> Records<C> {
         C: Codec<V>,
     {
         let mut payload = header::load_time(entry.load_time()).to_vec();
+        if let Some(terms) = entry.terms() {
+            let length = u32::try_from(terms.len()).unwrap_or(u32::MAX);
+            payload.extend(length.to_be_bytes());
+            payload.extend(terms);
+        }
         let begin = payload.len();
         if let Some(value) = entry.value() {
             let encoded = self.codec.encode(value, &mut payload);
@@ -107,12 +112,13 @@ impl<C> Records<C> {
         payload: Vec<u8>,
     ) -> Result<Written<V>, Fault> {
         let kind = if record.entry.value().is_some() { Kind::Value } else { Kind::Absent };
+        let has_terms = record.entry.terms().is_some();
         let version = record.version.map(|version| version.to_bytes().to_vec());
         let answer = self.run(&self.scripts.commit, |call| {
             call.key(self.keys.key(name))
                 .key(self.lease_key(name))
                 .arg(token)
-                .arg(kind.letter())
+                .arg(kind.letter(has_terms))
                 .arg(version.unwrap_or_default())
                 .arg(millis(record.ttl))
                 .arg(millis(record.retention))
@@ -155,6 +161,5 @@ fn stored<V>(record: Record<V>, version: &[u8]) -> Result<Arc<Entry<V>>, Fault> 
         return Ok(record.entry);
     }
     let version = header::version(version).ok_or_else(malformed)?;
-    let entry = Entry::new(None, version, record.entry.fresh_until());
-    Ok(Arc::new(entry.loaded_in(record.entry.load_time())))
+    Ok(Arc::new(record.entry.absent_at(version)))
 }

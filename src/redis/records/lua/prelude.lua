@@ -1,6 +1,7 @@
 -- entry: 42 bytes + payload                                                              (all big-endian)
 --   1 format (2) | 2 kind 'V' value, 'N' absent, 'T' tombstone | 3-18 version, two u64 | 19-26 fence floor, u64
---   27-34 fresh until, u64 ms of this server | 35-38 its ttl, u32 s rounded up | 39-42 load time, u32 us | payload
+--   27-34 fresh until, u64 ms of this server | 35-38 its ttl, u32 s rounded up | 39-42 load time, u32 us | payload;
+--   of kind 'v' and 'n' it begins with the entry's terms, their length before them, u32
 -- lease: 16 bytes token | 17-24 fence, u64 | 25-28 failed loads in a row, u32 | 29-36 its ttl, u64 ms;
 --   it expires by its own PX
 -- back-off after a failed load: a lease whose token is BACK_OFF, and ttl its length | 37-44 its end, u64 ms of this

@@ -1,0 +1,252 @@
+//! What is invalidated together: by tag, and all of a guard.
+
+use cattleguard::{
+    Clock, Error, Guard, GuardBuilder, Loaded, Loader, LoadingGuard, Outcome, Policy, far::Far,
+    far::Invalidated, memory::MemoryFar,
+};
+use tokio::task::JoinHandle;
+
+use crate::{
+    answer, bounded, builder, caller, memory, ms,
+    origin::{Broken, Origin, Reply, row_at},
+    plain, secs, version_of,
+    wire::{Break, Call, Wire},
+};
+
+type Pages = LoadingGuard<str, String>;
+
+/// Each row has the tags that its key says after a colon: `a:x` has `x`.
+struct Tagging(Origin);
+
+impl Loader<str, String> for Tagging {
+    type Error = Broken;
+
+    async fn load(
+        &self,
+        key: &str,
+        _: Option<&cattleguard::Entry<String>>,
+    ) -> Result<Loaded<String>, Broken> {
+        let row = (self.0.load())().await?;
+        Ok(key.split(':').skip(1).fold(row, Loaded::tag))
+    }
+}
+
+fn pages_with(builder: GuardBuilder<str, String>, far: impl Far<String>, origin: &Origin) -> Pages {
+    builder.tags().far(far).loader(Tagging(origin.clone())).build()
+}
+
+fn pages(far: impl Far<String>, origin: &Origin) -> Pages {
+    pages_with(builder(), far, origin)
+}
+
+fn getting(
+    pages: &Pages,
+    key: &'static str,
+) -> JoinHandle<Result<cattleguard::Fetched<String>, Error>> {
+    let pages = pages.clone();
+    tokio::spawn(async move { pages.get(key).await })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_is_for_all_entries_of_its_tag_in_all_processes_and_for_no_others() {
+    let (far, origin) = (memory(), Origin::new());
+    let fleet = [pages(far.clone(), &origin), pages(far, &origin)];
+    let keys = ["a:x", "b:x:y", "c:y", "d"];
+    for pages in &fleet {
+        for key in keys {
+            assert_eq!(version_of(&pages.get(key).await), 1);
+        }
+    }
+    assert_eq!(origin.loads(), 4, "one load per key in the fleet");
+    origin.write(2);
+    assert_eq!(fleet[0].invalidate_tag("x").await.expect("the far tier"), Invalidated::Everywhere);
+    for pages in &fleet {
+        let versions = [2, 2, 1, 1];
+        for (key, version) in keys.into_iter().zip(versions) {
+            assert_eq!(version_of(&pages.get(key).await), version, "{key}");
+            assert!(pages.get(key).await.expect("a row").is_hit());
+        }
+    }
+    assert_eq!(origin.loads(), 6, "one load per purged key in the fleet");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guard_can_be_cleared() {
+    let (far, origin) = (memory(), Origin::new());
+    let fleet = [pages(far.clone(), &origin), pages(far, &origin)];
+    for pages in &fleet {
+        for key in ["a:x", "b"] {
+            pages.get(key).await.expect("a row");
+        }
+    }
+    origin.write(2);
+    assert_eq!(fleet[1].clear().await.expect("the far tier"), Invalidated::Everywhere);
+    for pages in &fleet {
+        for key in ["a:x", "b"] {
+            assert_eq!(version_of(&pages.get(key).await), 2);
+        }
+    }
+    assert_eq!(origin.loads(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_began_before_a_purge_fills_no_tier() {
+    let far = memory();
+    let (origin, gate) = Origin::gated();
+    let fleet = [pages(far.clone(), &origin), pages(far, &origin)];
+    let before = getting(&fleet[0], "a:x");
+    origin.begun(1).await;
+    origin.write(2);
+    fleet[1].invalidate_tag("x").await.expect("the far tier");
+    let after = [getting(&fleet[0], "a:x"), getting(&fleet[1], "a:x")];
+    tokio::time::sleep(ms(100)).await;
+    gate.open();
+    assert_eq!(version_of(&bounded(before).await.expect("no panic")), 1, "it asked before");
+    for caller in after {
+        assert_eq!(version_of(&bounded(caller).await.expect("no panic")), 2);
+    }
+    assert_eq!(origin.loads(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_holds_in_its_process_whatever_the_far_tier_does() {
+    for fault in [Break::Error, Break::Hang, Break::Busy, Break::Mute] {
+        let (far, origin) = (memory(), Origin::new());
+        let wire = Wire::to(&far);
+        let (own, other) = (pages(wire.clone(), &origin), pages(far, &origin));
+        for pages in [&own, &other] {
+            pages.get("a:x").await.expect("a row");
+        }
+        origin.write(2);
+        wire.fault_all(&fault);
+        let purged = own.invalidate_tag("x").await;
+        assert!(matches!(purged, Err(Error::Far(_))));
+        for _ in 0..3 {
+            assert_eq!(version_of(&own.get("a:x").await), 2);
+        }
+        let loads = origin.loads();
+        assert!(loads <= 3, "one load per key, kept for a moment: {loads}");
+        wire.heal();
+        tokio::time::sleep(secs(3)).await;
+        for pages in [&own, &other] {
+            assert_eq!(version_of(&pages.get("a:x").await), 2, "it went through later");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_far_tier_away_tagged_entries_have_one_load_per_key() {
+    let origin = Origin::taking(ms(20));
+    let wire = Wire::to(&memory());
+    let pages = pages(wire.clone(), &origin);
+    wire.fault_all(&Break::Error);
+    let callers: Vec<_> = (0..100).map(|_| getting(&pages, "a:x")).collect();
+    for caller in callers {
+        let answer = bounded(caller).await.expect("no panic").expect("a row");
+        assert!(matches!(answer.outcome(), Outcome::Bypassed(_)));
+    }
+    assert!(pages.get("a:x").await.expect("a row").is_hit(), "kept for a moment");
+    assert_eq!(origin.loads(), 1);
+    origin.write(2);
+    let _ = pages.invalidate_tag("x").await;
+    assert_eq!(version_of(&pages.get("a:x").await), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_purged_is_not_served_when_its_load_fails() {
+    let (far, origin) = (memory(), Origin::new());
+    let policy = Policy::default().early_refresh(0.0).jitter(0.0);
+    let build =
+        |far: &MemoryFar<_>| pages_with(builder().policy(policy.clone()), far.clone(), &origin);
+    let fleet = [build(&far), build(&far)];
+    for pages in &fleet {
+        pages.get("a:x").await.expect("a row");
+    }
+    origin.write(2);
+    fleet[0].invalidate_tag("x").await.expect("the far tier");
+    for _ in 0..4 {
+        origin.next(Reply::Fail);
+    }
+    for pages in &fleet {
+        let error = pages.get("a:x").await.expect_err("nothing to serve");
+        assert!(matches!(error, Error::Origin(_) | Error::FailedElsewhere { .. }), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_costs_the_same_however_many_entries_have_the_tag() {
+    let cost = async |entries: usize| {
+        let origin = Origin::new();
+        let wire = Wire::to(&MemoryFar::with(100_000, Clock::tokio()));
+        let guard: Guard<(u64, &str), String> =
+            Guard::builder().policy(plain()).near_capacity(20_000).tags().far(wire.clone()).build();
+        for key in 0..entries as u64 {
+            let load = || async { Ok::<_, Broken>(row_at(1).tag("x")) };
+            guard.fetch(&(key, "page"), load).await.expect("a row");
+        }
+        let before = wire.all_calls();
+        guard.invalidate_tag("x").await.expect("the far tier");
+        let purge = wire.all_calls() - before;
+        assert!(guard.peek(&(0, "page")).is_none());
+        drop(origin);
+        purge
+    };
+    assert_eq!((cost(10).await, cost(10_000).await), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_named_like_a_tag_is_a_key() {
+    let origin = Origin::new();
+    let pages = pages(memory(), &origin);
+    pages.get("a:x").await.expect("a row");
+    for key in ["\0tx", "\0a", "\0e", "\0k\0tx"] {
+        assert_eq!(version_of(&pages.get(key).await), 1);
+        origin.write(1);
+        pages.invalidate(key).await.expect("the far tier");
+    }
+    assert!(pages.get("a:x").await.expect("a row").is_hit(), "nothing was purged");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guard_without_tags_keeps_nothing_tagged_and_says_so() {
+    let origin = Origin::new();
+    let pages = builder().far(memory()).loader(Tagging(origin.clone())).build();
+    for _ in 0..2 {
+        pages.get("a:x").await.expect("a row");
+    }
+    assert_eq!(origin.loads(), 2);
+    let error = pages.invalidate_tag("x").await.expect_err("no tags");
+    assert!(error.to_string().contains("GuardBuilder::tags"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_may_say_how_long_it_is_served_stale() {
+    let origin = Origin::new();
+    let guard =
+        builder().policy(Policy::default().jitter(0.0).early_refresh(0.0)).far(memory()).build();
+    let row = row_at(1).ttl(secs(1)).grace(secs(5)).stale_if_error(secs(5));
+    origin.next(Reply::Loaded(row));
+    answer(caller(&guard, "k", &origin)).await.expect("a row");
+    tokio::time::advance(secs(4)).await;
+    origin.next(Reply::Fail);
+    let stale = guard.fetch("k", origin.load()).await.expect("within grace");
+    assert!(matches!(stale.outcome(), Outcome::Stale(_)));
+    tokio::time::sleep(secs(5)).await;
+    origin.next(Reply::Fail);
+    let stale = guard.fetch("k", origin.load()).await.expect("stale if error");
+    assert!(matches!(stale.outcome(), Outcome::StaleIfError(_)));
+    tokio::time::sleep(secs(6)).await;
+    origin.next(Reply::Fail);
+    assert!(guard.fetch("k", origin.load()).await.is_err(), "its own end is its end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_are_invalidated_at_once() {
+    let origin = Origin::new();
+    let wire = Wire::to(&memory());
+    let pages = pages(wire.clone(), &origin);
+    let keys: Vec<String> = (0..700).map(|key| format!("k{key}")).collect();
+    let invalidated = pages.invalidate_many(&keys).await;
+    assert_eq!(wire.calls(Call::Invalidate), 700);
+    assert!(invalidated.iter().all(|done| matches!(done, Ok(Invalidated::Everywhere))));
+}
