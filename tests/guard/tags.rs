@@ -174,6 +174,24 @@ async fn what_was_purged_is_not_served_when_its_load_fails() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_back_off_serves_is_purged_too() {
+    let origin = Origin::new();
+    let policy = Policy::default().early_refresh(0.0).jitter(0.0).grace(ms(0));
+    let policy = policy.failure_backoff(secs(5)).ttl(secs(1));
+    let pages = pages_with(builder().policy(policy), memory(), &origin);
+    pages.get("a:x").await.expect("a row");
+    tokio::time::advance(secs(2)).await;
+    origin.write(2);
+    origin.next(Reply::Fail);
+    for _ in 0..2 {
+        let stale = pages.get("a:x").await.expect("stale if error");
+        assert!(matches!(stale.outcome(), Outcome::StaleIfError(_)));
+    }
+    pages.invalidate_tag("x").await.expect("the far tier");
+    assert!(!matches!(pages.get("a:x").await, Ok(stale) if stale.version().high() == 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_purge_costs_the_same_however_many_entries_have_the_tag() {
     let cost = async |entries: usize| {
         let origin = Origin::new();
