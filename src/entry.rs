@@ -26,6 +26,8 @@ pub struct Loaded<V> {
     pub(crate) ttl: Option<Duration>,
     pub(crate) cacheable: bool,
     pub(crate) failure: Option<Arc<dyn error::Error + Send + Sync>>,
+    /// How long it is kept once it may not be served any more, for a load that asks whether it is as it was.
+    pub(crate) validated_for: Duration,
     /// How long the load took; set by the guard.
     pub(crate) load_time: Duration,
 }
@@ -39,6 +41,7 @@ impl<V> Loaded<V> {
             ttl: None,
             cacheable: true,
             failure: None,
+            validated_for: Duration::ZERO,
             load_time: Duration::ZERO,
         }
     }
@@ -61,6 +64,7 @@ impl<V> Loaded<V> {
             ttl: None,
             cacheable: true,
             failure: None,
+            validated_for: Duration::ZERO,
             load_time: Duration::ZERO,
         }
     }
@@ -99,6 +103,13 @@ impl<V> Loaded<V> {
     /// negative ttl for an absence.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// See the field.
+    #[cfg(feature = "http")]
+    pub(crate) fn validated_for(mut self, window: Duration) -> Self {
+        self.validated_for = window;
         self
     }
 

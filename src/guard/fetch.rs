@@ -179,6 +179,21 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// What there is of `key`, near or far, without a load. It counts nothing.
     #[cfg(feature = "http")]
     pub(crate) async fn find(&self, key: &K) -> Option<Fetched<V>> {
+        self.find_with(key, |_| None).await
+    }
+
+    /// As [`find`](Self::find), also what is served otherwise only if its load fails.
+    #[cfg(feature = "http")]
+    pub(crate) async fn find_stale(&self, key: &K) -> Option<Fetched<V>> {
+        self.find_with(key, |expired| Some(Fetched::new(expired, Outcome::Stale(Tier::Far)))).await
+    }
+
+    #[cfg(feature = "http")]
+    async fn find_with(
+        &self,
+        key: &K,
+        expired: impl FnOnce(Arc<crate::Entry<V>>) -> Option<Fetched<V>>,
+    ) -> Option<Fetched<V>> {
         let (core, name) = (&self.core, key.name());
         if let Some(entry) = self.look(&name).fresh() {
             return Some(Fetched::new(entry, Outcome::Hit(Tier::Near)));
@@ -187,7 +202,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
             Found::Fresh(entry) => Some(Fetched::new(entry, Outcome::Hit(Tier::Far))),
             Found::Early(entry) => Some(core.early(entry, Tier::Far).served),
             Found::Stale(entry) => Some(core.stale(entry, Tier::Far).served),
-            Found::Expired(_) | Found::Dead(_) | Found::Nothing => None,
+            Found::Expired(entry) => expired(entry),
+            Found::Dead(_) | Found::Nothing => None,
         }
     }
 }
