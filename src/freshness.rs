@@ -141,6 +141,10 @@ impl<V> Freshness<V> {
 mod tests {
     use super::*;
 
+    fn never_stale(_: Option<&()>) -> StaleFor {
+        StaleFor { grace: Some(Duration::ZERO), if_error: Some(Duration::ZERO) }
+    }
+
     #[test]
     fn what_is_kept_to_be_validated_is_kept_after_it_may_be_served() {
         let seconds = Duration::from_secs;
@@ -149,12 +153,10 @@ mod tests {
             .grace(seconds(1))
             .stale_if_error(seconds(10))
             .version_retention(seconds(100));
-        let zero = Some(Duration::ZERO);
-        let never_stale = |_: Option<&()>| StaleFor { grace: zero, if_error: zero };
         for (stale_for, window, expected) in [
             (None, 0, 5 + 11 + 100),
             (None, 1_000, 5 + 11 + 1_000 + 100),
-            (Some(never_stale as fn(Option<&()>) -> StaleFor), 0, 5 + 11 + 100),
+            (Some(never_stale as fn(Option<&()>) -> _), 0, 5 + 11 + 100),
             (Some(never_stale), 1_000, 5 + 1_000 + 100),
         ] {
             let freshness = Freshness::new(policy.clone(), stale_for);

@@ -85,8 +85,9 @@ impl HttpGuardLayer {
 
     /// How long a body that does not say how long it is may take to come after its head. Default 1 s. What is still
     /// coming then is passed as it comes, and is not stored; requests that waited for it make their own. So are those
-    /// for the same URL in the [hit-for-pass ttl](Self::hit_for_pass_ttl). A body of a declared length has half of what
-    /// is left of the load timeout. Raise it where slow pages are worth storing and nothing is streamed.
+    /// for the same URL in the [hit-for-pass ttl](Self::hit_for_pass_ttl). A body of a declared length has 5 s, or
+    /// this if it is longer. None has more than half of what is left of the load timeout. Raise it where slow pages are
+    /// worth storing and nothing is streamed.
     pub fn body_timeout(mut self, timeout: Duration) -> Self {
         self.settings.body_timeout = timeout;
         self

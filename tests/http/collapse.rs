@@ -198,7 +198,7 @@ async fn a_body_that_is_still_coming_after_a_second_is_passed_as_it_comes() {
         (&[FRESH][..], layer(), 1_000),
         (&[], layer().default_ttl(secs(60)), 1_000),
         (&[FRESH], layer().body_timeout(Duration::ZERO), 0),
-        // Half of the load timeout, whatever the origin promises.
+        // One that says how long it is; half of the load timeout.
         (&[FRESH, ("content-length", "10")], layer(), 5_000),
         (&[FRESH], layer().body_timeout(secs(60)), 5_000),
     ] {

@@ -349,10 +349,11 @@ impl<R: HttpBody<Data = Bytes>> Received<R> {
         let now = Deadline::now();
         // What is left of the load is for the client that gets the rest as it comes.
         let half = now + deadline.saturating_duration_since(now) / 2;
-        let until = match declared {
-            Some(_) => half,
-            None => now.checked_add(settings.body_timeout).map_or(half, |until| until.min(half)),
+        let timeout = match declared {
+            Some(_) => settings.body_timeout.max(DECLARED_BODY_TIMEOUT),
+            None => settings.body_timeout,
         };
+        let until = now.checked_add(timeout).map_or(half, |until| until.min(half));
         match Body::buffer(body, max_size, until).await {
             Buffered::Incomplete(body) => Self::Unbuffered(head, body),
             Buffered::Complete(body) => {
@@ -398,6 +399,9 @@ pub(super) fn wants_less(request: &HeaderMap) -> bool {
 /// Fields of a request for a part of a response, or for none if the client has it.
 const LESS: [HeaderName; 4] =
     [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_RANGE, header::RANGE];
+
+/// How long at least a body may take that says how long it is: it ends.
+const DECLARED_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long at least a URL is known to have variants.
 const MIN_VARIANTS_TTL: Duration = Duration::from_secs(3600);
