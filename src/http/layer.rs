@@ -172,8 +172,9 @@ impl HttpGuardLayer {
         self
     }
 
-    /// Honours `no-cache`, `max-age` and `min-fresh` in requests. Default: they are ignored, as RFC 9111
-    /// §5.2.1 allows, because any client could send them. Set it where all clients are trusted.
+    /// Honours `no-cache`, `max-age`, `min-fresh` and the limit of `max-stale` in requests. Default: they are ignored, as
+    /// RFC 9111 §5.2.1 allows, because any client could send them; `max-stale` is permission to serve what the response
+    /// itself, or the policy, lets be served stale if a load fails. Set it where all clients are trusted.
     ///
     /// Requests that reload a URL at one time share a load, which validates the stored response. That stays until there is
     /// another: if the origin fails, the failure is the answer of the reload alone.
