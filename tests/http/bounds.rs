@@ -86,7 +86,7 @@ impl AsRef<[u8]> for ReadBuffer {
 struct Piece(Arc<[AtomicUsize; 2]>);
 
 impl Piece {
-    fn new(counts: &Arc<[AtomicUsize; 2]>) -> Bytes {
+    fn bytes(counts: &Arc<[AtomicUsize; 2]>) -> Bytes {
         let alive = counts[0].fetch_add(1, Ordering::SeqCst) + 1;
         counts[1].fetch_max(alive, Ordering::SeqCst);
         Bytes::from_owner(Self(counts.clone()))
@@ -114,7 +114,7 @@ async fn chunks_of_one_byte_cost_their_bytes() {
             let counts = counts.clone();
             move |_| {
                 let counts = counts.clone();
-                let pieces = (0..LENGTH).map(move |_| Ok(Frame::data(Piece::new(&counts))));
+                let pieces = (0..LENGTH).map(move |_| Ok(Frame::data(Piece::bytes(&counts))));
                 let body = StreamBody::new(futures::stream::iter(pieces)).boxed_unsync();
                 let response = Response::builder().header("cache-control", "max-age=60");
                 response.body(body).expect("a response")
