@@ -43,6 +43,8 @@ pub struct Loaded<V> {
     pub(crate) tagged: Vec<String>,
     /// What became of them; set by the guard.
     pub(crate) tags: Tags,
+    /// How long it is kept once it may not be served any more, for a load that asks whether it is as it was.
+    pub(crate) validated_for: Duration,
     /// How long the load took; set by the guard.
     pub(crate) load_time: Duration,
 }
@@ -75,6 +77,7 @@ impl<V> Loaded<V> {
             stale: StaleFor::default(),
             tagged: Vec::new(),
             tags: Tags::None,
+            validated_for: Duration::ZERO,
             load_time: Duration::ZERO,
         }
     }
@@ -144,6 +147,13 @@ impl<V> Loaded<V> {
     /// ```
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tagged.push(tag.into());
+        self
+    }
+
+    /// See the field.
+    #[cfg(feature = "http")]
+    pub(crate) fn validated_for(mut self, window: Duration) -> Self {
+        self.validated_for = window;
         self
     }
 

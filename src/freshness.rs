@@ -1,8 +1,8 @@
 //! What an entry is worth now, and until when. The one place that judges it, for both tiers.
 //!
 //! ```text
-//! loaded      fresh_until        + grace          + stale-if-error     + version retention
-//!   │  Fresh       │      Stale      │      Expired       │        Dead         │ forgotten
+//! loaded      fresh_until        + grace          + stale-if-error     + validation · version retention
+//!   │  Fresh       │      Stale      │      Expired       │        Dead                    │ forgotten
 //! ```
 
 use std::{sync::Arc, time::Duration};
@@ -121,11 +121,13 @@ impl<V> Freshness<V> {
             Some(_) => self.policy.ttl,
             None => self.policy.negative_ttl,
         };
-        let ttl = self.policy.spread(loaded.ttl.unwrap_or(default));
+        let (ttl, validated_for) =
+            (self.policy.spread(loaded.ttl.unwrap_or(default)), loaded.validated_for);
         let version = loaded.version.unwrap_or(Version::ZERO);
         let entry = Entry::new(loaded.value, version, now.after(ttl)).loaded_in(loaded.load_time);
         let entry = entry.on(Terms { stale: loaded.stale, tags: loaded.tags });
-        let window = self.stale_window(&entry).max(self.policy.stale_window());
+        let unserved = self.stale_window(&entry).saturating_add(validated_for);
+        let window = unserved.max(self.policy.stale_window());
         let retention = self.policy.retention(ttl, window);
         Record { entry: Arc::new(entry), version: loaded.version, ttl, retention }
     }
@@ -133,5 +135,39 @@ impl<V> Freshness<V> {
     /// How long the far tier keeps the version of an invalidation.
     pub(crate) fn tombstone_retention(&self) -> Duration {
         self.policy.retention(self.policy.ttl, self.policy.stale_window())
+    }
+}
+
+#[cfg(all(test, feature = "http"))]
+mod tests {
+    use super::*;
+
+    fn never_stale(_: Option<&()>) -> StaleFor {
+        StaleFor { grace: Some(Duration::ZERO), if_error: Some(Duration::ZERO) }
+    }
+
+    #[test]
+    fn what_is_kept_to_be_validated_is_kept_after_it_may_be_served() {
+        let seconds = Duration::from_secs;
+        let policy = Policy::default()
+            .jitter(0.0)
+            .grace(seconds(1))
+            .stale_if_error(seconds(10))
+            .version_retention(seconds(100));
+        for (stale_for, window, expected) in [
+            (None, 0, 5 + 11 + 100),
+            (None, 1_000, 5 + 11 + 1_000 + 100),
+            (Some(never_stale as fn(Option<&()>) -> _), 0, 5 + 11 + 100),
+            (Some(never_stale), 1_000, 5 + 1_000 + 100),
+        ] {
+            let freshness = Freshness::new(policy.clone(), stale_for);
+            let loaded = Loaded::found((), 1).ttl(seconds(5)).validated_for(seconds(window));
+            let now = Moment::FAR_FUTURE.before(seconds(1 << 30));
+            let record = freshness.record(loaded, now);
+            assert_eq!(record.retention, seconds(expected), "{window}");
+            // Of no use but for that.
+            let after = record.entry.fresh_until().after(seconds(11));
+            assert_eq!(freshness.age(&record.entry, after), Age::Dead);
+        }
     }
 }

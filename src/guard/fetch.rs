@@ -277,6 +277,20 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 
     /// What there is of `key`, near or far, to be served, stale or not, without a load. It counts nothing.
     pub(crate) async fn find_servable(&self, key: &K) -> Option<Fetched<V>> {
+        self.find_with(key, |_| None).await
+    }
+
+    /// As [`find_servable`](Self::find_servable), also what is served otherwise only if its load fails.
+    #[cfg(feature = "http")]
+    pub(crate) async fn find_stale(&self, key: &K) -> Option<Fetched<V>> {
+        self.find_with(key, |expired| Some(Fetched::new(expired, Outcome::Stale(Tier::Far)))).await
+    }
+
+    async fn find_with(
+        &self,
+        key: &K,
+        expired: impl FnOnce(Arc<crate::Entry<V>>) -> Option<Fetched<V>>,
+    ) -> Option<Fetched<V>> {
         let (core, name) = (&self.core, name_of(key));
         if let Some(entry) = self.look(&name).fresh() {
             return Some(Fetched::new(entry, Outcome::Hit(Tier::Near)));
@@ -285,7 +299,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
             Found::Fresh(entry) => Some(Fetched::new(entry, Outcome::Hit(Tier::Far))),
             Found::Early(entry) => Some(core.early(entry, Tier::Far).served),
             Found::Stale(entry) => Some(core.stale(entry, Tier::Far).served),
-            Found::Expired(_) | Found::Dead(_) | Found::Nothing => None,
+            Found::Expired(entry) => expired(entry),
+            Found::Dead(_) | Found::Nothing => None,
         }
     }
 }

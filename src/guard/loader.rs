@@ -45,6 +45,14 @@ pub(crate) struct LoadBudget {
     pub(super) depth: Arc<Depth>,
 }
 
+impl LoadBudget {
+    /// When the load is aborted.
+    #[cfg(feature = "http")]
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
 impl<V, F, Fut, L, E> FlightLoader<V> for F
 where
     F: FnMut() -> Fut + Send + 'static,

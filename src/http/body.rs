@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
 };
 
@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use pin_project::pin_project;
+use tokio::time::Instant;
 
 /// The body of a response: the stored bytes, or the origin's own body, which streams through.
 #[pin_project]
@@ -41,7 +42,7 @@ enum Rest<B: HttpBody> {
 /// An origin's body, as far as it was read.
 pub(super) enum Buffered<B: HttpBody> {
     Complete(Bytes),
-    /// It is too long, has trailers or broke off: it can be passed on, but not stored.
+    /// It is too long or too slow, has trailers or broke off: it can be passed on, but not stored.
     Incomplete(Body<B>),
 }
 
@@ -61,17 +62,23 @@ impl<B: HttpBody<Data = Bytes>> Body<B> {
         Self { source: Source::Resumed(Box::new(resumed)) }
     }
 
-    /// Reads a body to its end, unless it is longer than `max_size` bytes. Copies it: its pieces may be a few bytes each
-    /// of a large buffer, which they would keep.
-    pub(super) async fn buffer(body: B, max_size: usize) -> Buffered<B> {
+    /// Reads a body to its end, unless it is longer than `max_size` bytes or not complete by `until`. Copies it: its
+    /// pieces may be a few bytes each of a large buffer, which they would keep.
+    pub(super) async fn buffer(body: B, max_size: usize, until: Instant) -> Buffered<B> {
         let is_too_long = |length: u64| length > max_size as u64;
         if is_too_long(body.size_hint().lower()) {
             return Buffered::Incomplete(Self::origin(body));
         }
         let mut body = Box::pin(body);
+        let mut timeout = pin!(tokio::time::sleep_until(until));
         let mut buffered = Vec::new();
         let (next, rest) = loop {
-            let frame = match body.frame().await {
+            let frame = tokio::select! {
+                biased;
+                frame = body.frame() => frame,
+                () = &mut timeout => break (None, Rest::Open(body)),
+            };
+            let frame = match frame {
                 None => return Buffered::Complete(exact(buffered)),
                 Some(Err(error)) => break (None, Rest::Failed(error)),
                 Some(Ok(frame)) => frame,

@@ -64,6 +64,25 @@ impl Cache {
         is_found.then_some(fetched)
     }
 
+    /// As [`find`](Self::find), also what the origin lets be served only if a load fails: for a request that takes
+    /// something stale itself (RFC 9111 §4.2.4).
+    pub(super) async fn find_stale(
+        &self,
+        request: &Parts,
+        primary: &CacheKey,
+        mode: CacheMode,
+    ) -> Option<Fetched<StoredResponse>> {
+        let mut fetched = self.guard.find_stale(primary).await?;
+        if let Kind::Variants(variants) = &fetched.value()?.0 {
+            let key = variants.key(primary, &request.headers);
+            fetched = self.guard.find_stale(&*key).await?;
+        }
+        let cached = fetched.value()?.response()?;
+        let is_found =
+            mode.accepts_stale(cached, SystemTime::now()) && self.is_current(cached).await;
+        is_found.then_some(fetched)
+    }
+
     /// Whether this process knows that responses of a URL, or of a variant, could not be stored.
     pub(super) fn is_passed_near(&self, key: &CacheKey) -> bool {
         matches!(self.guard.look(key), Found::Fresh(entry) if entry.value().is_none())

@@ -58,6 +58,16 @@ impl HttpGuardLayer {
         self
     }
 
+    /// How long a response with an `ETag` or `Last-Modified` is kept once it may not be served any more, only to ask
+    /// the origin whether it is as it was: a 304 then costs no body. Default 1 h. What the far tier holds for it lasts
+    /// that much longer, within its bounds, so shorten it where its memory is short; lengthen it where bodies are
+    /// large and requests for one URL are further apart. Zero leaves the policy's
+    /// [`version_retention`](crate::Policy::version_retention).
+    pub fn validation_window(mut self, window: Duration) -> Self {
+        self.settings.store.validation_window = window;
+        self
+    }
+
     /// Stores explicitly fresh responses with their `Set-Cookie`, which every client then gets. Default: a response that sets a
     /// cookie is for one client. Set it in front of an origin that sets the same cookies for everybody, and says how long its
     /// responses are fresh only where that is so.
@@ -70,6 +80,16 @@ impl HttpGuardLayer {
     /// this size is buffered before it is served; raise it if larger ones are worth that.
     pub fn max_body_size(mut self, bytes: usize) -> Self {
         self.settings.max_body_size = bytes;
+        self
+    }
+
+    /// How long a body that does not say how long it is may take to come after its head. Default 1 s. What is still
+    /// coming then is passed as it comes, and is not stored; requests that waited for it make their own. So are those
+    /// for the same URL in the [hit-for-pass ttl](Self::hit_for_pass_ttl). A body of a declared length has 5 s, or
+    /// this if it is longer. None has more than half of what is left of the load timeout. Raise it where slow pages are
+    /// worth storing and nothing is streamed.
+    pub fn body_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.body_timeout = timeout;
         self
     }
 
@@ -152,8 +172,9 @@ impl HttpGuardLayer {
         self
     }
 
-    /// Honours `no-cache`, `max-age` and `min-fresh` in requests. Default: they are ignored, as RFC 9111
-    /// §5.2.1 allows, because any client could send them. Set it where all clients are trusted.
+    /// Honours `no-cache`, `max-age`, `min-fresh` and the limit of `max-stale` in requests. Default: they are ignored, as
+    /// RFC 9111 §5.2.1 allows, because any client could send them; `max-stale` is permission to serve what the response
+    /// itself, or the policy, lets be served stale if a load fails. Set it where all clients are trusted.
     ///
     /// Requests that reload a URL at one time share a load, which validates the stored response. That stays until there is
     /// another: if the origin fails, the failure is the answer of the reload alone.

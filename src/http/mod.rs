@@ -42,19 +42,20 @@
 //! | none of these, and 200, 203, 301, 308, 404 or 410 | for the [`default_ttl`](HttpGuardLayer::default_ttl), if there is one | `the_default_ttl_applies_without_explicit_freshness`, `the_default_ttl_is_for_statuses_that_speak_of_the_resource` |
 //! | none of these, and `Last-Modified` | for a tenth of the time since then, if the status is heuristically cacheable (RFC 9110 §15.1) or the response is `public`; else no | `rfc9111_4_2_2_only_some_statuses_are_heuristically_fresh` |
 //! | none of these, to a request with `Cookie` or `Authorization` | no, unless the response is `public` | `rfc9111_4_2_2_no_heuristic_freshness_for_who_says_who_he_is` |
-//! | `no-store`, `private`, `no-cache`, stale on arrival, `Vary: *` | no | `rfc9111_3_no_store_is_never_stored`, `rfc9111_3_private_is_never_stored`, `rfc9111_5_2_2_4_no_cache_is_not_reused`, `rfc9111_4_2_1_responses_stale_on_arrival_are_not_stored`, `rfc9111_4_1_vary_star_is_never_stored` |
+//! | `no-store`, `private`, `Vary: *`; `no-cache` or stale on arrival without a validator | no | `rfc9111_3_no_store_is_never_stored`, `rfc9111_3_private_is_never_stored`, `rfc9111_5_2_2_4_no_cache_is_not_reused`, `rfc9111_4_2_1_responses_stale_on_arrival_are_not_stored`, `rfc9111_4_1_vary_star_is_never_stored` |
+//! | 200 with `no-cache`, `max-age=0` or the like, and with `ETag` or `Last-Modified` | for the [`validation_window`](HttpGuardLayer::validation_window); each request validates it by itself, and shares that with no other. Not for a request with `Cookie`, unless the response has `public` or `s-maxage`: a date is often that of a template | `rfc9111_4_3_1_what_must_be_validated_each_time_costs_no_body`, `rfc9111_5_2_2_4_no_request_is_answered_by_the_validation_of_another`, `a_cookies_page_is_not_confirmed_by_the_date_of_its_template` |
 //! | `Set-Cookie` | no; with `private="set-cookie"` or `no-cache="set-cookie"` it is stored without the field, which its own client gets; with [`store_cookies`](HttpGuardLayer::store_cookies) and explicit freshness it is stored with it | `a_cookie_is_for_one_client`, `a_cookie_is_shared_where_an_option_says_so_and_the_response_is_explicitly_fresh`, `rfc9111_5_2_2_7_a_withheld_field_reaches_its_own_client_and_no_other`, `a_client_that_loads_a_purged_response_again_gets_its_own_fields` |
 //! | the response to a request with `Authorization` | if it has `public`, `s-maxage` or `must-revalidate`; then for all requests with `Authorization` | `rfc9111_3_5_an_authorized_response_needs_permission`, `rfc9111_3_5_what_the_origin_opens_is_shared_among_all_credentials` |
 //! | 206, and 304 to a request without a condition | no | `rfc9111_3_statuses`, `an_unsolicited_304_is_passed_and_not_stored` |
 //! | 500, 502, 503, 504 | if it says itself how long it is fresh, and nothing is stored yet; else no: the load has failed, and a stale response is served if that is allowed. Else it is the answer of the request that met it alone; the others make their own, as many at one time as there may be loads | `rfc9111_3_statuses`, `a_failure_is_the_answer_of_the_request_that_met_it`, `a_503_reaches_each_client_with_its_own_body_and_fields`, `an_origin_that_fails_is_not_asked_by_all_at_once`, `rfc9111_4_3_3_a_failure_leaves_the_stored_response` |
-//! | a body above [`max_body_size`](HttpGuardLayer::max_body_size), with trailers, broken off, or not as long as its `Content-Length`; more than 64 KiB of fields; `text/event-stream` | no; the body streams through | `rfc9111_3_3_incomplete_responses_are_not_stored`, `bodies_that_are_not_stored_stream_through`, `oversized_fields_are_passed_and_not_stored` |
+//! | a body above [`max_body_size`](HttpGuardLayer::max_body_size), with trailers, broken off, or not as long as its `Content-Length`; one that is still coming after the [`body_timeout`](HttpGuardLayer::body_timeout); more than 64 KiB of fields; `text/event-stream` | no; the body streams through | `rfc9111_3_3_incomplete_responses_are_not_stored`, `bodies_that_are_not_stored_stream_through`, `a_body_that_is_still_coming_after_a_second_is_passed_as_it_comes`, `a_slow_body_of_a_declared_length_is_waited_for_once`, `oversized_fields_are_passed_and_not_stored` |
 //!
 //! Uncacheable responses do not queue requests. The first time, requests for the same URL wait together for
 //! the head of one response. If it may not be stored, each of them goes to the origin at once, and so do
 //! later ones for the [hit-for-pass ttl](HttpGuardLayer::hit_for_pass_ttl), or until one of them gets a response that
 //! may be stored (`one_response_that_cannot_be_stored_is_no_rule`). A body that
-//! may be stored is read to its end before it is served, within the policy's load timeout: mark endless ones
-//! `no-store`.
+//! may be stored is read to its end before it is served, unless that takes longer than the
+//! [`body_timeout`](HttpGuardLayer::body_timeout): mark endless ones `no-store`, and nothing waits for them.
 //!
 //! # The rules
 //!
@@ -95,14 +96,15 @@
 //! | 4.2.3 | the age is made of `Age`, `Date` and the time of the transfer; a number beyond 2³¹ counts as that (§1.2.2) | `rfc9111_1_2_2_an_age_beyond_any_number_is_as_old_as_can_be`, `rfc9111_5_1_age_counts_from_the_origin`, `rfc9111_4_2_3_the_transfer_counts_for_responses_from_a_server` |
 //! | 4.2.4, 5.2.2.2, 5.2.2.8, 5.2.2.10 | nothing stale with `must-revalidate`, `proxy-revalidate`, `s-maxage`; an error instead | `rfc9111_4_2_4_what_must_be_revalidated_is_never_served_stale`, `rfc9111_5_2_2_2_an_unreachable_origin_is_an_error_and_nothing_stale` |
 //! | 4.2.4 | nothing stale without permission | `rfc9111_4_2_4_nothing_stale_is_served_without_permission`, `rfc5861_a_response_says_how_long_it_may_be_served_stale` |
-//! | 4.3.1 | a validation sends the stored validators, also those of a response that may be served no more, while it is on record (the policy's version retention) | `rfc9111_4_3_1_both_validators_are_sent`, `rfc9111_4_3_1_what_may_not_be_served_stale_is_validated_all_the_same`, `rfc9111_4_3_3_each_variant_is_validated_by_its_own_validator` |
+//! | 4.3.1 | a validation sends the stored validators, also those of a response that may be served no more, for the [`validation_window`](HttpGuardLayer::validation_window): it answers nothing unconfirmed, whatever the request takes and the origin answers | `rfc9111_4_3_1_both_validators_are_sent`, `rfc9111_4_3_1_what_may_not_be_served_stale_is_validated_all_the_same`, `rfc9111_4_3_1_an_expired_response_is_kept_for_a_while_only_to_validate_it`, `what_can_be_validated_has_a_window_of_its_own_for_that`, `rfc9111_4_3_3_each_variant_is_validated_by_its_own_validator` |
 //! | 4.3.2 | a client's conditions are evaluated on the stored response; `If-Match` goes to the origin | `rfc9111_4_3_2_the_cache_evaluates_conditions`, `rfc9110_15_4_5_a_304_has_the_fields_that_its_200_would_have` |
-//! | 4.3.3 | a full response replaces the stored one, a 5xx leaves it | `rfc9111_4_3_3_a_full_response_replaces_the_stored_one`, `rfc9111_4_3_3_a_failure_leaves_the_stored_response` |
+//! | 4.3.3 | a full response replaces the stored one, a 5xx leaves it | `rfc9111_4_3_3_a_full_response_replaces_the_stored_one`, `rfc9111_4_3_3_a_response_that_has_changed_takes_the_place_of_the_one_to_validate`, `rfc9111_4_3_3_a_failure_leaves_the_stored_response` |
 //! | 4.3.4 | a 304 about another response updates nothing | `rfc9111_4_3_4_a_304_about_another_response_updates_nothing`, `rfc9111_4_3_4_the_age_counts_from_the_validation` |
 //! | 4.4 | a successful unsafe request invalidates its target | `rfc9111_4_4_an_unsafe_request_that_succeeds_invalidates_the_target`, `rfc9111_4_4_failed_and_safe_requests_invalidate_nothing`, `rfc9111_4_4_a_key_part_does_not_evade_invalidation`, `rfc9111_4_4_what_has_no_key_part_still_invalidates` |
 //! | 4.4 | and the URLs that its response names, if they are of the same origin | `rfc9111_4_4_urls_of_the_same_origin_in_the_response_are_invalidated` |
-//! | 5.2.1 | `only-if-cached` of a request; `no-cache`, `max-age` and `min-fresh` with [`allow_reloads`](HttpGuardLayer::allow_reloads) | `rfc9111_5_2_1_a_request_for_a_fresher_response_gets_one`, `rfc9111_5_2_1_7_only_if_cached_asks_no_origin` |
-//! | 5.2.2.4 | `no-cache` is never reused without validation, so it is not stored; named fields are withheld | `rfc9111_5_2_2_4_no_cache_is_not_reused`, `a_cookie_is_for_one_client` |
+//! | 5.2.1 | `only-if-cached` of a request; `no-cache`, `max-age`, `min-fresh`, and `max-stale` as a limit, with [`allow_reloads`](HttpGuardLayer::allow_reloads) | `rfc9111_5_2_1_a_request_for_a_fresher_response_gets_one`, `rfc9111_5_2_1_each_directive_of_a_request_means_what_it_says`, `rfc9111_5_2_1_7_only_if_cached_asks_no_origin` |
+//! | 5.2.1.2 | `max-stale` of a request takes what the origin lets be served stale, also where no load has failed; nothing beyond that, and nothing that must be revalidated | `rfc9111_5_2_1_2_max_stale_takes_what_the_origin_lets_be_served_stale` |
+//! | 5.2.2.4 | `no-cache` is never reused without a validation for that very request; named fields are withheld | `rfc9111_5_2_2_4_no_cache_is_not_reused`, `rfc9111_5_2_2_4_no_request_is_answered_by_the_validation_of_another`, `a_cookie_is_for_one_client` |
 //! | 5.2.2.6 | `no-transform`: bodies are compressed in the far tier, and decompressed to the same bytes | `responses_come_back_as_they_were` |
 //! | RFC 9110 15.2 | interim responses are not stored, and their fields not merged | `rfc9110_15_2_interim_responses_change_no_final_one` |
 //! | 5.2.3 | unknown directives are ignored | `rfc9111_5_2_3_unknown_and_malformed_directives_permit_nothing`, `no_store_is_found_wherever_it_stands` |
@@ -112,8 +114,28 @@
 //! | RFC 9530 2 | a part has no `Content-Digest` of the whole | `rfc9530_2_a_part_has_no_digest_of_the_whole` |
 //! | 5.4, 5.5 | `Pragma` counts in a request without `Cache-Control`; `Warning` is a field like others | `rfc9111_5_2_1_a_request_for_a_fresher_response_gets_one`, `rfc9111_3_1_all_other_fields_are_stored_as_they_are` |
 //!
-//! Of what RFC 9111 leaves open, this cache does not combine parts (§3.4), does not freshen by HEAD (§4.3.5),
-//! and does not store `no-cache` or `max-age=0` to validate it for every request: such a response passes.
+//! What §3 to §5 recommend or permit, and what is left out on purpose:
+//!
+//! | § | recommended or permitted | here |
+//! |---|---|---|
+//! | 3.3, 3.4 | completing an incomplete response, and combining parts | no: nothing incomplete is stored, a 206 passes, and a part is served from a stored whole |
+//! | 4 | sharing one forwarded request among many | yes: `rfc9111_4_a_hundred_clients_of_a_cold_url_are_one_call` |
+//! | 4.1 | validating all variants at once for a request that selects none | no: it is a miss |
+//! | 4.1 | normalising fields that select, where it is known to change nothing | case and white space of `Accept` and its like alone: `what_may_mean_something_else_is_another_variant` |
+//! | 4.2 | reading dates in any case, and in the obsolete forms | yes: `rfc9110_5_6_7_a_date_is_read_in_three_forms_and_any_case` |
+//! | 4.2.1 | taking invalid or contradictory freshness for stale | yes: `rfc9111_4_2_1_responses_stale_on_arrival_are_not_stored` |
+//! | 4.2.2 | a heuristic of a tenth of the time since `Last-Modified` at most | yes, and a day at most; [`default_ttl`](HttpGuardLayer::default_ttl) is the user's word |
+//! | 4.2.4 | serving stale while disconnected | no: it takes the response's permission, the policy's, or the request's within these |
+//! | 4.3.1 | sending both validators (RFC 9110 §8.8.4) | yes: `rfc9111_4_3_1_both_validators_are_sent` |
+//! | 4.3.2 | `Date` in place of a missing `Last-Modified` | yes, beside `Portion` |
+//! | 4.3.3 | something stale in place of a 5xx to a validation, where that is allowed | yes: `rfc9111_4_3_3_a_failure_leaves_the_stored_response` |
+//! | 4.3.4 | a 304 updates every stored response that it is about | only the one that was validated, as variants have validators of their own. What is validated for each request keeps the fields that it was stored with: those of a 304 go into the one answer, as a purge may have come meanwhile |
+//! | 4.3.5 | updating or invalidating by HEAD | no: a HEAD may have another handler, and any client can send one |
+//! | 4.4 | invalidating `Location` and `Content-Location` of the same origin | yes: `rfc9111_4_4_urls_of_the_same_origin_in_the_response_are_invalidated` |
+//! | 5.2.1 | honouring the directives of a request | with `allow_reloads`, because any client can send them; `no-store`, `only-if-cached` and, as a permission, `max-stale` always |
+//! | 5.2.1.7 | 504 to `only-if-cached` if nothing is stored | yes: `rfc9111_5_2_1_7_only_if_cached_asks_no_origin` |
+//! | 5.2.2.3 | ignoring the `no-store` beside a `must-understand` that is understood | yes: `rfc9111_5_2_2_3_must_understand_overrules_no_store_for_a_known_status_only` |
+//! | 5.5 | `Warning` is obsolete | it is not generated |
 //!
 //! **Serving stale.** Where a response does not say for how long (RFC 5861), the grace and stale-if-error of
 //! the [`Policy`](crate::Policy) apply, by default 30 s and 5 min. §4.2.4 allows that by agreement with the

@@ -15,6 +15,8 @@ pub(super) struct Settings {
     pub(super) keys: KeyExtractor,
     pub(super) store: StoreSettings,
     pub(super) max_body_size: usize,
+    /// For a body that does not say how long it is.
+    pub(super) body_timeout: Duration,
     pub(super) hit_for_pass_ttl: Duration,
     pub(super) version_field: Option<HeaderName>,
     pub(super) tag_field: Option<HeaderName>,
@@ -48,6 +50,7 @@ impl Default for Settings {
             keys: KeyExtractor::default(),
             store: StoreSettings::default(),
             max_body_size: 1 << 20,
+            body_timeout: Duration::from_secs(1),
             hit_for_pass_ttl: Duration::from_secs(10),
             version_field: None,
             tag_field: None,

@@ -1,18 +1,22 @@
 //! What the near tier holds of responses.
 
-use std::sync::{Arc, Weak};
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use bytes::Bytes;
 use cattleguard::http::HttpGuardLayer;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Method, Response};
 use http_body::Frame;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use tower::Layer;
+use tower::{Layer, ServiceExt};
 
 use crate::{
     Cache, builder, cache, get,
     origin::{self, Origin},
+    request,
 };
 
 const MIB: usize = 1 << 20;
@@ -75,6 +79,63 @@ struct ReadBuffer(#[expect(dead_code, reason = "kept while bytes of it are")] Ar
 impl AsRef<[u8]> for ReadBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.1
+    }
+}
+
+/// A byte, and the buffer that it was read into; counts how many there are, and were at most.
+struct Piece(Arc<[AtomicUsize; 2]>);
+
+impl Piece {
+    fn bytes(counts: &Arc<[AtomicUsize; 2]>) -> Bytes {
+        let alive = counts[0].fetch_add(1, Ordering::SeqCst) + 1;
+        counts[1].fetch_max(alive, Ordering::SeqCst);
+        Bytes::from_owner(Self(counts.clone()))
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        b"x"
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.0[0].fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunks_of_one_byte_cost_their_bytes() {
+    const LENGTH: usize = 200_000;
+    for (longest, is_stored) in [(LENGTH, true), (LENGTH - 1, false)] {
+        let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let origin = Origin::new({
+            let counts = counts.clone();
+            move |_| {
+                let counts = counts.clone();
+                let pieces = (0..LENGTH).map(move |_| Ok(Frame::data(Piece::bytes(&counts))));
+                let body = StreamBody::new(futures::stream::iter(pieces)).boxed_unsync();
+                let response = Response::builder().header("cache-control", "max-age=60");
+                response.body(body).expect("a response")
+            }
+        });
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let layer = || HttpGuardLayer::new(builder()).max_body_size(longest);
+        let cache = metrics::with_local_recorder(&recorder, layer).layer(origin.service());
+        let Ok(response) = cache.clone().oneshot(request(Method::GET, "/", &[])).await;
+        // What waits to be sent: the bytes in one piece, and the piece for which there was no room.
+        assert!(counts[1].load(Ordering::SeqCst) <= 2);
+        let mut body = response.into_body();
+        let first = body.frame().await.expect("a frame").expect("whole");
+        assert_eq!(first.into_data().expect("data").len(), longest);
+        let rest = body.collect().await.expect("whole").to_bytes();
+        assert_eq!(rest.len(), LENGTH - longest);
+        drop(rest);
+        assert_eq!(counts[0].load(Ordering::SeqCst), 0);
+        // What is stored beside the bytes: the fields.
+        let kept = bytes(&recorder.handle());
+        assert_eq!((LENGTH..LENGTH + 2_000).contains(&kept), is_stored, "{kept}");
     }
 }
 

@@ -157,12 +157,12 @@ async fn bodies_that_are_not_stored_stream_through() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_body_is_waited_for_once() {
+async fn a_slow_body_of_a_declared_length_is_waited_for_once() {
     let (sender, body) = origin::piecewise();
     let body = parking_lot::Mutex::new(Some(body));
     let origin = Origin::new(move |_| {
         let body = body.lock().take().expect("one call");
-        response(200, &[FRESH], "").map(|_| body)
+        response(200, &[FRESH, ("content-length", "15")], "").map(|_| body)
     });
     let cache = cache(&origin);
     let herd = join_all((0..100).map(|_| get(&cache, "/", &[])));
@@ -176,6 +176,60 @@ async fn a_slow_body_is_waited_for_once() {
     let (answers, ()) = futures::future::join(herd, sending).await;
     assert!(answers.iter().all(|answer| answer.text() == "piecepiecepiece"));
     assert_eq!(origin.calls(), 1);
+}
+
+/// An origin whose bodies begin with a piece, and end a minute later.
+fn trickling(fields: &'static [(&'static str, &'static str)]) -> Origin {
+    Origin::new(move |_| {
+        let (sender, body) = origin::piecewise();
+        sender.send(Ok(Frame::data(Bytes::from_static(b"first")))).expect("open");
+        tokio::spawn(async move {
+            tokio::time::sleep(secs(60)).await;
+            // The client may have gone.
+            let _ = sender.send(Ok(Frame::data(Bytes::from_static(b" last"))));
+        });
+        response(200, fields, "").map(|_| body)
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_still_coming_after_a_second_is_passed_as_it_comes() {
+    for (fields, layer, waited) in [
+        (&[FRESH][..], layer(), 1_000),
+        (&[], layer().default_ttl(secs(60)), 1_000),
+        (&[FRESH], layer().body_timeout(Duration::ZERO), 0),
+        // One that says how long it is; half of the load timeout.
+        (&[FRESH, ("content-length", "10")], layer(), 5_000),
+        (&[FRESH], layer().body_timeout(secs(60)), 5_000),
+    ] {
+        let origin = trickling(fields);
+        let cache = layer.layer(origin.service());
+        // The first time they wait for what might be stored, then for nothing.
+        for (round, waited) in [(1, waited), (2, 0), (3, 0)] {
+            let begun = Instant::now();
+            let herd = join_all((0..10).map(async |_| {
+                let Ok(response) = cache.clone().oneshot(request(Method::GET, "/", &[])).await;
+                assert_eq!(response.status(), 200);
+                assert_eq!(begun.elapsed().as_millis() / 100, waited / 100, "{fields:?} {round}");
+                let mut body = response.into_body();
+                let first = body.frame().await.expect("a piece").expect("whole");
+                assert_eq!(&first.into_data().expect("data")[..], b"first");
+                body.collect().await.expect("whole").to_bytes()
+            }));
+            // The others have bodies of their own.
+            if round < 3 {
+                let early = Duration::from_millis(u64::try_from(waited + 1_000).expect("short"));
+                let early = tokio::time::timeout(early, herd).await;
+                assert!(early.is_err(), "the rest comes after a minute");
+            } else {
+                assert!(herd.await.iter().all(|rest| &rest[..] == b" last"));
+                assert_eq!(begun.elapsed().as_secs(), 60);
+            }
+            assert_eq!(origin.calls(), round * 10, "{fields:?}");
+        }
+        let only = [("cache-control", "only-if-cached")];
+        assert_eq!(get(&cache, "/", &only).await.status(), 504);
+    }
 }
 
 #[tokio::test(start_paused = true)]

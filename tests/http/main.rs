@@ -173,6 +173,7 @@ fn every_test_that_the_documentation_names_exists() {
         include_str!("store.rs"),
         include_str!("tags.rs"),
         include_str!("validate.rs"),
+        include_str!("../../src/http/cache_mode.rs"),
         include_str!("../../src/http/fields/cache_control.rs"),
         include_str!("../../src/http/key/variants.rs"),
         include_str!("../../src/http/response/codec.rs"),

@@ -11,7 +11,7 @@ use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 
 use crate::{
-    Fields, Origin, cache, get,
+    Fields, Origin, cache, get, layer,
     origin::{Broken, OriginBody},
     policy, request, response, secs,
 };
@@ -87,6 +87,43 @@ async fn rfc5861_a_response_says_how_long_it_may_be_served_stale() {
                 assert_eq!(answer.field("cache-status"), Some(&*expected), "{after}");
             }
             None => assert_eq!(answer.status(), 503),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc9111_5_2_1_2_max_stale_takes_what_the_origin_lets_be_served_stale() {
+    const LIMITED: &str = "max-age=60, stale-while-revalidate=10, stale-if-error=100";
+    for (value, after, ask, is_served) in [
+        (LIMITED, 100, "max-stale", true),
+        (LIMITED, 100, "max-stale=50", true),
+        (LIMITED, 100, "max-stale=50, max-age=200", true),
+        (LIMITED, 100, "max-stale=50, no-cache", false),
+        (LIMITED, 100, "only-if-cached, max-stale=50", true),
+        (LIMITED, 100, "max-age=200", false),
+        // Beyond what the origin permits.
+        (LIMITED, 180, "max-stale", false),
+        (LIMITED, 180, "only-if-cached, max-stale=10000", false),
+        ("max-age=60", 61, "max-stale", false),
+        ("max-age=60, must-revalidate, stale-if-error=100", 61, "max-stale", false),
+        ("max-age=60, proxy-revalidate, stale-if-error=100", 61, "max-stale", false),
+        ("s-maxage=60, stale-if-error=100", 61, "max-stale", false),
+    ] {
+        for allowed in [false, true] {
+            let fields = [("cache-control", value), ("vary", "accept"), ("etag", "\"1\"")];
+            let origin = Origin::new(move |_| response(200, &fields, "body"));
+            let layer = if allowed { layer().allow_reloads() } else { layer() };
+            let cache = layer.layer(origin.service());
+            get(&cache, "/", &[]).await;
+            tokio::time::advance(secs(after)).await;
+            let answer = get(&cache, "/", &[("cache-control", ask)]).await;
+            assert_eq!(answer.is_hit(), is_served, "{value} {after} {ask}");
+            if is_served {
+                let told = answer.field("cache-status");
+                assert_eq!(told, Some("cattleguard; hit; detail=max-stale"), "{ask}");
+            }
+            let is_asked = !is_served && !ask.contains("only-if-cached");
+            assert_eq!(origin.calls(), 1 + usize::from(is_asked), "{value} {after} {ask}");
         }
     }
 }

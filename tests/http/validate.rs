@@ -1,15 +1,19 @@
 //! RFC 9111 §4.3: conditional requests, to the cache and by it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use cattleguard::{Clock, Guard, Version, http::HttpGuardLayer, memory};
+use futures::future::join_all;
 use tower::Layer;
 
 use crate::{
-    Origin, cache, date, get, request, response, secs,
+    Origin, cache, date, get, policy, request, response, secs,
     stale::{stale_cache, stale_policy, then},
 };
 
@@ -357,4 +361,210 @@ async fn a_validated_response_keeps_its_version() {
     let only = [("cache-control", "only-if-cached")];
     assert_eq!(get(&cache, "/", &only).await.status(), 504);
     assert_eq!(origin.calls(), 2);
+}
+
+/// Answers a condition with a 304, and anything else with a 200.
+fn confirming(fields: &'static [(&'static str, &'static str)]) -> Origin {
+    Origin::new(move |request| match request.headers().contains_key("if-none-match") {
+        true => response(304, &[fields, &[("x-a", "confirmed")]].concat(), ""),
+        false => response(200, fields, "body"),
+    })
+}
+
+fn was_conditional(origin: &Origin) -> bool {
+    origin.asked().pop().expect("a request").headers.contains_key("if-none-match")
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc9111_4_3_1_an_expired_response_is_kept_for_a_while_only_to_validate_it() {
+    for value in ["max-age=60", "max-age=60, must-revalidate", "s-maxage=60"] {
+        let is_down = Arc::new(AtomicBool::new(false));
+        let origin = Origin::new({
+            let is_down = is_down.clone();
+            move |request| {
+                let fields = [("cache-control", value), ("etag", "\"v1\"")];
+                match request.headers().contains_key("if-none-match") {
+                    _ if is_down.load(Ordering::SeqCst) => response(503, &[], "down"),
+                    true => response(304, &fields, ""),
+                    false => response(200, &fields, "body"),
+                }
+            }
+        });
+        let cache = cache(&origin);
+        for _ in 0..2 {
+            get(&cache, "/", &[]).await;
+            tokio::time::advance(secs(60 + 3_599)).await;
+        }
+        assert!(was_conditional(&origin), "{value}");
+        is_down.store(true, Ordering::SeqCst);
+        for ask in ["max-age=10000", "max-stale", "only-if-cached, max-stale"] {
+            let answer = get(&cache, "/", &[("cache-control", ask)]).await;
+            assert!(answer.status() >= 503, "{value} {ask}");
+            assert_ne!(answer.text(), "body", "{value} {ask}");
+        }
+        is_down.store(false, Ordering::SeqCst);
+        assert_eq!(get(&cache, "/", &[]).await.text(), "body");
+        assert!(was_conditional(&origin), "{value}");
+    }
+}
+
+/// In real time: the far tier forgets by it.
+#[tokio::test]
+async fn what_can_be_validated_has_a_window_of_its_own_for_that() {
+    for (window, fields, is_kept) in [
+        (60, &[("cache-control", "max-age=1"), ("etag", "\"v1\"")][..], true),
+        (0, &[("cache-control", "max-age=1"), ("etag", "\"v1\"")], false),
+        (60, &[("cache-control", "max-age=1")], false),
+    ] {
+        let origin = confirming(fields);
+        let policy = policy().version_retention(secs(0));
+        let layer = HttpGuardLayer::new(Guard::builder().policy(policy));
+        let cache = layer.validation_window(secs(window)).layer(origin.service());
+        get(&cache, "/", &[]).await;
+        let until_it_is_stale = async {
+            let only = [("cache-control", "only-if-cached")];
+            while get(&cache, "/", &only).await.is_hit() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(secs(10), until_it_is_stale).await.expect("stale by now");
+        assert_eq!(get(&cache, "/", &[]).await.text(), "body");
+        assert_eq!(was_conditional(&origin), is_kept, "{window} {fields:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc9111_4_3_1_what_must_be_validated_each_time_costs_no_body() {
+    const TAG: (&str, &str) = ("etag", "\"v1\"");
+    for fields in [
+        &[("cache-control", "no-cache"), TAG][..],
+        &[("cache-control", "no-cache, max-age=60"), TAG],
+        &[("cache-control", "max-age=0"), TAG],
+        &[("cache-control", "s-maxage=0, max-age=60"), TAG],
+        &[("cache-control", "no-cache, must-revalidate"), TAG],
+        &[("expires", "0"), TAG],
+        &[FRESH, ("age", "60"), TAG],
+        &[("cache-control", "no-cache"), TAG, ("vary", "accept")],
+    ] {
+        let origin = confirming(fields);
+        // Also where the policy permits to serve it stale.
+        for cache in [cache(&origin), stale_cache(&origin)] {
+            let first = get(&cache, "/", &[]).await;
+            assert_eq!((first.text(), first.field("x-a")), ("body", None), "{fields:?}");
+            for wait in [0, 1, 60, 3_000] {
+                tokio::time::advance(secs(wait)).await;
+                let calls = origin.calls();
+                let answer = get(&cache, "/", &[]).await;
+                assert_eq!((answer.status(), answer.text()), (200, "body"), "{fields:?}");
+                assert_eq!(answer.field("x-a"), Some("confirmed"), "{fields:?}");
+                let told = answer.field("cache-status");
+                assert_eq!(told, Some("cattleguard; fwd=stale; fwd-status=304"), "{fields:?}");
+                assert_eq!(origin.calls(), calls + 1);
+                assert!(was_conditional(&origin));
+            }
+            let known = get(&cache, "/", &[("if-none-match", "\"v1\"")]).await;
+            assert_eq!((known.status(), known.text()), (304, ""));
+            let part = get(&cache, "/", &[("range", "bytes=1-2")]).await;
+            assert_eq!((part.status(), part.text()), (206, "od"));
+            let calls = origin.calls();
+            let only = [("cache-control", "only-if-cached, max-stale")];
+            assert_eq!(get(&cache, "/", &only).await.status(), 504);
+            assert_eq!(origin.calls(), calls);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc9111_5_2_2_4_no_request_is_answered_by_the_validation_of_another() {
+    for value in ["no-cache", "max-age=0"] {
+        let fields = [("cache-control", value), ("etag", "\"v1\"")];
+        let origin = Origin::new(move |request| match request.headers().get("if-none-match") {
+            Some(_) => response(304, &fields, ""),
+            None => response(200, &fields, "body"),
+        })
+        .taking(secs(1));
+        let cache = cache(&origin);
+        // The first time they wait for one body; from then on each for its own 304.
+        for (seconds, calls) in [(2, 100), (1, 200)] {
+            let begun = tokio::time::Instant::now();
+            let answers = join_all((0..100).map(|_| get(&cache, "/", &[]))).await;
+            assert!(answers.iter().all(|answer| answer.text() == "body" && !answer.is_hit()));
+            assert_eq!((begun.elapsed().as_secs(), origin.calls()), (seconds, calls), "{value}");
+        }
+        let unconditional =
+            |asked: &&crate::origin::Asked| !asked.headers.contains_key("if-none-match");
+        assert_eq!(origin.asked().iter().filter(unconditional).count(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rfc9111_4_3_3_a_response_that_has_changed_takes_the_place_of_the_one_to_validate() {
+    let tag = Arc::new(AtomicUsize::new(1));
+    let control = Arc::new(parking_lot::Mutex::new("no-cache"));
+    let origin = Origin::new({
+        let (tag, control) = (tag.clone(), control.clone());
+        move |request| {
+            let tag = format!("\"v{}\"", tag.load(Ordering::SeqCst));
+            let fields = [("cache-control", *control.lock()), ("etag", &*tag)];
+            match request.headers().get("if-none-match") {
+                _ if *control.lock() == "down" => response(503, &[], "down"),
+                Some(known) if *known == tag => response(304, &fields, ""),
+                _ => response(200, &fields, &tag),
+            }
+        }
+    });
+    let cache = cache(&origin);
+    for expected in ["\"v1\"", "\"v1\""] {
+        assert_eq!(get(&cache, "/", &[]).await.text(), expected);
+    }
+    // A failure is that of its request.
+    *control.lock() = "down";
+    assert_eq!(get(&cache, "/", &[]).await.status(), 503);
+    *control.lock() = "no-cache";
+    assert_eq!(get(&cache, "/", &[]).await.text(), "\"v1\"");
+    assert!(was_conditional(&origin));
+    tag.store(2, Ordering::SeqCst);
+    for (path, status) in [("bytes=1-2", 200), ("bytes=1-2", 206)] {
+        // The origin of this test knows no ranges.
+        let answer = get(&cache, "/", &[("range", path)]).await;
+        assert_eq!(answer.status(), status);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(get(&cache, "/", &[]).await.text(), "\"v2\"");
+    assert_eq!(origin.asked().pop().expect("a request").headers["if-none-match"], "\"v2\"");
+    // A 304 that says for how long.
+    *control.lock() = "max-age=60";
+    for hit in [false, false, true] {
+        let answer = get(&cache, "/", &[]).await;
+        assert_eq!((answer.is_hit(), answer.text()), (hit, "\"v2\""));
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cookies_page_is_not_confirmed_by_the_date_of_its_template() {
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    for (value, shared) in [("no-cache", false), ("no-cache, public", true)] {
+        let origin = Origin::new(move |request| {
+            let fields = [("cache-control", value), ("last-modified", DATE)];
+            match request.headers().contains_key("if-modified-since") {
+                true => response(304, &fields, ""),
+                false => {
+                    let cookie = request.headers().get("cookie");
+                    response(200, &fields, cookie.map_or("", |it| it.to_str().expect("text")))
+                }
+            }
+        });
+        // Whoever comes first.
+        for order in [["a=1", "a=2", ""], ["", "a=1", "a=2"]] {
+            let cache = cache(&origin);
+            for cookie in order {
+                let fields = [("cookie", cookie)];
+                let fields = if cookie.is_empty() { &[][..] } else { &fields };
+                let answer = get(&cache, "/", fields).await;
+                let own = if shared { order[0] } else { cookie };
+                assert_eq!(answer.text(), own, "{value} {order:?}");
+            }
+        }
+    }
 }

@@ -18,6 +18,7 @@ use super::{
     origin::Origin,
     passthrough::Answer,
     reload::{Cause, Reload},
+    validation::Validation,
 };
 use crate::{Error, Fetched, Outcome, Tier, freshness::Found};
 
@@ -61,11 +62,18 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
 
     pub(crate) async fn run(mut self, mode: CacheMode) -> Answer<S::Body, S::Error> {
         let is_head = self.exchange.request.method == Method::HEAD;
+        if mode.takes_stale()
+            && let Some(answer) = self.stale(mode).await
+        {
+            return Ok(answer);
+        }
         match mode {
             CacheMode::Reload(_) => return self.reload_unless_fresh(mode).await,
             CacheMode::OnlyIfCached(_) | CacheMode::NoStore(_) => {}
-            CacheMode::Default | CacheMode::Bypass if is_head => {}
-            CacheMode::Default | CacheMode::Bypass => return self.get().await,
+            CacheMode::Default | CacheMode::Stale(_) | CacheMode::Bypass if is_head => {}
+            CacheMode::Default | CacheMode::Stale(_) | CacheMode::Bypass => {
+                return self.get().await;
+            }
         }
         let found = self.exchange.cache.find(&self.exchange.request, &self.primary, mode).await;
         match response(found.as_ref()) {
@@ -74,12 +82,26 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
                 Ok(self.respond(cached, outcome))
             }
             // The response to a HEAD has no body to store.
-            None if mode == CacheMode::Default => self.exchange.forward(cache_status::METHOD).await,
+            None if matches!(mode, CacheMode::Default | CacheMode::Stale(_)) => {
+                self.exchange.forward(cache_status::METHOD).await
+            }
             None if matches!(mode, CacheMode::NoStore(_)) => {
                 self.exchange.forward(cache_status::REQUEST).await
             }
             None => Ok(error_response::not_cached()),
         }
+    }
+
+    /// What is stored, for a request that takes it even if it is stale.
+    async fn stale(&mut self, mode: CacheMode) -> Option<Response<Body<S::Body>>> {
+        let Exchange { cache, request, .. } = &self.exchange;
+        let found = cache.find_stale(request, &self.primary, mode).await;
+        let (cached, outcome) = response(found.as_ref())?;
+        if !matches!(outcome, Outcome::Hit(_)) {
+            self.cache_status = Some(cache_status::MAX_STALE);
+        }
+        self.count(outcome);
+        Some(self.respond(cached, outcome))
     }
 
     async fn get(mut self) -> Answer<S::Body, S::Error> {
@@ -91,14 +113,14 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
                 Err(error) => return self.fail(&error, deadline).await,
             };
             match fetched.value().map(|stored| &stored.0) {
-                Some(Kind::Response(cached)) => {
+                Some(Kind::Response(cached) | Kind::Unvalidated(cached)) => {
                     let currency = match self.is_own_load(fetched.outcome()) {
                         true => Currency::Current,
                         false => self.exchange.cache.epochs().currency(cached).await,
                     };
                     let Some(cause) = Cause::of(currency) else {
                         self.count(fetched.outcome());
-                        return Ok(self.respond(cached, fetched.outcome()));
+                        return self.found(&fetched, cached).await;
                     };
                     if self.reload(cause).await.is_err() {
                         break;
@@ -116,7 +138,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
                     let (variants, version) = (variants.clone(), fetched.version());
                     self.next = Lookup::Variant(KnownVariants { variants, version });
                 }
-                Some(Kind::Epoch(_)) | None => {
+                Some(Kind::Epoch(_) | Kind::Unbuffered) | None => {
                     self.count(fetched.outcome());
                     break;
                 }
@@ -129,6 +151,20 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
                 self.exchange.pass(key).await
             }
         }
+    }
+
+    /// The stored response, once it is validated if that is needed each time: not by the load of another request.
+    async fn found(
+        self,
+        fetched: &Fetched<StoredResponse>,
+        cached: &CachedResponse,
+    ) -> Answer<S::Body, S::Error> {
+        let outcome = fetched.outcome();
+        if !is_unvalidated(fetched) || self.is_own_load(outcome) {
+            return Ok(self.respond(cached, outcome));
+        }
+        let key = self.key();
+        Validation::new(self.exchange, key, fetched.entry().clone()).run().await
     }
 
     /// What is looked up next.
@@ -188,7 +224,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
     async fn reload_unless_fresh(mut self, mode: CacheMode) -> Answer<S::Body, S::Error> {
         let is_get = self.exchange.request.method == Method::GET;
         let found = self.exchange.cache.guard.find_servable(&*self.primary).await;
-        if found.is_none() && is_get {
+        if is_get && found.as_ref().is_none_or(is_unvalidated) {
             return self.get().await;
         }
         let Some((cached, outcome)) = response(found.as_ref()) else {
@@ -266,6 +302,10 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
             false => Ok(error_response::failed(error)),
         }
     }
+}
+
+fn is_unvalidated(fetched: &Fetched<StoredResponse>) -> bool {
+    matches!(fetched.value(), Some(StoredResponse(Kind::Unvalidated(_))))
 }
 
 fn response(found: Option<&Fetched<StoredResponse>>) -> Option<(&CachedResponse, Outcome)> {

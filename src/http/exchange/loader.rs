@@ -11,8 +11,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
+use tokio::time::Instant as Deadline;
 use tower::ServiceExt;
 
 use super::{
@@ -21,7 +22,7 @@ use super::{
         epochs::Epoch,
         fields::{cache_status, vary},
         key::{CacheKey, Variants},
-        response::{CachedResponse, Head, Kind, Storable, StoredResponse, is_failure},
+        response::{CachedResponse, Head, Kind, Reuse, Storable, StoredResponse, is_failure},
         settings::Settings,
     },
     exchange::Exchange,
@@ -54,7 +55,7 @@ pub(crate) struct KnownVariants {
 }
 
 /// What the origin answered.
-enum Answered<R> {
+pub(super) enum Answered<R> {
     /// With a response.
     Response(Head, R),
     /// With a 304: the stored response, its fields updated.
@@ -65,6 +66,8 @@ enum Answered<R> {
 enum Received<R: HttpBody> {
     Complete(Complete),
     NotStorable(Head, Body<R>),
+    /// It may be stored, but for its body.
+    Unbuffered(Head, Body<R>),
 }
 
 /// A whole response that may be stored.
@@ -90,10 +93,10 @@ impl<S: Origin<B>, B: Default + Send + 'static> FlightLoader<StoredResponse>
 
     fn load(
         &mut self,
-        _: &LoadBudget,
+        budget: &LoadBudget,
     ) -> impl Future<Output = Result<Loaded<StoredResponse>, Error>> + Send + use<S, B> {
         self.attempts += 1;
-        self.clone().run()
+        self.clone().run(budget.deadline())
     }
 
     fn previous(&mut self, entry: &Arc<Entry<StoredResponse>>) {
@@ -111,7 +114,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
         Self { exchange, primary, known, previous: None, attempts: 0 }
     }
 
-    async fn run(mut self) -> Result<Loaded<StoredResponse>, Error> {
+    async fn run(mut self, deadline: Deadline) -> Result<Loaded<StoredResponse>, Error> {
         let epoch = match self.settings().tag_field {
             Some(_) => Some(self.exchange.cache.epochs().of_all_tags().await?),
             None => None,
@@ -124,7 +127,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
             }
             Answered::Response(head, body) => match self.storable(&head) {
                 Some(storable) => {
-                    Received::read(head, body, storable, self.settings().max_body_size).await
+                    Received::read(head, body, storable, self.settings(), deadline).await
                 }
                 None => Received::NotStorable(head, Body::origin(body)),
             },
@@ -136,12 +139,22 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
         match received {
             Received::Complete(complete) => self.store(complete, epoch).await,
             Received::NotStorable(head, body) => Ok(self.hit_for_pass(head, body)),
+            Received::Unbuffered(head, body) => {
+                let version = self.settings().version_of(&head.parts).unwrap_or(Version::ZERO);
+                let passed = self.hit_for_pass(head, body);
+                if self.attempts > 1 {
+                    // As in `store`.
+                    return Ok(passed);
+                }
+                let value = Some(StoredResponse(Kind::Unbuffered));
+                Ok(Loaded { value, version: Some(version), ..passed })
+            }
         }
     }
 
     /// Calls the origin. If it answers with a 304 about another response than the stored one, calls it again
     /// without a condition.
-    async fn call(&mut self) -> Result<Answered<S::Body>, Error> {
+    pub(super) async fn call(&mut self) -> Result<Answered<S::Body>, Error> {
         let begun = Instant::now();
         loop {
             let response = match self.exchange.origin.clone().oneshot(self.request()).await {
@@ -239,12 +252,21 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
             let epochs = self.exchange.cache.epochs();
             cached.tags = epochs.tags(field, &head.parts.headers, epoch).await?;
         }
-        let response = StoredResponse(Kind::Response(cached));
-        let response = Loaded::found(response, version).ttl(storable.ttl());
+        let window = match cached.has_validator() {
+            true => self.settings().store.validation_window,
+            false => Duration::ZERO,
+        };
+        let response = StoredResponse(match storable.reuse {
+            Reuse::WhileFresh => Kind::Response(cached),
+            Reuse::Validated => Kind::Unvalidated(cached),
+        });
+        let ttl = storable.ttl(self.settings().store);
+        let response = Loaded::found(response, version).ttl(ttl).validated_for(window);
         let fields = vary::selecting_fields(&head.parts.headers).unwrap_or_default();
         let known = self.known.as_ref().map(|known| &known.variants);
         let Some(variants) = Variants::extended(known, fields) else { return Ok(response) };
-        let ttl = storable.lifetime.max(MIN_VARIANTS_TTL);
+        // While one of them can be validated.
+        let ttl = storable.lifetime.saturating_add(window).max(MIN_VARIANTS_TTL);
         let index = VariantIndex { variants, version, ttl };
         match self.known {
             None => self.store_variant(index, response).await,
@@ -286,8 +308,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
     /// Passes a response to its client, and has the other clients ask for their own. So does this client if it wants
     /// less than the whole: the origin was asked for all of it.
     fn hit_for_pass(&self, head: Head, body: Body<S::Body>) -> Loaded<StoredResponse> {
-        let wants_less = LESS.iter().any(|name| self.exchange.request.headers.contains_key(name));
-        if !wants_less || head.parts.status != StatusCode::OK {
+        if !wants_less(&self.exchange.request.headers) || head.parts.status != StatusCode::OK {
             self.pass(head, body);
         }
         Loaded::absent().ttl(self.settings().hit_for_pass_ttl)
@@ -302,7 +323,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
 
     /// The stored response that this load replaces or validates.
     fn stored(&self) -> Option<&CachedResponse> {
-        self.previous.as_ref()?.value()?.response()
+        self.previous.as_ref()?.value()?.to_validate()
     }
 
     fn settings(&self) -> &Settings {
@@ -313,14 +334,30 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
 impl<R: HttpBody<Data = Bytes>> Received<R> {
     /// Reads a body to its end. It is incomplete if it is cut off (RFC 9111 §3.3) or contradicts its declared
     /// length.
-    async fn read(head: Head, body: R, storable: Storable, max_size: usize) -> Self {
+    async fn read(
+        head: Head,
+        body: R,
+        storable: Storable,
+        settings: &Settings,
+        deadline: Deadline,
+    ) -> Self {
+        let max_size = settings.max_body_size;
         let mut declared = head.parts.headers.get_all(header::CONTENT_LENGTH).iter();
         // Not every body knows its length when the fields do.
-        if declared.next().and_then(number).is_some_and(|length| length > max_size as u64) {
-            return Self::NotStorable(head, Body::origin(body));
+        let declared = declared.next().and_then(number).or(body.size_hint().exact());
+        if declared.is_some_and(|length| length > max_size as u64) {
+            return Self::Unbuffered(head, Body::origin(body));
         }
-        match Body::buffer(body, max_size).await {
-            Buffered::Incomplete(body) => Self::NotStorable(head, body),
+        let now = Deadline::now();
+        // What is left of the load is for the client that gets the rest as it comes.
+        let half = now + deadline.saturating_duration_since(now) / 2;
+        let timeout = match declared {
+            Some(_) => settings.body_timeout.max(DECLARED_BODY_TIMEOUT),
+            None => settings.body_timeout,
+        };
+        let until = now.checked_add(timeout).map_or(half, |until| until.min(half));
+        match Body::buffer(body, max_size, until).await {
+            Buffered::Incomplete(body) => Self::Unbuffered(head, body),
             Buffered::Complete(body) => {
                 let length = body.len().to_string();
                 let mut declared = head.parts.headers.get_all(header::CONTENT_LENGTH).iter();
@@ -356,9 +393,17 @@ impl<S: Origin<B>, B> Clone for OriginLoader<S, B> {
     }
 }
 
+/// Whether the client asks for a part of a response, or for none if it has it.
+pub(super) fn wants_less(request: &HeaderMap) -> bool {
+    LESS.iter().any(|name| request.contains_key(name))
+}
+
 /// Fields of a request for a part of a response, or for none if the client has it.
 const LESS: [HeaderName; 4] =
     [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_RANGE, header::RANGE];
+
+/// How long at least a body may take that says how long it is: it ends.
+const DECLARED_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long at least a URL is known to have variants.
 const MIN_VARIANTS_TTL: Duration = Duration::from_secs(3600);

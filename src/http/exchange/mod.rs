@@ -2,7 +2,8 @@
 //!
 //! [`Exchange`] carries the request, and sends it straight to the origin if it bypasses the cache. [`Fetch`]
 //! answers GET and HEAD through the guard: an `OriginLoader` loads on a miss, and a `Reload` replaces a
-//! stored response that is purged or not fresh enough.
+//! stored response that is purged or not fresh enough. A `Validation` asks the origin about one that must be confirmed
+//! for each request.
 
 mod error_response;
 #[expect(clippy::module_inception, reason = "the noun that the others are about")]
@@ -12,5 +13,6 @@ mod loader;
 mod origin;
 mod passthrough;
 mod reload;
+mod validation;
 
 pub(super) use self::{exchange::Exchange, fetch::Fetch, origin::Origin};

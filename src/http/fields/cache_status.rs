@@ -8,9 +8,15 @@ pub(crate) const NAME: HeaderName = HeaderName::from_static("cache-status");
 
 pub(crate) const HIT: &str = "cattleguard; hit";
 pub(crate) const REQUEST: &str = "cattleguard; fwd=request";
+/// The request takes something stale.
+pub(crate) const MAX_STALE: &str = "cattleguard; hit; detail=max-stale";
 /// What was stored was stale, and the origin has sent or confirmed the response.
 pub(crate) const STALE: &str = "cattleguard; fwd=stale; stored";
 pub(crate) const STALE_NOT_STORED: &str = "cattleguard; fwd=stale; detail=not-storable";
+/// The origin has confirmed what is stored, for this request alone.
+pub(crate) const VALIDATED: &str = "cattleguard; fwd=stale; fwd-status=304";
+/// The origin has sent another response than what is stored.
+pub(crate) const CHANGED: &str = "cattleguard; fwd=stale";
 pub(crate) const PURGED: &str = "cattleguard; fwd=miss; stored; detail=purged";
 pub(crate) const FAR_UNAVAILABLE: &str = "cattleguard; fwd=miss; detail=far-unavailable";
 pub(crate) const METHOD: &str = "cattleguard; fwd=method";

@@ -11,7 +11,7 @@ use super::{
         body::Body,
         fields::{CacheControl, EntityTag, cache_status, date},
     },
-    head::Head,
+    head::{Head, VALIDATORS},
     portion::Portion,
     storable::Storable,
     tag::Tag,
@@ -38,7 +38,7 @@ impl CachedResponse {
         copy_values(&mut headers);
         // RFC 9110 §6.6.1: a recipient dates a response that has no date.
         headers.entry(header::DATE).or_insert_with(|| date::value(head.received));
-        let Storable { age, lifetime, stale } = storable;
+        let Storable { age, lifetime, stale, .. } = storable;
         let generated = head.received.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         let status = head.parts.status;
         Self { status, headers, body, generated, lifetime, stale, tags: Vec::new() }
@@ -58,6 +58,11 @@ impl CachedResponse {
         self.headers.insert(header::AGE, HeaderValue::from_static("0"));
         cache_status::add(&mut self.headers, cache_status::HIT);
         self
+    }
+
+    /// Whether the origin can be asked if this is still the response.
+    pub(crate) fn has_validator(&self) -> bool {
+        VALIDATORS.iter().any(|name| self.headers.contains_key(name))
     }
 
     /// Whether a 304 is about this response (RFC 9111 §4.3.4). Without validators it is: it answers the

@@ -1,8 +1,9 @@
 //! A stored response as bytes.
 //!
 //! ```text
-//! format (1) · kind (1: response, 2: variants, 3: epoch)
-//! response: status (2) · generated, µs (8) · lifetime, µs (8) · grace (8) · stale-if-error (8)
+//! format (1) · kind (1: response, 2: variants, 3: epoch, 4: response to validate each time,
+//!           5: one whose body cannot be stored)
+//! 1, 4:     status (2) · generated, µs (8) · lifetime, µs (8) · grace (8) · stale-if-error (8)
 //!           · fields: count (4), each name (4 + n) and value (4 + n)
 //!           · tags: count (4), each name (4 + n) and epoch (8)
 //!           · encoding (1: plain, 2: LZ4) · length (4) · body
@@ -70,6 +71,10 @@ impl Codec<StoredResponse> for Responses {
                 bytes.push(RESPONSE);
                 self.encode_response(cached, bytes)
             }
+            Kind::Unvalidated(cached) => {
+                bytes.push(UNVALIDATED);
+                self.encode_response(cached, bytes)
+            }
             Kind::Variants(Variants { generation, fields }) => {
                 bytes.push(VARIANTS);
                 bytes.extend(generation.to_be_bytes());
@@ -79,6 +84,10 @@ impl Codec<StoredResponse> for Responses {
             Kind::Epoch(epoch) => {
                 bytes.push(EPOCH);
                 bytes.extend(epoch.to_be_bytes());
+                Ok(())
+            }
+            Kind::Unbuffered => {
+                bytes.push(UNBUFFERED);
                 Ok(())
             }
         }
@@ -91,6 +100,8 @@ impl Codec<StoredResponse> for Responses {
         }
         let kind = match bytes.try_get_u8()? {
             RESPONSE => Kind::Response(self.decode_response(bytes)?),
+            UNVALIDATED => Kind::Unvalidated(self.decode_response(bytes)?),
+            UNBUFFERED => Kind::Unbuffered,
             VARIANTS => {
                 let generation = bytes.try_get_u64()?;
                 let count = count(bytes)?;
@@ -256,6 +267,8 @@ const FORMAT: u8 = 1;
 const RESPONSE: u8 = 1;
 const VARIANTS: u8 = 2;
 const EPOCH: u8 = 3;
+const UNVALIDATED: u8 = 4;
+const UNBUFFERED: u8 = 5;
 const PLAIN: u8 = 1;
 const LZ4: u8 = 2;
 const NONE: u64 = u64::MAX;
@@ -314,6 +327,16 @@ mod tests {
         let back = Responses::default().decode(encoded(Kind::Variants(variants.clone())).into());
         let Kind::Variants(back) = back.expect("decodes").0 else { panic!("variants") };
         assert_eq!(back, variants);
+    }
+
+    #[test]
+    fn what_answers_no_request_as_it_is_comes_back_as_that() {
+        let stored = cached(Bytes::from_static(b"body"), &[("etag", "1")]);
+        let back = Responses::default().decode(encoded(Kind::Unvalidated(stored.clone())).into());
+        let back = back.expect("decodes");
+        assert_eq!((back.response(), back.to_validate()), (None, Some(&stored)));
+        let back = Responses::default().decode(encoded(Kind::Unbuffered).into()).expect("decodes");
+        assert!(matches!(back.0, Kind::Unbuffered));
     }
 
     #[test]

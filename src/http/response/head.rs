@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::response::Parts;
+use http::{HeaderName, header, response::Parts};
 
 use super::super::fields::CacheControl;
 
@@ -22,3 +22,6 @@ impl Head {
         Self { parts, cache_control, took, received }
     }
 }
+
+/// The fields by which an origin can tell whether a response is still as it was (RFC 9110 §8.8).
+pub(crate) const VALIDATORS: [HeaderName; 2] = [header::ETAG, header::LAST_MODIFIED];

@@ -11,8 +11,8 @@ mod tag;
 
 pub(super) use self::{
     cached::CachedResponse,
-    head::Head,
-    storable::{Storable, StoreSettings, is_failure},
+    head::{Head, VALIDATORS},
+    storable::{Reuse, Storable, StoreSettings, is_failure, may_be_of_one_client},
     stored::Kind,
     tag::Tag,
 };

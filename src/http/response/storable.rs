@@ -5,9 +5,9 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 
 use super::{
-    super::fields::{Scope, vary},
+    super::fields::{CacheControl, Scope, vary},
     freshness::{self, is_heuristically_cacheable},
-    head::Head,
+    head::{Head, VALIDATORS},
 };
 use crate::policy::StaleFor;
 
@@ -19,14 +19,31 @@ pub(crate) struct Storable {
     /// From its generation on (§4.2.1).
     pub(crate) lifetime: Duration,
     pub(crate) stale: StaleFor,
+    pub(crate) reuse: Reuse,
+}
+
+/// When a stored response answers a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reuse {
+    WhileFresh,
+    /// Once the origin has confirmed it for that request (§4.3).
+    Validated,
 }
 
 /// What the user has set about storing.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct StoreSettings {
     pub(crate) default_ttl: Option<Duration>,
+    /// How long a response with a validator is kept only to validate it.
+    pub(crate) validation_window: Duration,
     /// Whether an explicitly fresh response is stored with its `Set-Cookie`.
     pub(crate) cookies: bool,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self { default_ttl: None, validation_window: Duration::from_secs(3600), cookies: false }
+    }
 }
 
 /// Why a response is not stored.
@@ -35,7 +52,7 @@ pub(crate) enum NotStorable {
     NoStore,
     /// For one user alone.
     Private,
-    /// It would have to be validated for every request.
+    /// It would have to be validated for every request, and cannot be.
     NoCache,
     SetCookie,
     /// The request was authorized, and the response does not permit sharing.
@@ -78,9 +95,6 @@ impl Storable {
         if matches!(directives.private, Some(Scope::Response)) {
             return Err(NotStorable::Private);
         }
-        if matches!(directives.no_cache, Some(Scope::Response)) {
-            return Err(NotStorable::NoCache);
-        }
         let is_shareable =
             directives.public || directives.must_revalidate || directives.s_maxage.is_some();
         // §3.5.
@@ -100,16 +114,42 @@ impl Storable {
             return Err(NotStorable::TooManyFields);
         }
         let age = freshness::initial_age(head);
-        match freshness::lifetime(request, head, settings.default_ttl) {
-            Some(lifetime) if lifetime > age => Ok(Self { age, lifetime, stale: stale_for(head) }),
-            _ => Err(NotStorable::NotFresh),
-        }
+        let lifetime = freshness::lifetime(request, head, settings.default_ttl).unwrap_or_default();
+        let is_no_cache = matches!(directives.no_cache, Some(Scope::Response));
+        let reuse = match lifetime > age && !is_no_cache {
+            true => Reuse::WhileFresh,
+            false if can_be_validated(request, head, settings) => Reuse::Validated,
+            false if is_no_cache => return Err(NotStorable::NoCache),
+            false => return Err(NotStorable::NotFresh),
+        };
+        Ok(Self { age, lifetime, stale: stale_for(head), reuse })
     }
 
-    /// How long the response is fresh from now on.
-    pub(crate) fn ttl(&self) -> Duration {
-        self.lifetime.saturating_sub(self.age)
+    /// How long the response is stored for requests from now on.
+    pub(crate) fn ttl(&self, settings: StoreSettings) -> Duration {
+        match self.reuse {
+            Reuse::WhileFresh => self.lifetime.saturating_sub(self.age),
+            Reuse::Validated => settings.validation_window,
+        }
     }
+}
+
+/// Whether a response that no request may have as it is can be confirmed for each. It says so itself, or it would
+/// not be stored.
+fn can_be_validated(request: &HeaderMap, head: &Head, settings: StoreSettings) -> bool {
+    let (directives, headers) = (&head.cache_control, &head.parts.headers);
+    head.parts.status == StatusCode::OK
+        && (directives.no_cache.is_some() || freshness::is_explicit(head))
+        && VALIDATORS.iter().any(|name| headers.contains_key(name))
+        && !settings.validation_window.is_zero()
+        && !may_be_of_one_client(request, directives)
+}
+
+/// Whether the page of one client may have the validator of another's: one that is changed by what a cookie says, and
+/// dated by its template. Stricter than §4.3.
+pub(crate) fn may_be_of_one_client(request: &HeaderMap, response: &CacheControl) -> bool {
+    let is_open = response.public || response.s_maxage.is_some();
+    request.contains_key(header::COOKIE) && !is_open
 }
 
 /// RFC 5861.

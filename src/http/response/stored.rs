@@ -16,27 +16,40 @@ pub struct StoredResponse(pub(crate) Kind);
 #[derive(Clone)]
 pub(crate) enum Kind {
     Response(CachedResponse),
+    /// One that answers no request before the origin has confirmed it for that request.
+    Unvalidated(CachedResponse),
     Variants(Variants),
     /// Of a tag.
     Epoch(u64),
+    /// In place of a response whose body is too long or too slow to be stored.
+    Unbuffered,
 }
 
 impl StoredResponse {
+    /// A response that may answer a request as it is.
     pub(crate) fn response(&self) -> Option<&CachedResponse> {
         match &self.0 {
             Kind::Response(cached) => Some(cached),
-            Kind::Variants(_) | Kind::Epoch(_) => None,
+            _ => None,
+        }
+    }
+
+    /// A response that the origin can confirm.
+    pub(crate) fn to_validate(&self) -> Option<&CachedResponse> {
+        match &self.0 {
+            Kind::Response(cached) | Kind::Unvalidated(cached) => Some(cached),
+            Kind::Variants(_) | Kind::Epoch(_) | Kind::Unbuffered => None,
         }
     }
 
     /// The bytes that it holds: body and fields, and what its maps and lists need for them.
     pub(crate) fn size(&self) -> usize {
         match &self.0 {
-            Kind::Response(cached) => cached.size(),
+            Kind::Response(cached) | Kind::Unvalidated(cached) => cached.size(),
             Kind::Variants(Variants { fields, .. }) => {
                 fields.iter().map(|name| name.as_str().len() + PER_FIELD).sum()
             }
-            Kind::Epoch(_) => 0,
+            Kind::Epoch(_) | Kind::Unbuffered => 0,
         }
     }
 
@@ -45,9 +58,7 @@ impl StoredResponse {
     pub(crate) fn stale_for(stored: Option<&Self>) -> StaleFor {
         match stored.map(|stored| &stored.0) {
             Some(Kind::Response(cached)) => cached.stale,
-            Some(Kind::Variants(_) | Kind::Epoch(_)) | None => {
-                StaleFor { grace: Some(Duration::ZERO), if_error: Some(Duration::ZERO) }
-            }
+            _ => StaleFor { grace: Some(Duration::ZERO), if_error: Some(Duration::ZERO) },
         }
     }
 }

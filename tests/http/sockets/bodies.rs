@@ -99,6 +99,24 @@ async fn a_long_body_arrives_while_it_is_sent() {
 }
 
 #[tokio::test]
+async fn a_body_that_does_not_end_arrives_while_it_is_sent() {
+    let head = format!("{HEAD}transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    let (server, permit, runs) = proxy(&[&head, "5\r\nworld\r\n0\r\n\r\n"], 1 << 20).await;
+    let client = client(false);
+    for run in 1..=2 {
+        let request = Request::get(format!("http://{server}/a")).body(Full::default());
+        let response = client.request(request.expect("a request")).await.expect("a response");
+        let mut body = response.into_body();
+        // The rest is not sent before this is here.
+        let first = body.frame().await.expect("a frame").expect("whole").into_data();
+        assert_eq!(first.expect("data"), "hello");
+        permit.notify_one();
+        assert_eq!(body.collect().await.expect("whole").to_bytes(), "world");
+        assert_eq!(runs.count(), run);
+    }
+}
+
+#[tokio::test]
 async fn trailers_pass_and_prevent_storing() {
     let answer = format!(
         "{HEAD}transfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n"

@@ -192,7 +192,9 @@ async fn rfc9111_4_the_proxy_selects_validates_and_forgets() {
     let vary = [FRESH, ("vary", "accept-language"), ("connection", "x-hop"), ("x-hop", "1")];
     let valid = [("cache-control", "max-age=2, must-revalidate"), ("etag", "\"1\"")];
     let tagged = [FRESH, ("etag", "\"1\"")];
+    let each = [("cache-control", "no-cache"), ("etag", "\"1\"")];
     let proxied = Proxied::start(&[
+        ("/each", 200, &each),
         ("/vary", 200, &vary),
         ("/valid", 200, &valid),
         ("/tagged", 200, &tagged),
@@ -216,6 +218,16 @@ async fn rfc9111_4_the_proxy_selects_validates_and_forgets() {
     }
     // Of its two seconds one may be gone: a Date has no fractions.
     assert!(begun.elapsed() >= Duration::from_millis(700), "{:?}", begun.elapsed());
+
+    let was_conditional =
+        |path, run: usize| proxied.script.asked(path)[run].1.contains_key(header::IF_NONE_MATCH);
+    assert!(was_conditional("/valid", 1), "§4.3.1: it may not be served stale, and is still there");
+    // §5.2.2.4, §4.3.1.
+    for run in 0..3 {
+        let (answer, body) = proxied.get("/each", &[]).await;
+        assert_eq!((answer.status().as_u16(), &body[..]), (200, &b"0123456789"[..]));
+        assert_eq!((runs("/each"), was_conditional("/each", run)), (run + 1, run > 0));
+    }
 
     // §4.3.2 and RFC 9110 §14, §9.3.2.
     proxied.get("/tagged", &[]).await;
