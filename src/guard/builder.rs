@@ -224,11 +224,7 @@ impl<K: ?Sized, V: Send + Sync + 'static> GuardBuilder<K, V> {
             recovering: Arc::default(),
             pending: PendingInvalidations::new(gauges.pending_invalidations.clone()),
             refreshes: Arc::new(Semaphore::new(policy.max_refreshes)),
-            bulkheads: Bulkheads::new(
-                policy.max_concurrent_loads,
-                policy.max_queued_loads,
-                &gauges,
-            ),
+            bulkheads: Bulkheads::new(&policy, &gauges),
             failures: FailureBackoffs::new(),
             passes: Passes::default(),
             counts_as_failure: self.counts_as_failure,
