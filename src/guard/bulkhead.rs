@@ -111,7 +111,7 @@ impl Bulkhead {
             watching: tokio::sync::Mutex::default(),
             room_beside: Notify::new(),
             limit,
-            slow_after: policy.slow_load_after.min(FOREVER),
+            slow_after: policy.slow_load_after.clamp(SHORTEST_TURN, FOREVER),
             queued: AtomicUsize::new(0),
             max_queued: policy.max_queued_loads,
             average: AtomicU64::new(0),
@@ -172,7 +172,8 @@ impl Bulkhead {
 
     /// For the one of the queue whose turn it is: moves loads beside as they turn slow. Nothing is missed. Loads
     /// that begin later turn slow later, one that ends leaves its place to the queue, and room beside is notified,
-    /// also to the one that watches next: a notification waits for it, and it looks before it sleeps.
+    /// also to the one that watches next: a notification waits for it, and it looks before it sleeps. If its caller
+    /// does not poll it, the queue still gets the places of loads that end.
     async fn watch(&self) -> Infallible {
         let _turn = self.watching.lock().await;
         loop {
@@ -285,6 +286,8 @@ impl Drop for QueuePlace<'_> {
 }
 
 const SHORTEST_HINT: Duration = Duration::from_millis(10);
+/// So that the one that watches sleeps at all.
+const SHORTEST_TURN: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {

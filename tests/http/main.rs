@@ -28,6 +28,8 @@ mod proxy_policy;
 mod purge;
 mod reuse;
 mod rules;
+#[path = "../servers/mod.rs"]
+mod servers;
 mod sockets;
 mod stale;
 mod store;
@@ -167,6 +169,7 @@ fn every_test_that_the_documentation_names_exists() {
         include_str!("reuse.rs"),
         include_str!("rules.rs"),
         include_str!("sockets/bodies.rs"),
+        include_str!("sockets/proxied/edges.rs"),
         include_str!("sockets/proxied/upstreams.rs"),
         include_str!("sockets/rules.rs"),
         include_str!("stale.rs"),
