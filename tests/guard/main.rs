@@ -16,6 +16,7 @@ mod ending;
 mod failing;
 mod faults;
 mod flights;
+mod gate;
 mod invalidation;
 mod metrics;
 mod origin;
@@ -26,6 +27,7 @@ mod room;
 mod stale;
 mod tiers;
 mod tower;
+#[expect(dead_code, reason = "the tests of the HTTP cache use the rest")]
 mod wire;
 
 use self::{origin::Origin, wire::Wire};

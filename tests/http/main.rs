@@ -9,6 +9,9 @@ mod collapse;
 mod console;
 mod failures;
 mod forward;
+#[path = "../guard/gate.rs"]
+#[expect(dead_code, reason = "the tests of the guard use it")]
+mod gate;
 #[path = "../../examples/reverse_proxy/hop.rs"]
 mod hop;
 #[path = "../../examples/reverse_proxy/inbound.rs"]
@@ -37,6 +40,8 @@ mod tags;
 #[path = "../../examples/reverse_proxy/upstream.rs"]
 mod upstream;
 mod validate;
+#[path = "../guard/wire.rs"]
+#[expect(dead_code, reason = "the tests of the guard use the rest")]
 mod wire;
 
 use std::{convert::Infallible, time::Duration};
