@@ -339,6 +339,43 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn places_of_slow_loads_go_to_the_queue_in_its_order() {
+        let second = Duration::from_secs(1);
+        let policy = Policy::default().max_concurrent_loads(2).slow_load_after(second);
+        let bulkhead = Bulkhead::new(&policy, Observer::new("test").gauges);
+        let mut held = VecDeque::from([bulkhead.try_enter().expect("room")]);
+        // Each load turns slow at a moment of its own.
+        tokio::time::advance(second / 2).await;
+        held.push_back(bulkhead.try_enter().expect("room"));
+        let (entered, mut order) = tokio::sync::mpsc::unbounded_channel();
+        for n in 0..6 {
+            let (bulkhead, entered) = (bulkhead.clone(), entered.clone());
+            tokio::spawn(async move {
+                let permit = bulkhead.enter(Instant::now() + NEVER).await.expect("room");
+                let _ = entered.send((n, permit));
+            });
+        }
+        tokio::task::yield_now().await;
+        assert!(bulkhead.try_enter().is_err());
+        let begun = Instant::now();
+        for n in 0..6 {
+            // Two find room beside. From then on one must end.
+            if n >= 2 {
+                assert_eq!((bulkhead.running(), bulkhead.queued()), (4, 6 - n));
+                held.pop_front();
+            }
+            assert!(bulkhead.try_enter().is_err(), "it would overtake the queue");
+            let (next, permit) = order.recv().await.expect("its turn");
+            assert_eq!(next, n);
+            held.push_back(permit);
+        }
+        // None waits longer than until the oldest turns slow.
+        assert_eq!(begun.elapsed().as_millis(), 3_000);
+        drop(held);
+        assert_eq!((bulkhead.running(), bulkhead.free.available_permits()), (0, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_hint_follows_the_length_of_loads() {
         let bulkhead = bulkhead(1, 0);
         let load = Duration::from_secs(2);
