@@ -43,8 +43,8 @@ pub enum Error {
         /// The rest of the back-off when this was found out.
         retry_after: Duration,
     },
-    /// This process runs and queues as many loads as the policy's bulkhead allows. The origin was not
-    /// asked.
+    /// This process runs and queues as many loads as the policy's bulkhead allows, or none of them has made room
+    /// within the load timeout. The origin was not asked.
     Overloaded {
         /// When there may be room again, estimated.
         retry_after: Duration,

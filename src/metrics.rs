@@ -7,7 +7,7 @@
 //! | `cattleguard_fetch_seconds` | histogram | seconds | `guard` | how long answers took that were no plain near hits |
 //! | `cattleguard_loads_total` | counter | loads | `guard`, `result` | calls to the origin that have ended, that of a batch once: `ok`, `error_origin`, `error_load_timeout`, `error_load_panicked`, `error_shut_down`, or `error_abandoned` when no caller waited for it any more |
 //! | `cattleguard_load_seconds` | histogram | seconds | `guard` | how long they took, however they ended |
-//! | `cattleguard_loads_in_progress` | gauge | loads | `guard` | places of the bulkhead that are taken; of an aborted load until its task is gone |
+//! | `cattleguard_loads_in_progress` | gauge | loads | `guard` | loads that run now, each until its task is gone; those beyond the [bound](crate::Policy::max_concurrent_loads) are [slow](crate::Policy::slow_load_after) |
 //! | `cattleguard_loads_queued` | gauge | loads | `guard` | loads that wait for a place in the bulkhead |
 //! | `cattleguard_flights_open` | gauge | flights | `guard` | flights in the air: loads, refreshes, and waits for another process |
 //! | `cattleguard_far_errors_total` | counter | calls | `guard`, `kind` | calls to the far tier that failed, probes included: `config`, `unreachable`, `timeout`, `busy`, `refused`, `codec` |

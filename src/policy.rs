@@ -29,6 +29,7 @@ pub struct Policy {
     pub(crate) max_failure_backoff: Duration,
     pub(crate) max_concurrent_loads: usize,
     pub(crate) max_queued_loads: usize,
+    pub(crate) slow_load_after: Duration,
 }
 
 impl Default for Policy {
@@ -52,6 +53,7 @@ impl Default for Policy {
             max_failure_backoff: Duration::from_secs(5),
             max_concurrent_loads: 64,
             max_queued_loads: 1_000,
+            slow_load_after: Duration::from_secs(1),
         }
     }
 }
@@ -183,7 +185,8 @@ impl Policy {
 
     /// How many loads this guard runs at one time in this process, whatever their keys: the bulkhead that
     /// keeps an origin alive when the far tier is gone. Default 64, at least 1; set it to the size of
-    /// the origin's connection pool. Loads within loads, of this or of another guard, have as many places of
+    /// the origin's connection pool. As many again may run beside them that have become
+    /// [slow](Self::slow_load_after). Loads within loads, of this or of another guard, have as many places of
     /// their own at each level, four levels deep: their outer loads only wait for them.
     pub fn max_concurrent_loads(mut self, loads: usize) -> Self {
         self.max_concurrent_loads = loads.max(1);
@@ -194,6 +197,15 @@ impl Policy {
     /// beyond it callers get a stale entry or [`Error::Overloaded`](crate::Error::Overloaded) at once.
     pub fn max_queued_loads(mut self, loads: usize) -> Self {
         self.max_queued_loads = loads;
+        self
+    }
+
+    /// How long a load keeps its place among [`max_concurrent_loads`](Self::max_concurrent_loads) from those that
+    /// queue. Then it runs beside them, where there is room for as many again: keys whose loads are slow do not hold
+    /// up the others. Default 1 s; lengthen it if most loads take that long. `Duration::MAX` if the
+    /// origin must never have more than `max_concurrent_loads`; a slow key then holds up all others.
+    pub fn slow_load_after(mut self, held: Duration) -> Self {
+        self.slow_load_after = held;
         self
     }
 

@@ -290,11 +290,7 @@ impl<V: Send + Sync + 'static> Settings<V> {
             recovering: Arc::default(),
             pending: PendingInvalidations::new(gauges.pending_invalidations.clone()),
             refreshes: Arc::new(Semaphore::new(policy.max_refreshes)),
-            bulkheads: Bulkheads::new(
-                policy.max_concurrent_loads,
-                policy.max_queued_loads,
-                &gauges,
-            ),
+            bulkheads: Bulkheads::new(&policy, &gauges),
             failures: FailureBackoffs::new(),
             passes: Passes::default(),
             has_tags: self.has_tags,

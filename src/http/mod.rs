@@ -62,7 +62,7 @@
 //! The MUSTs of RFC 9111 for a shared cache, and the rules beside them that matter, each with its test.
 //! `rfc9111_3_the_proxy_stores_what_it_may_and_nothing_else` and
 //! `rfc9111_4_the_proxy_selects_validates_and_forgets` check them over sockets, by the example
-//! `reverse_proxy`.
+//! `reverse_proxy`, in front of memory and of Redis.
 //!
 //! | § | rule | test |
 //! |---|---|---|

@@ -139,7 +139,7 @@ impl Gauges {
         Self {
             loads_in_progress: of.gauge(
                 "cattleguard_loads_in_progress",
-                "Places of the bulkhead that are taken: loads that run now.",
+                "Loads that run now, those beside the places of the bulkhead among them.",
             ),
             loads_queued: of
                 .gauge("cattleguard_loads_queued", "Loads that wait for a place in the bulkhead."),

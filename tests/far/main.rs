@@ -8,6 +8,9 @@ use libtest_mimic::Arguments;
 #[path = "../servers/mod.rs"]
 mod servers;
 
+#[path = "../guard/gate.rs"]
+#[expect(dead_code, reason = "the tests of the guard use the rest")]
+mod gate;
 /// The origin of the guard's tests.
 #[path = "../guard/origin.rs"]
 #[expect(dead_code, reason = "the guard's tests use the rest of it")]

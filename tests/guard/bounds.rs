@@ -262,7 +262,8 @@ async fn a_size_function_that_panics_costs_its_value_the_place_near() {
 #[tokio::test]
 async fn without_a_size_function_a_value_counts_with_the_length_of_its_encoding() {
     let server = servers::Redis::start().expect("a server");
-    let redis = Connection::open(&server.url()).await.expect("a connection");
+    // A busy machine is no outage.
+    let redis = Connection::open(&server.url()).await.expect("a connection").timeout(secs(10));
     let watched = || {
         let far = RedisFar::new(redis.clone(), Raw);
         Page::of(Guard::<str, Vec<u8>>::builder().far(far).near_bytes(MIB))

@@ -304,7 +304,8 @@ async fn a_shutdown_waits_for_loads_and_begins_no_new_ones() {
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_ends_what_takes_too_long_and_releases_its_lease() {
     let far = memory();
-    let guard = builder().policy(plain().max_concurrent_loads(1)).far(far.clone()).build();
+    let policy = plain().max_concurrent_loads(1).slow_load_after(Duration::MAX);
+    let guard = builder().policy(policy).far(far.clone()).build();
     let other = guard_on(far.clone());
     let origin = Origin::new();
     origin.next(Reply::Never);

@@ -16,6 +16,7 @@ mod ending;
 mod failing;
 mod faults;
 mod flights;
+mod gate;
 mod invalidation;
 mod loader;
 mod metrics;
@@ -28,6 +29,7 @@ mod stale;
 mod tags;
 mod tiers;
 mod tower;
+#[expect(dead_code, reason = "the tests of the HTTP cache use the rest")]
 mod wire;
 
 use self::{origin::Origin, wire::Wire};

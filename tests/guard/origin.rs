@@ -13,9 +13,10 @@ use std::{
 use cattleguard::Loaded;
 use futures::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::bounded;
+pub(crate) use crate::gate::Gate;
 
 /// Loads read the row when they begin and answer when their time has passed and the gate is open:
 /// the worst order for a cache.
@@ -48,10 +49,6 @@ pub(crate) enum Reply {
 /// The origin's error.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Broken;
-
-/// Holds up whoever passes, until it opens.
-#[derive(Clone)]
-pub(crate) struct Gate(Arc<Semaphore>);
 
 impl Origin {
     /// Row version 1, answered at once.
@@ -151,34 +148,6 @@ impl fmt::Display for Broken {
 }
 
 impl std::error::Error for Broken {}
-
-impl Gate {
-    pub(crate) fn closed() -> Self {
-        Self(Arc::new(Semaphore::new(0)))
-    }
-
-    fn opened() -> Self {
-        let gate = Self::closed();
-        gate.open();
-        gate
-    }
-
-    /// For everyone who waits and everyone to come.
-    pub(crate) fn open(&self) {
-        self.0.close();
-    }
-
-    /// For the one who came first.
-    pub(crate) fn let_one_pass(&self) {
-        self.0.add_permits(1);
-    }
-
-    pub(crate) async fn pass(&self) {
-        if let Ok(permit) = self.0.acquire().await {
-            permit.forget();
-        }
-    }
-}
 
 /// Counts a load until it ends or is dropped.
 struct Running(Origin);

@@ -2,20 +2,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use cattleguard::{Bypass, Clock, Outcome, Policy, Tier, memory::MemoryFar};
+use cattleguard::{Bypass, Clock, Error, Outcome, Policy, Tier, memory::MemoryFar};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    answer, answers, bounded, builder, caller, callers, guard_on, idle, memory, ms,
+    Answer, Caller, TestGuard, answer, answers, answers_by, bounded, builder, caller, callers,
+    guard_on, idle, memory, ms,
     origin::{Broken, Origin, Reply, row_at},
     plain, secs, version_of,
     wire::{Break, Call},
     wired_with,
 };
 
+/// One load at a time, however long it takes.
 fn narrow() -> Policy {
-    plain().max_concurrent_loads(1)
+    plain().max_concurrent_loads(1).slow_load_after(Duration::MAX)
 }
 
 #[tokio::test(start_paused = true)]
@@ -290,4 +292,169 @@ async fn a_long_load_without_messages_is_not_kept_longer_than_a_short_one() {
     assert_eq!(first.outcome(), Outcome::Bypassed(Bypass::FarUnavailable));
     let again = guard.fetch("k", origin.load()).await.expect("a value");
     assert_eq!((again.outcome(), origin.loads()), (first.outcome(), 2));
+}
+
+/// Fetches of as many keys of one kind.
+fn polls(guard: &TestGuard, count: usize, kind: &str, origin: &Origin) -> Vec<Caller> {
+    let poll = |n| {
+        let (guard, load, key) = (guard.clone(), origin.load(), format!("{kind} {n}"));
+        tokio::spawn(async move { (guard.fetch(&*key, load).await, Instant::now()) })
+    };
+    (0..count).map(poll).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_loads_hold_up_others_for_a_second_at_most() {
+    let guard = guard_on(memory());
+    let (slow, quick) = (Origin::taking(secs(9)), Origin::taking(ms(10)));
+    let slow_ones = polls(&guard, 64, "slow", &slow);
+    slow.begun(64).await;
+    let begun = Instant::now();
+    let cold = polls(&guard, 100, "cold", &quick);
+    let (cold, last) = answers_by(cold).await;
+    assert!(cold.iter().all(Result::is_ok));
+    assert!(last - begun <= ms(1_050), "{:?}", last - begun);
+    // From then on there is room.
+    let asked = Instant::now();
+    answers(polls(&guard, 64, "later", &quick)).await;
+    assert!(asked.elapsed() <= ms(50), "{:?}", asked.elapsed());
+    for answer in answers(slow_ones).await {
+        assert_eq!(version_of(&answer), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn twice_the_places_is_the_bound_of_all_loads_and_comes_back_as_they_end() {
+    let guard = guard_on(memory());
+    let slow = Origin::taking(secs(9));
+    let slow_ones = answers(polls(&guard, 300, "slow", &slow)).await;
+    // 64 at once, 64 after a second, 64 when the first end; then the others have waited for the load timeout.
+    let overloaded = |answer: &&Answer| matches!(answer, Err(Error::Overloaded { .. }));
+    assert_eq!(slow_ones.iter().filter(overloaded).count(), 300 - 3 * 64);
+    assert_eq!((slow.loads(), slow.most_at_once(), slow.running()), (3 * 64, 128, 0));
+    // All places are back, and the room beside them.
+    idle().await;
+    let (gated, gate) = Origin::gated();
+    let again = polls(&guard, 300, "again", &gated);
+    gated.begun(64).await;
+    idle().await;
+    assert_eq!(gated.loads(), 64);
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(gated.loads(), 128);
+    tokio::time::sleep(secs(5)).await;
+    assert_eq!(gated.loads(), 128);
+    gate.open();
+    assert!(answers(again).await.iter().all(Result::is_ok));
+    assert_eq!(gated.most_at_once(), 128);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_load_is_moved_without_one_that_waits_for_its_place() {
+    let policy = plain().max_concurrent_loads(2);
+    let guard = builder().policy(policy).far(memory()).build();
+    let (slow, gate) = Origin::gated();
+    let mut all = polls(&guard, 2, "slow", &slow);
+    slow.begun(2).await;
+    // Both have been slow for long. The one that has waits; those after it load at once.
+    tokio::time::sleep(secs(5)).await;
+    let begun = Instant::now();
+    all.extend(polls(&guard, 2, "next", &slow));
+    slow.begun(4).await;
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    // One beside ends, so that one that is slow by then can move.
+    all.extend(polls(&guard, 2, "last", &slow));
+    tokio::time::sleep(secs(2)).await;
+    assert_eq!(slow.loads(), 4);
+    gate.let_one_pass();
+    slow.begun(5).await;
+    assert_eq!(begun.elapsed(), secs(2));
+    // The next one's turn does not pass unnoticed while there is no room beside.
+    gate.let_one_pass();
+    slow.begun(6).await;
+    assert_eq!((begun.elapsed(), slow.most_at_once()), (secs(2), 4));
+    gate.open();
+    assert!(answers(all).await.iter().all(Result::is_ok));
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_beside_is_used_when_the_oldest_turns_slow_after_it_was_there() {
+    let policy = plain().max_concurrent_loads(1);
+    let guard = builder().policy(policy).far(memory()).build();
+    let (slow, gate) = Origin::gated();
+    let mut all = polls(&guard, 1, "first", &slow);
+    tokio::time::sleep(secs(5)).await;
+    all.extend(polls(&guard, 1, "second", &slow));
+    slow.begun(2).await;
+    let begun = Instant::now();
+    // It sees that there is no room beside. Then there is, but the load is not slow yet.
+    all.extend(polls(&guard, 1, "third", &slow));
+    idle().await;
+    gate.let_one_pass();
+    slow.begun(3).await;
+    assert_eq!(begun.elapsed(), secs(1));
+    gate.open();
+    assert!(answers(all).await.iter().all(Result::is_ok));
+    assert_eq!(slow.most_at_once(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_the_queue_that_leaves_leaves_its_watch_to_the_next() {
+    let policy = plain().max_concurrent_loads(1);
+    let guard = builder().policy(policy).far(memory()).build();
+    let (slow, gate) = Origin::gated();
+    // Callers' own loads: dropped, they leave the queue.
+    for key in ["k 0", "k 1"] {
+        let passing = Origin::new();
+        passing.next(Reply::Loaded(row_at(1).uncacheable()));
+        guard.fetch(key, passing.load()).await.expect("a value");
+    }
+    let mut all = polls(&guard, 1, "slow", &slow);
+    slow.begun(1).await;
+    let begun = Instant::now();
+    let [first, second] = <[Caller; 2]>::try_from(polls(&guard, 2, "k", &slow)).expect("two");
+    idle().await;
+    first.abort();
+    slow.begun(2).await;
+    assert_eq!(begun.elapsed(), secs(1));
+    gate.open();
+    all.push(second);
+    assert!(answers(all).await.iter().all(Result::is_ok));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_never_slow_has_one_bound() {
+    let policy = plain().max_concurrent_loads(2).slow_load_after(Duration::MAX);
+    let guard = builder().policy(policy).far(memory()).build();
+    let slow = Origin::taking(secs(3));
+    let all = answers(polls(&guard, 6, "slow", &slow)).await;
+    assert!(all.iter().all(Result::is_ok));
+    assert_eq!(slow.most_at_once(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_room_in_vain_ends_at_the_deadline_or_after_the_load_timeout() {
+    let guard = builder().policy(narrow()).far(memory()).build();
+    let slow = Origin::taking(secs(9));
+    let begun = Instant::now();
+    let mut all = polls(&guard, 3, "slow", &slow);
+    idle().await;
+    let in_time = guard.fetch_by("k", begun + secs(5), slow.load()).await;
+    assert!(matches!(in_time, Err(Error::DeadlineExceeded)), "{in_time:?}");
+    assert_eq!(begun.elapsed(), secs(5));
+    let (third, at) = bounded(all.pop().expect("three")).await.expect("a task");
+    assert!(matches!(third, Err(Error::Overloaded { .. })), "{third:?}");
+    assert_eq!((at - begun).as_secs(), 10);
+    assert!(answers(all).await.iter().all(Result::is_ok));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_hangs_and_fails_has_twice_the_places_at_most() {
+    let guard = guard_on(memory());
+    let failing = Origin::taking(secs(5));
+    for _ in 0..300 {
+        failing.next(Reply::Fail);
+    }
+    let all = answers(polls(&guard, 300, "k", &failing)).await;
+    assert!(all.iter().all(Result::is_err));
+    assert_eq!((failing.most_at_once(), failing.running()), (128, 0));
 }

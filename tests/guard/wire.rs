@@ -1,5 +1,5 @@
 //! The way to the far tier, on which calls are counted and fail, hang or are held up, and messages
-//! get lost.
+//! get lost. For the tests of the HTTP cache, too.
 
 use std::{
     collections::HashMap,
@@ -18,23 +18,33 @@ use cattleguard::{
 };
 use parking_lot::Mutex;
 
-use crate::{ms, origin::Gate};
+use crate::gate::Gate;
 
 /// The far timeout that contract clause 10 asks for.
-pub(crate) const FAR_TIMEOUT: Duration = ms(50);
+pub(crate) const FAR_TIMEOUT: Duration = Duration::from_millis(50);
 
 #[derive(Clone)]
-pub(crate) struct Wire {
-    memory: MemoryFar<String>,
+pub(crate) struct Wire<V = String> {
+    memory: MemoryFar<V>,
     state: Arc<State>,
 }
 
 #[derive(Default)]
 struct State {
     calls: Mutex<HashMap<Call, usize>>,
-    faults: Mutex<HashMap<Call, Break>>,
+    faults: Mutex<HashMap<Call, Disturbance>>,
     relays: Mutex<Vec<Arc<Relay>>>,
 }
+
+#[derive(Clone)]
+struct Disturbance {
+    how: Break,
+    about: About,
+    is_over_after_one: bool,
+}
+
+/// The names that calls are disturbed about.
+pub(crate) type About = fn(&str) -> bool;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Call {
@@ -63,7 +73,7 @@ impl Call {
     ];
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum Break {
     /// Not reached.
     Error,
@@ -84,19 +94,33 @@ pub(crate) enum Break {
     After(Gate),
 }
 
-impl Wire {
-    pub(crate) fn to(memory: &MemoryFar<String>) -> Self {
+impl<V> Wire<V> {
+    pub(crate) fn to(memory: &MemoryFar<V>) -> Self {
         Self { memory: memory.clone(), state: Arc::default() }
     }
 
-    pub(crate) fn fault(&self, call: Call, fault: Break) {
-        self.state.faults.lock().insert(call, fault);
+    pub(crate) fn fault(&self, call: Call, how: Break) {
+        self.disturb(call, Disturbance { how, about: |_| true, is_over_after_one: false });
     }
 
-    pub(crate) fn fault_all(&self, fault: &Break) {
+    /// The next call alone.
+    pub(crate) fn fault_one(&self, call: Call, how: Break) {
+        self.disturb(call, Disturbance { how, about: |_| true, is_over_after_one: true });
+    }
+
+    pub(crate) fn fault_all(&self, how: &Break) {
+        self.fault_about(|_| true, how);
+    }
+
+    /// Calls of every kind about these names.
+    pub(crate) fn fault_about(&self, about: About, how: &Break) {
         for call in Call::ALL {
-            self.fault(call, fault.clone());
+            self.disturb(call, Disturbance { how: how.clone(), about, is_over_after_one: false });
         }
+    }
+
+    fn disturb(&self, call: Call, disturbance: Disturbance) {
+        self.state.faults.lock().insert(call, disturbance);
     }
 
     pub(crate) fn heal(&self) {
@@ -140,14 +164,25 @@ impl Wire {
         }
     }
 
+    /// What happens to a call about these names.
+    fn disturbance(&self, call: Call, names: &[&str]) -> Option<Break> {
+        *self.state.calls.lock().entry(call).or_default() += 1;
+        let mut faults = self.state.faults.lock();
+        let Disturbance { how, is_over_after_one, .. } =
+            faults.get(&call).filter(|fault| names.iter().any(|name| (fault.about)(name)))?.clone();
+        if is_over_after_one {
+            faults.remove(&call);
+        }
+        Some(how)
+    }
+
     async fn carry<T>(
         &self,
         call: Call,
+        names: &[&str],
         carried_out: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
-        *self.state.calls.lock().entry(call).or_default() += 1;
-        let fault = self.state.faults.lock().get(&call).cloned();
-        match fault {
+        match self.disturbance(call, names) {
             None => carried_out.await,
             Some(Break::Error) => Err(FaultKind::Unreachable.into()),
             Some(Break::Refuse) => Err(FaultKind::Refused.into()),
@@ -179,17 +214,20 @@ impl Wire {
     }
 }
 
-impl Far<String> for Wire {
+impl<V: Send + Sync + 'static> Far<V> for Wire<V> {
     fn clock(&self) -> &Clock {
         self.memory.clock()
     }
 
-    async fn read(&self, name: &str) -> Result<Option<Arc<Entry<String>>>, Fault> {
-        self.carry(Call::Read, self.memory.read(name)).await
+    async fn read(&self, name: &str) -> Result<Option<Arc<Entry<V>>>, Fault> {
+        self.carry(Call::Read, &[name], self.memory.read(name)).await
     }
 
-    async fn read_many(&self, names: &[&str]) -> Vec<Result<Option<Arc<Entry<String>>>, Fault>> {
-        match self.carry(Call::ReadMany, async { Ok(self.memory.read_many(names).await) }).await {
+    async fn read_many(&self, names: &[&str]) -> Vec<Result<Option<Arc<Entry<V>>>, Fault>> {
+        match self
+            .carry(Call::ReadMany, names, async { Ok(self.memory.read_many(names).await) })
+            .await
+        {
             Ok(found) => found,
             Err(error) => names.iter().map(|_| Err(error.kind().into())).collect(),
         }
@@ -201,34 +239,34 @@ impl Far<String> for Wire {
         token: Token,
         ttl: Duration,
         fresh_for: Duration,
-    ) -> Result<Attempt<String>, Fault> {
+    ) -> Result<Attempt<V>, Fault> {
         let looking = self.memory.look_up_or_lease(name, token, ttl, fresh_for);
-        self.carry(Call::LookUp, looking).await
+        self.carry(Call::LookUp, &[name], looking).await
     }
 
     async fn commit(
         &self,
         name: &str,
         token: Token,
-        record: Record<String>,
-    ) -> Result<Commit<String>, Fault> {
-        self.carry(Call::Commit, self.memory.commit(name, token, record)).await
+        record: Record<V>,
+    ) -> Result<Commit<V>, Fault> {
+        self.carry(Call::Commit, &[name], self.memory.commit(name, token, record)).await
     }
 
     async fn renew(&self, name: &str, token: Token, ttl: Duration) -> Result<Renewal, Fault> {
-        self.carry(Call::Renew, self.memory.renew(name, token, ttl)).await
+        self.carry(Call::Renew, &[name], self.memory.renew(name, token, ttl)).await
     }
 
     async fn release(&self, name: &str, token: Token) -> Result<(), Fault> {
-        self.carry(Call::Release, self.memory.release(name, token)).await
+        self.carry(Call::Release, &[name], self.memory.release(name, token)).await
     }
 
     async fn fail(&self, name: &str, token: Token, pause: Duration) -> Result<(), Fault> {
-        self.carry(Call::Fail, self.memory.fail(name, token, pause)).await
+        self.carry(Call::Fail, &[name], self.memory.fail(name, token, pause)).await
     }
 
-    async fn put(&self, name: &str, record: Record<String>) -> Result<Put<String>, Fault> {
-        self.carry(Call::Put, self.memory.put(name, record)).await
+    async fn put(&self, name: &str, record: Record<V>) -> Result<Put<V>, Fault> {
+        self.carry(Call::Put, &[name], self.memory.put(name, record)).await
     }
 
     async fn invalidate(
@@ -237,7 +275,8 @@ impl Far<String> for Wire {
         version: Option<Version>,
         retention: Duration,
     ) -> Result<Invalidated, Fault> {
-        self.carry(Call::Invalidate, self.memory.invalidate(name, version, retention)).await
+        self.carry(Call::Invalidate, &[name], self.memory.invalidate(name, version, retention))
+            .await
     }
 
     fn watch(&self, watcher: Weak<dyn Watcher>) {

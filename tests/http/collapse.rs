@@ -1,6 +1,7 @@
 //! RFC 9111 §4, "collapse requests": one call for many clients, and no client fares worse for it.
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -283,6 +284,45 @@ async fn a_full_queue_is_503_with_retry_after() {
     assert!(after >= 1);
     assert_eq!(second.field("cache-control"), Some("no-store"));
     assert_eq!(origin.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_urls_hold_up_others_for_a_second_at_most() {
+    let service = tower::service_fn(|request: Request<Full<Bytes>>| async move {
+        let (takes, control) = match request.uri().path() {
+            "/cold" => (Duration::ZERO, "max-age=60"),
+            _ => (secs(9), "no-store"),
+        };
+        tokio::time::sleep(takes).await;
+        Ok::<_, Infallible>(response(200, &[("cache-control", control)], "body"))
+    });
+    let cache = layer().layer(service);
+    let ask = |path: String| cache.clone().oneshot(request(Method::GET, &path, &[]));
+    let polls = || join_all((0..64).map(|n| ask(format!("/poll/{n}"))));
+    polls().await;
+    // Now each is known not to be stored, and goes past the cache.
+    let cold = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let begun = Instant::now();
+        let response = ask("/cold".to_owned()).await.expect("a response");
+        (response.status(), begun.elapsed())
+    };
+    let (_, (status, took)) = tokio::join!(polls(), cold);
+    assert_eq!(status, 200);
+    assert!(took <= secs(1), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_room_in_vain_is_503_with_retry_after() {
+    let origin = numbered(&[FRESH]).taking(secs(9));
+    let policy = policy().max_concurrent_loads(1).slow_load_after(Duration::MAX);
+    let cache = layer_with(policy).layer(origin.service());
+    let begun = Instant::now();
+    let answers = join_all(["/a", "/b", "/c"].map(|path| get(&cache, path, &[]))).await;
+    assert_eq!([0, 1, 2].map(|n: usize| answers[n].status()), [200, 200, 503]);
+    let after: u64 = answers[2].field("retry-after").expect("a time").parse().expect("a number");
+    assert!((1..=20).contains(&after), "{after}");
+    assert_eq!((begun.elapsed().as_secs(), origin.calls()), (18, 2));
 }
 
 #[tokio::test(start_paused = true)]

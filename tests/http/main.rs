@@ -9,6 +9,9 @@ mod collapse;
 mod console;
 mod failures;
 mod forward;
+#[path = "../guard/gate.rs"]
+#[expect(dead_code, reason = "the tests of the guard use it")]
+mod gate;
 #[path = "../../examples/reverse_proxy/hop.rs"]
 mod hop;
 #[path = "../../examples/reverse_proxy/inbound.rs"]
@@ -28,6 +31,8 @@ mod proxy_policy;
 mod purge;
 mod reuse;
 mod rules;
+#[path = "../servers/mod.rs"]
+mod servers;
 mod sockets;
 mod stale;
 mod store;
@@ -35,6 +40,8 @@ mod tags;
 #[path = "../../examples/reverse_proxy/upstream.rs"]
 mod upstream;
 mod validate;
+#[path = "../guard/wire.rs"]
+#[expect(dead_code, reason = "the tests of the guard use the rest")]
 mod wire;
 
 use std::{convert::Infallible, time::Duration};
@@ -167,6 +174,7 @@ fn every_test_that_the_documentation_names_exists() {
         include_str!("reuse.rs"),
         include_str!("rules.rs"),
         include_str!("sockets/bodies.rs"),
+        include_str!("sockets/proxied/edges.rs"),
         include_str!("sockets/proxied/upstreams.rs"),
         include_str!("sockets/rules.rs"),
         include_str!("stale.rs"),

@@ -5,12 +5,20 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use cattleguard::{FaultKind, far::Invalidated, memory::MemoryFar};
+use cattleguard::{
+    far::{Event, Invalidated},
+    memory::MemoryFar,
+};
 use futures::future::join_all;
 use tokio::sync::Notify;
 use tower::service_fn;
 
-use super::{wire::Wire, *};
+use super::{
+    wire::{Break, Call},
+    *,
+};
+
+type Wire = super::wire::Wire<StoredResponse>;
 
 #[path = "../guard/metrics/recorder.rs"]
 #[expect(dead_code, reason = "the tests of the guard use the rest")]
@@ -39,12 +47,17 @@ fn memory() -> MemoryFar<StoredResponse> {
     MemoryFar::with(1_000, Clock::tokio())
 }
 
+fn heal(wire: &Wire) {
+    wire.heal();
+    wire.tell(Event::Connected);
+}
+
 /// The key of an epoch.
 fn of_tags(name: &str) -> bool {
     name.starts_with("tag")
 }
 
-const KINDS: [FaultKind; 3] = [FaultKind::Unreachable, FaultKind::Timeout, FaultKind::Busy];
+const KINDS: [Break; 3] = [Break::Error, Break::Hang, Break::Busy];
 
 #[tokio::test(start_paused = true)]
 async fn after_an_acknowledged_purge_nothing_old_is_served_even_if_the_far_tier_falls_silent() {
@@ -58,15 +71,15 @@ async fn after_an_acknowledged_purge_nothing_old_is_served_even_if_the_far_tier_
                 assert!(get(cache, "/a", &[]).await.is_hit());
             }
             assert_eq!(layer.purge_tag("shop").await.expect("purged"), Invalidated::Everywhere);
-            wire.fail(kind, names);
-            others_wire.fail(kind, names);
+            wire.fault_about(names, &kind);
+            others_wire.fault_about(names, &kind);
             for cache in &caches {
                 for _ in 0..3 {
                     assert_ne!(get(cache, "/a", &[]).await.text(), "run 1", "{kind:?}");
                 }
             }
-            wire.heal();
-            others_wire.heal();
+            heal(&wire);
+            heal(&others_wire);
             tokio::time::sleep(secs(5)).await;
             for cache in &caches {
                 assert_ne!(get(cache, "/a", &[]).await.text(), "run 1", "{kind:?}");
@@ -84,12 +97,12 @@ async fn after_a_purge_that_failed_the_process_serves_nothing_old() {
             let (layer, wire) = process(&memory());
             let cache = layer.layer(origin.service());
             get(&cache, "/a", &[]).await;
-            wire.fail(kind, names);
+            wire.fault_about(names, &kind);
             layer.purge_tag("shop").await.expect_err("nobody there");
             for _ in 0..3 {
                 assert_ne!(get(&cache, "/a", &[]).await.text(), "run 1", "{kind:?}");
             }
-            wire.heal();
+            heal(&wire);
             assert_ne!(get(&cache, "/a", &[]).await.text(), "run 1", "{kind:?}");
             tokio::time::sleep(secs(5)).await;
             assert_ne!(get(&cache, "/a", &[]).await.text(), "run 1", "{kind:?}");
@@ -126,7 +139,7 @@ async fn after_a_purge_of_which_one_part_failed_nothing_old_is_served() {
         for (path, fields) in pages {
             get(&cache, path, fields).await;
         }
-        wire.fail_one_invalidation();
+        wire.fault_one(Call::Invalidate, Break::Busy);
         assert_eq!(purge(&layer, tags, urls).await, 503);
         for (path, fields) in pages {
             let answer = get(&cache, path, fields).await;
@@ -167,14 +180,14 @@ async fn a_load_from_before_a_purge_fills_no_tier_even_if_its_tags_cannot_be_rea
         let early = tokio::spawn(ask(&cache));
         begun.notified().await;
         other.purge_tag("shop").await.expect("purged");
-        wire.fail(kind, of_tags);
+        wire.fault_about(of_tags, &kind);
         open.notify_one();
         assert_eq!(early.await.expect("an answer").text(), "run 1");
         for _ in 0..3 {
             assert_ne!(ask(&cache).await.text(), "run 1", "{kind:?}");
         }
         assert_ne!(ask(&others).await.text(), "run 1", "{kind:?}");
-        wire.heal();
+        heal(&wire);
         tokio::time::sleep(secs(5)).await;
         assert_ne!(ask(&cache).await.text(), "run 1", "{kind:?}");
     }
@@ -200,9 +213,12 @@ async fn calls_during_an_outage(fields: Fields<'static>, takes: Duration, cut: f
 #[tokio::test(start_paused = true)]
 async fn tagged_pages_keep_one_load_per_key_while_the_far_tier_is_away() {
     let silences: [fn(&Wire); 3] = [
-        Wire::cut,
-        |wire| wire.fail(FaultKind::Timeout, |_| true),
-        |wire| wire.fail(FaultKind::Busy, |_| true),
+        |wire| {
+            wire.fault_all(&Break::Error);
+            wire.tell(Event::Disconnected);
+        },
+        |wire| wire.fault_all(&Break::Hang),
+        |wire| wire.fault_all(&Break::Busy),
     ];
     for cut in silences {
         for takes in [1, 40, 900].map(Duration::from_millis) {
@@ -256,7 +272,7 @@ async fn a_purge_that_is_heard_during_a_load_counts_even_if_no_tag_can_be_read()
         let (origin, memory) = (tagged().taking(secs(1)), memory());
         let ((layer, wire), (other, _)) = (process(&memory), process(&memory));
         let cache = layer.layer(origin.service());
-        wire.fail(kind, |_| true);
+        wire.fault_about(|_| true, &kind);
         let ask = async || get(&cache, "/a", &[]).await.text().to_owned();
         let late = async || {
             tokio::time::sleep(Duration::from_millis(500)).await;

@@ -5,6 +5,7 @@ mod curl;
 mod protocols;
 mod proxied;
 mod rules;
+mod store;
 
 use std::{
     net::SocketAddr,

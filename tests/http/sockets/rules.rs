@@ -9,14 +9,17 @@ use std::{
 
 use axum::{Router, body::Body as AxumBody};
 use bytes::Bytes;
-use cattleguard::{Guard, http::HttpGuardLayer};
 use http::{HeaderMap, Method, Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
 
-use super::{HyperClient, client, serve};
-use crate::{Fields, date, proxy, upstream::Upstream};
+use super::{
+    HyperClient, client,
+    proxied::{over, proxy_of},
+    serve,
+    store::{Store, over_each_store},
+};
+use crate::{Fields, date};
 
 /// A status and fields.
 type Said = (u16, Vec<(String, String)>);
@@ -58,7 +61,7 @@ struct Proxied {
 }
 
 impl Proxied {
-    async fn start(says: &[(&str, u16, Fields<'_>)]) -> Self {
+    async fn start(store: Store, says: &[(&str, u16, Fields<'_>)]) -> Self {
         let owned = |fields: Fields<'_>| {
             fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
@@ -70,17 +73,7 @@ impl Proxied {
             let script = script.clone();
             Router::new().fallback(async move |request: Request<AxumBody>| script.answer(&request))
         };
-        let origin = serve(origin).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let at = listener.local_addr().expect("an address");
-        let authority = origin.to_string().parse().expect("an authority");
-        let upstream = Upstream::new(authority, Duration::from_secs(10));
-        tokio::spawn(async move {
-            let cache = HttpGuardLayer::new(Guard::builder());
-            let limits =
-                proxy::Limits { idle_timeout: Duration::from_secs(30), connections: 1_000 };
-            proxy::serve(listener, &cache, upstream, limits, std::future::pending()).await;
-        });
+        let at = proxy_of(serve(origin).await, over(store)).await;
         Self { client: client(false), at, script }
     }
 
@@ -101,18 +94,24 @@ impl Proxied {
     }
 }
 
-const FRESH: (&str, &str) = ("cache-control", "max-age=60");
+pub(super) const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 
-#[tokio::test]
-async fn rfc9111_3_the_proxy_stores_what_it_may_and_nothing_else() {
+/// What is asked, what the origin says, and whether the second client has it from the cache.
+pub(super) type Rule<'a> = (&'a str, Fields<'a>, u16, Fields<'a>, bool);
+
+over_each_store!(
+    rfc9111_3_the_proxy_stores_what_it_may_and_nothing_else,
+    rfc9111_4_the_proxy_selects_validates_and_forgets,
+);
+
+async fn rfc9111_3_the_proxy_stores_what_it_may_and_nothing_else(store: Store) {
     const KEY: (&str, &str) = ("authorization", "Basic eDp5");
     let (past, future, old) = (date(-60), date(60), date(-120));
     let expires = [("expires", &*future)];
     let stale = [("cache-control", "max-age=0"), ("expires", &*future)];
     let expired = [("expires", &*past)];
     let dated = [FRESH, ("date", &*old)];
-    // What is asked, what the origin says, and whether the second client has it from the cache.
-    let rules: Vec<(&str, Fields<'_>, u16, Fields<'_>, bool)> = vec![
+    let rules: &[Rule<'_>] = &[
         ("/3-fresh", &[], 200, &[FRESH], true),
         ("/3-shared", &[], 200, &[("cache-control", "s-maxage=60, max-age=0")], true),
         ("/3-expires", &[], 200, &expires, true),
@@ -165,10 +164,15 @@ async fn rfc9111_3_the_proxy_stores_what_it_may_and_nothing_else() {
         ("/4-no-cache", &[], 200, &[("cache-control", "max-age=60, no-cache")], false),
         ("/4-vary-all", &[], 200, &[FRESH, ("vary", "*")], false),
     ];
+    obeys(store, rules).await;
+}
+
+/// A proxy of its own obeys these rules.
+pub(super) async fn obeys(store: Store, rules: &[Rule<'_>]) {
     let says: Vec<_> =
         rules.iter().map(|(path, _, status, fields, _)| (*path, *status, *fields)).collect();
-    let proxied = Proxied::start(&says).await;
-    for (path, asked, status, _, reused) in &rules {
+    let proxied = Proxied::start(store, &says).await;
+    for (path, asked, status, _, reused) in rules {
         let (first, _) = proxied.get(path, asked).await;
         assert_eq!(first.status().as_u16(), *status, "{path}");
         let (second, body) = proxied.get(path, asked).await;
@@ -187,20 +191,19 @@ async fn rfc9111_3_the_proxy_stores_what_it_may_and_nothing_else() {
     }
 }
 
-#[tokio::test]
-async fn rfc9111_4_the_proxy_selects_validates_and_forgets() {
+async fn rfc9111_4_the_proxy_selects_validates_and_forgets(store: Store) {
     let vary = [FRESH, ("vary", "accept-language"), ("connection", "x-hop"), ("x-hop", "1")];
     let valid = [("cache-control", "max-age=2, must-revalidate"), ("etag", "\"1\"")];
     let tagged = [FRESH, ("etag", "\"1\"")];
     let each = [("cache-control", "no-cache"), ("etag", "\"1\"")];
-    let proxied = Proxied::start(&[
+    let says: &[(&str, u16, Fields<'_>)] = &[
         ("/each", 200, &each),
         ("/vary", 200, &vary),
         ("/valid", 200, &valid),
         ("/tagged", 200, &tagged),
         ("/written", 200, &[FRESH]),
-    ])
-    .await;
+    ];
+    let proxied = Proxied::start(store, says).await;
     let runs = |path: &str| proxied.script.asked(path).len();
 
     for (language, expected) in [("de", 1), ("en", 2), ("DE", 2), ("en", 2)] {

@@ -1,42 +1,54 @@
 //! The example `reverse_proxy` between clients and origins that are written byte by byte.
 
 mod clients;
+mod edges;
 mod requests;
 mod upstreams;
 
 use std::{future::Future, time::Duration};
 
-use cattleguard::{Guard, http::HttpGuardLayer};
+use cattleguard::http::HttpGuardLayer;
 
-use super::*;
+use super::{
+    store::{Store, over_each_store},
+    *,
+};
 use crate::{
     proxy::{self, Limits},
     proxy_policy::policy,
     upstream::Upstream,
 };
 
-/// What the command line says.
+/// What the command line says, and what else a cache can be told.
 #[derive(Clone, Copy)]
-struct Options {
+pub(super) struct Options {
+    store: Store,
+    layer: fn(HttpGuardLayer) -> HttpGuardLayer,
     timeout: Duration,
     stale: Duration,
     limits: Limits,
 }
 
 const OPTIONS: Options = Options {
+    store: Store::Memory,
+    layer: std::convert::identity,
     timeout: Duration::from_secs(30),
     stale: Duration::ZERO,
     limits: Limits { idle_timeout: Duration::from_secs(30), connections: 1_000 },
 };
 
-async fn proxy_of(origin: SocketAddr, options: Options) -> SocketAddr {
+pub(super) const fn over(store: Store) -> Options {
+    Options { store, ..OPTIONS }
+}
+
+pub(super) async fn proxy_of(origin: SocketAddr, options: Options) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     let authority = origin.to_string().parse().expect("an authority");
     let upstream = Upstream::new(authority, options.timeout);
-    let cache = Guard::builder().policy(policy(options.timeout, options.stale));
+    let cache = options.store.builder().policy(policy(options.timeout, options.stale));
     tokio::spawn(async move {
-        let cache = HttpGuardLayer::new(cache);
+        let cache = (options.layer)(HttpGuardLayer::new(cache));
         proxy::serve(listener, &cache, upstream, options.limits, std::future::pending()).await;
     });
     address

@@ -7,6 +7,12 @@ use crate::{proxy_policy::namespace, secs};
 const LONG: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef01234567";
 const FRESH: &str = "cache-control: max-age=60\r\n";
 
+over_each_store!(
+    rfc9110_9_2_2_an_idempotent_request_that_met_a_closing_connection_is_sent_again,
+    rfc9110_9_2_2_no_other_request_is_sent_twice,
+    rfc9110_15_2_interim_responses_change_no_final_one,
+);
+
 #[tokio::test]
 async fn rfc9112_6_3_a_length_beside_chunks_counts_for_nothing() {
     for fields in ["", FRESH, "cache-control: no-store\r\n"] {
@@ -95,10 +101,11 @@ async fn statuses(proxy: SocketAddr, heads: &[&str]) -> Vec<String> {
     statuses
 }
 
-#[tokio::test]
-async fn rfc9110_9_2_2_an_idempotent_request_that_met_a_closing_connection_is_sent_again() {
+async fn rfc9110_9_2_2_an_idempotent_request_that_met_a_closing_connection_is_sent_again(
+    store: Store,
+) {
     let (origin, heads) = closes_when_reused("").await;
-    let proxy = proxy_of(origin, OPTIONS).await;
+    let proxy = proxy_of(origin, over(store)).await;
     for method in ["GET", "HEAD", "OPTIONS", "DELETE", "PUT"] {
         let head = format!("{method} /a HTTP/1.1\r\nhost: a\r\ncontent-length: 0");
         let answered = statuses(proxy, &[&*head; 6]).await;
@@ -107,8 +114,7 @@ async fn rfc9110_9_2_2_an_idempotent_request_that_met_a_closing_connection_is_se
     assert!(heads.count() > 30, "{}", heads.count());
 }
 
-#[tokio::test]
-async fn rfc9110_9_2_2_no_other_request_is_sent_twice() {
+async fn rfc9110_9_2_2_no_other_request_is_sent_twice(store: Store) {
     let first = "GET /first HTTP/1.1\r\nhost: a";
     // Neither idempotent, nor to be had a second time.
     for second in [
@@ -116,12 +122,12 @@ async fn rfc9110_9_2_2_no_other_request_is_sent_twice() {
         "PATCH /a HTTP/1.1\r\nhost: a\r\ncontent-length: 0",
     ] {
         let (origin, heads) = closes_when_reused("").await;
-        let proxy = proxy_of(origin, OPTIONS).await;
+        let proxy = proxy_of(origin, over(store)).await;
         assert_eq!(statuses(proxy, &[first, second]).await, ["200", "502"], "{second}");
         assert_eq!(heads.count(), 2, "{second}");
     }
     let (origin, heads) = closes_when_reused("").await;
-    let proxy = proxy_of(origin, OPTIONS).await;
+    let proxy = proxy_of(origin, over(store)).await;
     one(proxy, first).await;
     let put = "PUT /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
     let answer = write(proxy, put).await;
@@ -129,7 +135,7 @@ async fn rfc9110_9_2_2_no_other_request_is_sent_twice() {
     assert_eq!(heads.count(), 2);
     // The answer had begun.
     let (origin, heads) = closes_when_reused("HTTP/1.1 2").await;
-    let proxy = proxy_of(origin, OPTIONS).await;
+    let proxy = proxy_of(origin, over(store)).await;
     assert_eq!(statuses(proxy, &[first, "GET /a HTTP/1.1\r\nhost: a"]).await, ["200", "502"]);
     assert_eq!(heads.count(), 2);
     // A connection that has never answered.
@@ -140,13 +146,12 @@ async fn rfc9110_9_2_2_no_other_request_is_sent_twice() {
         async move { drop(heads.read(&mut stream).await) }
     })
     .await;
-    let proxy = proxy_of(origin, OPTIONS).await;
+    let proxy = proxy_of(origin, over(store)).await;
     assert_eq!(statuses(proxy, &[first]).await, ["502"]);
     assert_eq!(heads.count(), 1);
 }
 
-#[tokio::test]
-async fn rfc9110_15_2_interim_responses_change_no_final_one() {
+async fn rfc9110_15_2_interim_responses_change_no_final_one(store: Store) {
     let (origin, heads) = says(|_| {
         let hint =
             "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\ncache-control: max-age=600\r\n\r\n";
@@ -154,7 +159,7 @@ async fn rfc9110_15_2_interim_responses_change_no_final_one() {
         format!("{hint}{progress}{hint}{}", ok("cache-control: max-age=60\r\n", "hello"))
     })
     .await;
-    let proxy = proxy_of(origin, OPTIONS).await;
+    let proxy = proxy_of(origin, over(store)).await;
     for http2 in [false, true, false] {
         let got = get(&client(http2), proxy, "/a").await;
         assert_eq!((got.head.status.as_u16(), got.text()), (200, "hello"));
