@@ -54,10 +54,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let answer = self.answer(request);
         match &self.cache.settings.cache_name {
-            None => answer,
-            Some(name) => answer.named(name.clone()),
+            None => self.answer(request),
+            Some(name) => self.answer(request).named(name.clone()),
         }
     }
 }
@@ -87,16 +86,18 @@ impl<S> HttpGuard<S> {
             return ResponseFuture::pending(response.boxed());
         }
         let keys = &cache.settings.keys;
-        let Some(key) = keys.key::<B>(&request) else {
+        let key = keys.key::<B>(&request);
+        // Not taken out: a key is long to move.
+        let Some(key) = &key else {
             let response = exchange(request, body).forward(cache_status::NO_KEY);
             return ResponseFuture::pending(response.boxed());
         };
-        if let Some(hit) = cache.near_hit(&request, &key, mode) {
+        if let Some(hit) = cache.near_hit(&request, key, mode) {
             return ResponseFuture::ready(hit);
         }
         keys.name_as_keyed(&mut request);
         connection::remove_of_one(&mut request.headers);
-        ResponseFuture::pending(Fetch::new(exchange(request, body), key).run(mode).boxed())
+        ResponseFuture::pending(Fetch::new(exchange(request, body), *key).run(mode).boxed())
     }
 }
 

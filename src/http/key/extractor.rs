@@ -132,13 +132,14 @@ impl KeyExtractor {
         url: &Uri,
         part: Option<&str>,
     ) -> CacheKey {
-        let mut text = KeyWriter::new();
+        let mut key = CacheKey::empty();
+        let mut text = KeyWriter::new(&mut key);
         // Only the response to a GET is stored; it answers HEAD as well.
         text.push(match access {
             Access::Anonymous => "GET\n",
             Access::Authorized => "GET authorized\n",
         });
-        text.push_lowercase(authority.scheme);
+        text.push(authority.scheme);
         text.push("\n");
         text.push_lowercase(authority.host);
         if let Some(port) = authority.port {
@@ -155,7 +156,8 @@ impl KeyExtractor {
         if let Some(part) = part {
             write_part(part, &mut text);
         }
-        text.finish()
+        text.finish();
+        key
     }
 }
 
@@ -212,7 +214,7 @@ impl Access {
 }
 
 impl Query {
-    fn write(&self, query: &str, text: &mut KeyWriter) {
+    fn write(&self, query: &str, text: &mut KeyWriter<'_>) {
         let without = match self {
             Self::Sorted { without } if is_split_alike(query) => without,
             _ => {
@@ -249,7 +251,7 @@ fn name_of(pair: &str) -> &str {
 }
 
 /// The only part that the HTTP parser has not checked, so the only one that may contain line breaks.
-fn write_part(part: &str, text: &mut KeyWriter) {
+fn write_part(part: &str, text: &mut KeyWriter<'_>) {
     text.push("\n");
     for piece in part.split_inclusive('\n') {
         match piece.strip_suffix('\n') {
