@@ -17,6 +17,7 @@ use super::{
     exchange::{Exchange, Fetch, Origin},
     fields::{cache_status, connection, cookie},
     future::ResponseFuture,
+    key::CacheKey,
     settings::Reloads,
 };
 
@@ -86,9 +87,8 @@ impl<S> HttpGuard<S> {
             return ResponseFuture::pending(response.boxed());
         }
         let keys = &cache.settings.keys;
-        let key = keys.key::<B>(&request);
-        // Not taken out: a key is long to move.
-        let Some(key) = &key else {
+        let mut room = CacheKey::empty();
+        let Some(key) = keys.key::<B>(&request, &mut room) else {
             let response = exchange(request, body).forward(cache_status::NO_KEY);
             return ResponseFuture::pending(response.boxed());
         };

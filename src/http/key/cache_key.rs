@@ -26,7 +26,7 @@ impl CacheKey {
         key
     }
 
-    /// For a [`KeyWriter`].
+    /// Room for a key.
     pub(crate) fn empty() -> Self {
         Self(ArrayString::new())
     }

@@ -163,6 +163,19 @@ mod tests {
     }
 
     #[test]
+    fn values_longer_than_a_key_count_to_their_ends() {
+        let variants = Variants { generation: 1, fields: vec![HeaderName::from_static("x-a")] };
+        let key = |length: usize, end: &str| {
+            let value = HeaderValue::from_str(&("x".repeat(length) + end)).expect("a value");
+            variants.key("p", &HeaderMap::from_iter([(variants.fields[0].clone(), value)]))
+        };
+        let lengths = [0, MAX_LENGTH - 6, MAX_LENGTH - 5, MAX_LENGTH, 2 * MAX_LENGTH];
+        let all = lengths.map(|length| [key(length, "a"), key(length, "b")]);
+        let distinct: std::collections::HashSet<_> = all.iter().flatten().collect();
+        assert_eq!(distinct.len(), 10);
+    }
+
+    #[test]
     fn other_values_are_compared_byte_by_byte() {
         let value = |value| values(&["x-a"], &[("x-a", value)]);
         assert_ne!(value("A"), value("a"));

@@ -30,7 +30,7 @@ impl Portion {
             return Self::Whole;
         }
         let since = || is_unmodified_since(request, stored);
-        if is_a_listed_one(request, stored).unwrap_or_else(since) {
+        if is_listed(request, stored).unwrap_or_else(since) {
             return Self::NotModified;
         }
         match request.get(header::RANGE) {
@@ -42,7 +42,7 @@ impl Portion {
 
 /// Whether `If-None-Match` lists the tag of the stored response, by weak comparison (RFC 9110 §13.1.2). `None` without
 /// the field.
-fn is_a_listed_one(request: &HeaderMap, stored: &HeaderMap) -> Option<bool> {
+fn is_listed(request: &HeaderMap, stored: &HeaderMap) -> Option<bool> {
     let mut values = request.get_all(header::IF_NONE_MATCH).iter().peekable();
     values.peek()?;
     let stored = stored.get(header::ETAG).map(EntityTag::new);
