@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 
 use super::{fields::CacheControl, response::CachedResponse};
 
@@ -33,15 +33,15 @@ pub(super) struct Freshness {
 
 impl CacheMode {
     pub(super) fn of(request: &HeaderMap) -> Self {
+        // Most requests have none of them: one pass over the names is less than a look for each.
+        if !request.keys().any(sets_mode) {
+            return Self::Default;
+        }
         if request.contains_key(header::IF_MATCH)
             || request.contains_key(header::IF_UNMODIFIED_SINCE)
             || (request.contains_key(header::UPGRADE) && leaves_http(request))
         {
             return Self::Bypass;
-        }
-        // Most requests have neither: a hit parses nothing.
-        if !request.contains_key(header::CACHE_CONTROL) && !request.contains_key(header::PRAGMA) {
-            return Self::Default;
         }
         let directives = CacheControl::of_request(request);
         let max_age = match directives.no_cache {
@@ -100,6 +100,18 @@ impl CacheMode {
             mode => mode,
         }
     }
+}
+
+/// Whether a request with this field may need something in particular of the cache.
+fn sets_mode(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::CACHE_CONTROL
+            | header::IF_MATCH
+            | header::IF_UNMODIFIED_SINCE
+            | header::PRAGMA
+            | header::UPGRADE
+    )
 }
 
 /// Whether the request asks for another protocol. One for HTTP/2 in cleartext does not: some clients send that

@@ -17,6 +17,7 @@ use super::{
     exchange::{Exchange, Fetch, Origin},
     fields::{cache_status, connection, cookie},
     future::ResponseFuture,
+    key::CacheKey,
     settings::Reloads,
 };
 
@@ -54,10 +55,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let answer = self.answer(request);
         match &self.cache.settings.cache_name {
-            None => answer,
-            Some(name) => answer.named(name.clone()),
+            None => self.answer(request),
+            Some(name) => self.answer(request).named(name.clone()),
         }
     }
 }
@@ -87,16 +87,17 @@ impl<S> HttpGuard<S> {
             return ResponseFuture::pending(response.boxed());
         }
         let keys = &cache.settings.keys;
-        let Some(key) = keys.key::<B>(&request) else {
+        let mut room = CacheKey::empty();
+        let Some(key) = keys.key::<B>(&request, &mut room) else {
             let response = exchange(request, body).forward(cache_status::NO_KEY);
             return ResponseFuture::pending(response.boxed());
         };
-        if let Some(hit) = cache.near_hit(&request, &key, mode) {
+        if let Some(hit) = cache.near_hit(&request, key, mode) {
             return ResponseFuture::ready(hit);
         }
         keys.name_as_keyed(&mut request);
         connection::remove_of_one(&mut request.headers);
-        ResponseFuture::pending(Fetch::new(exchange(request, body), key).run(mode).boxed())
+        ResponseFuture::pending(Fetch::new(exchange(request, body), *key).run(mode).boxed())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The header fields that the cache reads and writes.
 
+pub(super) mod age;
 mod cache_control;
 pub(super) mod cache_status;
 pub(super) mod connection;

@@ -10,18 +10,25 @@ use sha2::{Digest, Sha256};
 pub(crate) struct CacheKey(ArrayString<MAX_LENGTH>);
 
 /// Longer keys are hashed.
-const MAX_LENGTH: usize = 256;
+pub(super) const MAX_LENGTH: usize = 256;
 
 impl CacheKey {
     /// The key of a tag's epoch, or with `None` that of the epoch of all tags. No URL's key begins like this.
     pub(crate) fn of_tag(tag: Option<&str>) -> Self {
-        let mut text = KeyWriter::new();
+        let mut key = Self::empty();
+        let mut text = KeyWriter::new(&mut key);
         text.push("tag");
         if let Some(tag) = tag {
             text.push("\n");
             text.push(tag);
         }
-        text.finish()
+        text.finish();
+        key
+    }
+
+    /// Room for a key.
+    pub(crate) fn empty() -> Self {
+        Self(ArrayString::new())
     }
 
     /// The key under which reloads of `primary` share one flight.
@@ -43,10 +50,10 @@ impl CacheKey {
     }
 
     fn of_hash(prefix: &str, hash: Sha256) -> Self {
-        let mut text = ArrayString::new();
-        let _ = text.try_push_str(prefix);
-        push_hex(&mut text, &hash.finalize());
-        Self(text)
+        let mut key = Self::empty();
+        let _ = key.0.try_push_str(prefix);
+        push_hex(&mut key.0, &hash.finalize());
+        key
     }
 }
 
@@ -58,24 +65,24 @@ impl Deref for CacheKey {
     }
 }
 
-/// Collects the text of a key, and begins to hash it when it gets too long.
-pub(crate) struct KeyWriter {
-    short: ArrayString<MAX_LENGTH>,
+/// Writes the text of a key where the key is to stand, and begins to hash it when it gets too long.
+pub(crate) struct KeyWriter<'a> {
+    key: &'a mut CacheKey,
     long: Option<Sha256>,
 }
 
-impl KeyWriter {
-    pub(crate) fn new() -> Self {
-        Self { short: ArrayString::new(), long: None }
+impl<'a> KeyWriter<'a> {
+    pub(crate) fn new(empty: &'a mut CacheKey) -> Self {
+        Self { key: empty, long: None }
     }
 
     #[inline]
     pub(crate) fn push(&mut self, text: &str) {
         match &mut self.long {
             Some(hash) => hash.update(text),
-            None if self.short.try_push_str(text).is_err() => {
+            None if self.key.0.try_push_str(text).is_err() => {
                 let mut hash = Sha256::new();
-                hash.update(self.short.as_bytes());
+                hash.update(self.key.as_bytes());
                 hash.update(text);
                 self.long = Some(hash);
             }
@@ -99,11 +106,10 @@ impl KeyWriter {
     }
 
     #[inline]
-    pub(crate) fn finish(self) -> CacheKey {
-        match self.long {
+    pub(crate) fn finish(self) {
+        if let Some(hash) = self.long {
             // No unhashed key begins like this.
-            Some(hash) => CacheKey::of_hash("#", hash),
-            None => CacheKey(self.short),
+            *self.key = CacheKey::of_hash("#", hash);
         }
     }
 }
@@ -145,10 +151,12 @@ mod tests {
     #[test]
     fn a_key_is_hashed_when_it_no_longer_fits() {
         let key = |length: usize| {
-            let mut text = KeyWriter::new();
+            let mut key = CacheKey::empty();
+            let mut text = KeyWriter::new(&mut key);
             text.push("GET\n");
             text.push(&"y".repeat(length - 4));
-            text.finish()
+            text.finish();
+            key
         };
         assert_eq!(key(MAX_LENGTH).len(), MAX_LENGTH);
         assert_eq!(key(MAX_LENGTH + 1).len(), 65);

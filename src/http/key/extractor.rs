@@ -42,8 +42,13 @@ enum Access {
 }
 
 impl KeyExtractor {
-    /// `None` for a request that has no clear authority, or no key by the user's will.
-    pub(crate) fn key<B: 'static>(&self, request: &Parts) -> Option<CacheKey> {
+    /// `None` for a request that has no clear authority, or no key by the user's will. Written to `room`: a key is
+    /// long to move, and every hit makes one.
+    pub(crate) fn key<'a, B: 'static>(
+        &self,
+        request: &Parts,
+        room: &'a mut CacheKey,
+    ) -> Option<&'a CacheKey> {
         let sent = self.sent_uri.of(request);
         if !self.sent_uri.is_told::<B>() || !self.sent_uri.is_kept(sent, &request.uri) {
             return None;
@@ -54,7 +59,8 @@ impl KeyExtractor {
         };
         let authority = self.authority(sent, &request.headers)?;
         let access = Access::of(&request.headers);
-        Some(self.write(access, authority, sent, part.as_deref()))
+        self.write(access, authority, sent, part.as_deref(), room);
+        Some(room)
     }
 
     /// The keys under which the responses of a URL may be stored. `host` completes a relative URL.
@@ -119,26 +125,29 @@ impl KeyExtractor {
     }
 
     fn write_both(&self, authority: Authority<'_>, url: &Uri, part: Option<&str>) -> [CacheKey; 2] {
-        [Access::Anonymous, Access::Authorized]
-            .map(|access| self.write(access, authority, url, part))
+        [Access::Anonymous, Access::Authorized].map(|access| {
+            let mut key = CacheKey::empty();
+            self.write(access, authority, url, part, &mut key);
+            key
+        })
     }
 
-    /// A line for each part; none can contain a line break. Inlined: a key is long to move, and every hit makes one.
-    #[inline(always)]
+    /// A line for each part; none can contain a line break.
     fn write(
         &self,
         access: Access,
         authority: Authority<'_>,
         url: &Uri,
         part: Option<&str>,
-    ) -> CacheKey {
-        let mut text = KeyWriter::new();
+        to: &mut CacheKey,
+    ) {
+        let mut text = KeyWriter::new(to);
         // Only the response to a GET is stored; it answers HEAD as well.
         text.push(match access {
             Access::Anonymous => "GET\n",
             Access::Authorized => "GET authorized\n",
         });
-        text.push_lowercase(authority.scheme);
+        text.push(authority.scheme);
         text.push("\n");
         text.push_lowercase(authority.host);
         if let Some(port) = authority.port {
@@ -155,7 +164,7 @@ impl KeyExtractor {
         if let Some(part) = part {
             write_part(part, &mut text);
         }
-        text.finish()
+        text.finish();
     }
 }
 
@@ -212,7 +221,7 @@ impl Access {
 }
 
 impl Query {
-    fn write(&self, query: &str, text: &mut KeyWriter) {
+    fn write(&self, query: &str, text: &mut KeyWriter<'_>) {
         let without = match self {
             Self::Sorted { without } if is_split_alike(query) => without,
             _ => {
@@ -249,7 +258,7 @@ fn name_of(pair: &str) -> &str {
 }
 
 /// The only part that the HTTP parser has not checked, so the only one that may contain line breaks.
-fn write_part(part: &str, text: &mut KeyWriter) {
+fn write_part(part: &str, text: &mut KeyWriter<'_>) {
     text.push("\n");
     for piece in part.split_inclusive('\n') {
         match piece.strip_suffix('\n') {
@@ -282,7 +291,7 @@ mod tests {
             request = request.header("host", host);
         }
         let parts = request.body(()).expect("a request").into_parts().0;
-        keys.key::<()>(&parts).map(|key| key.to_string())
+        keys.key::<()>(&parts, &mut CacheKey::empty()).map(|key| key.to_string())
     }
 
     fn plain(uri: &str, host: Option<&str>) -> Option<String> {
@@ -331,7 +340,7 @@ mod tests {
         }
         let request = Request::builder().uri("/a").header("host", "a").header("host", "b");
         let parts = request.body(()).expect("a request").into_parts().0;
-        assert_eq!(KeyExtractor::default().key::<()>(&parts), None);
+        assert_eq!(KeyExtractor::default().key::<()>(&parts, &mut CacheKey::empty()), None);
     }
 
     #[test]
@@ -340,7 +349,7 @@ mod tests {
         let parts = request.body(()).expect("a request").into_parts().0;
         let keys = KeyExtractor::default();
         let [anonymous, authorized] = keys.keys_of_url(&parts.uri, Some("h"), None).expect("keys");
-        assert_eq!(keys.key::<()>(&parts), Some(authorized));
+        assert_eq!(keys.key::<()>(&parts, &mut CacheKey::empty()), Some(&authorized));
         assert_eq!(plain("/a", Some("h")).as_deref(), Some(&*anonymous));
         assert_eq!(&*authorized, "GET authorized\nhttp\nh\n/a");
     }

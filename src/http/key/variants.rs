@@ -1,8 +1,10 @@
 //! Several responses of one URL, told apart by request fields (RFC 9111 §4.1).
 
+use std::io::{self, Write};
+
 use http::{HeaderMap, HeaderName, header};
 
-use super::cache_key::CacheKey;
+use super::cache_key::{CacheKey, MAX_LENGTH};
 
 /// The variants of a URL.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,37 +30,49 @@ impl Variants {
 
     /// The key of the variant that a request selects.
     pub(crate) fn key(&self, primary: &str, request: &HeaderMap) -> CacheKey {
-        // Room for what browsers send: this is on the path of a hit, and should not grow.
-        let mut selected_by = Vec::with_capacity(256);
-        write_values(request, &self.fields, &mut selected_by);
-        CacheKey::of_variant(primary, self.generation, &selected_by)
+        // On the path of a hit: what a key has room for needs none of its own.
+        let mut room = [0; MAX_LENGTH];
+        let mut left = &mut room[..];
+        if write_values(request, &self.fields, &mut left).is_ok() {
+            let length = MAX_LENGTH - left.len();
+            return CacheKey::of_variant(primary, self.generation, &room[..length]);
+        }
+        let mut long = Vec::new();
+        // There is room for all of it.
+        let _ = write_values(request, &self.fields, &mut long);
+        CacheKey::of_variant(primary, self.generation, &long)
     }
 }
 
 /// Appends a request's values of these fields, so that two requests get the same text exactly when their
 /// values match. A missing field differs from an empty one.
-fn write_values(request: &HeaderMap, names: &[HeaderName], text: &mut Vec<u8>) {
+fn write_values(
+    request: &HeaderMap,
+    names: &[HeaderName],
+    text: &mut impl Write,
+) -> io::Result<()> {
     for name in names {
-        text.extend_from_slice(name.as_str().as_bytes());
+        text.write_all(name.as_str().as_bytes())?;
         let mut values = request.get_all(name).iter().peekable();
         if values.peek().is_none() {
-            text.push(b'\n');
+            text.write_all(b"\n")?;
             continue;
         }
-        text.push(b':');
+        text.write_all(b":")?;
         for (at, value) in values.enumerate() {
             if at > 0 {
-                text.push(b',');
+                text.write_all(b",")?;
             }
             // A quoted string may contain a comma.
             match is_list_of_choices(name) && !value.as_bytes().contains(&b'"') {
-                true => write_list(value.as_bytes(), text),
-                false => text.extend_from_slice(value.as_bytes().trim_ascii()),
+                true => write_list(value.as_bytes(), text)?,
+                false => text.write_all(value.as_bytes().trim_ascii())?,
             }
         }
         // No field value contains a line break.
-        text.push(b'\n');
+        text.write_all(b"\n")?;
     }
+    Ok(())
 }
 
 /// Fields whose value is a list of names, compared without regard to their case and to white space between
@@ -68,20 +82,21 @@ fn is_list_of_choices(name: &HeaderName) -> bool {
         .contains(name)
 }
 
-fn write_list(value: &[u8], text: &mut Vec<u8>) {
+fn write_list(value: &[u8], text: &mut impl Write) -> io::Result<()> {
     for (at, element) in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).enumerate() {
         if at > 0 {
-            text.push(b',');
+            text.write_all(b",")?;
         }
         let end = element.iter().position(|byte| *byte == b';').unwrap_or(element.len());
         let (name, parameters) = element.split_at(end);
         // Parameters have values, and what is no name may mean anything: both count as they were sent.
-        match name.iter().all(is_of_a_name) {
-            true => text.extend(name.iter().map(u8::to_ascii_lowercase)),
-            false => text.extend_from_slice(name),
+        match name.iter().any(u8::is_ascii_uppercase) && name.iter().all(is_of_a_name) {
+            true => text.write_all(&name.to_ascii_lowercase())?,
+            false => text.write_all(name)?,
         }
-        text.extend_from_slice(parameters);
+        text.write_all(parameters)?;
     }
+    Ok(())
 }
 
 /// A coding, a language, a charset, a media type, or `*`.
@@ -106,7 +121,7 @@ mod tests {
     fn values(names: &[&'static str], fields: &[(&'static str, &'static str)]) -> Vec<u8> {
         let names: Vec<_> = names.iter().map(|name| HeaderName::from_static(name)).collect();
         let mut text = Vec::new();
-        write_values(&request(fields), &names, &mut text);
+        write_values(&request(fields), &names, &mut text).expect("room");
         text
     }
 
@@ -145,6 +160,19 @@ mod tests {
         assert_ne!(values(&["accept-encoding"], &lines), values(&["accept-encoding"], &lines[1..]));
         let lines = [("x-a", ""), ("x-a", "b")];
         assert_ne!(values(&["x-a"], &lines), values(&["x-a"], &lines[1..]));
+    }
+
+    #[test]
+    fn values_longer_than_a_key_count_to_their_ends() {
+        let variants = Variants { generation: 1, fields: vec![HeaderName::from_static("x-a")] };
+        let key = |length: usize, end: &str| {
+            let value = HeaderValue::from_str(&("x".repeat(length) + end)).expect("a value");
+            variants.key("p", &HeaderMap::from_iter([(variants.fields[0].clone(), value)]))
+        };
+        let lengths = [0, MAX_LENGTH - 6, MAX_LENGTH - 5, MAX_LENGTH, 2 * MAX_LENGTH];
+        let all = lengths.map(|length| [key(length, "a"), key(length, "b")]);
+        let distinct: std::collections::HashSet<_> = all.iter().flatten().collect();
+        assert_eq!(distinct.len(), 10);
     }
 
     #[test]

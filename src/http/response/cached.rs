@@ -9,7 +9,7 @@ use http_body::Body as HttpBody;
 use super::{
     super::{
         body::Body,
-        fields::{CacheControl, EntityTag, cache_status, date},
+        fields::{CacheControl, EntityTag, age, cache_status, date},
     },
     head::{Head, VALIDATORS},
     portion::Portion,
@@ -131,10 +131,7 @@ impl CachedResponse {
     ) -> Response<Body<B>> {
         let mut headers = self.headers.clone();
         if let Some(age) = headers.get_mut(header::AGE) {
-            // The conversion of numbers in `HeaderValue` allocates twice.
-            let mut digits = itoa::Buffer::new();
-            let text = digits.format(self.age(now).as_secs());
-            *age = HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("0"));
+            *age = age::value(self.age(now).as_secs());
         }
         if cache_status != cache_status::HIT {
             cache_status::replace(&mut headers, cache_status);

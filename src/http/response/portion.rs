@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::super::fields::{EntityTag, date};
 
@@ -22,17 +22,16 @@ impl Portion {
     /// Evaluates the conditions in the order of RFC 9110 §13.2.2; `length` is that of the body. `If-Match`
     /// and `If-Unmodified-Since` are for the origin.
     pub(crate) fn requested(request: &HeaderMap, stored: &HeaderMap, length: u64) -> Self {
-        if request.contains_key(header::IF_NONE_MATCH) {
-            if if_none_match(request, stored.get(header::ETAG)) {
-                return Self::NotModified;
-            }
-        } else if let Some(since) = date::single(request, header::IF_MODIFIED_SINCE) {
-            // §4.3.2: Date stands in for a missing Last-Modified.
-            let modified = date::first(stored, header::LAST_MODIFIED)
-                .or_else(|| date::first(stored, header::DATE));
-            if modified.is_some_and(|modified| modified <= since) {
-                return Self::NotModified;
-            }
+        // Most requests have none of them: one pass over the names is less than a look for each.
+        let selects = |name: &HeaderName| {
+            matches!(*name, header::IF_NONE_MATCH | header::IF_MODIFIED_SINCE | header::RANGE)
+        };
+        if !request.keys().any(selects) {
+            return Self::Whole;
+        }
+        let since = || is_unmodified_since(request, stored);
+        if is_listed(request, stored).unwrap_or_else(since) {
+            return Self::NotModified;
         }
         match request.get(header::RANGE) {
             Some(range) if if_range(request, stored) => part(range, length),
@@ -41,14 +40,24 @@ impl Portion {
     }
 }
 
-/// Whether a listed tag is that of the stored response, by weak comparison (RFC 9110 §13.1.2).
-fn if_none_match(request: &HeaderMap, stored: Option<&HeaderValue>) -> bool {
-    let stored = stored.map(EntityTag::new);
-    let values = request.get_all(header::IF_NONE_MATCH);
-    values
-        .iter()
-        .flat_map(EntityTag::list)
-        .any(|tag| tag.is_any() || stored.is_some_and(|stored| stored.matches_weakly(tag)))
+/// Whether `If-None-Match` lists the tag of the stored response, by weak comparison (RFC 9110 §13.1.2). `None` without
+/// the field.
+fn is_listed(request: &HeaderMap, stored: &HeaderMap) -> Option<bool> {
+    let mut values = request.get_all(header::IF_NONE_MATCH).iter().peekable();
+    values.peek()?;
+    let stored = stored.get(header::ETAG).map(EntityTag::new);
+    let is_it =
+        |tag: EntityTag<'_>| tag.is_any() || stored.is_some_and(|own| own.matches_weakly(tag));
+    Some(values.flat_map(EntityTag::list).any(is_it))
+}
+
+/// `If-Modified-Since`.
+fn is_unmodified_since(request: &HeaderMap, stored: &HeaderMap) -> bool {
+    let Some(since) = date::single(request, header::IF_MODIFIED_SINCE) else { return false };
+    // §4.3.2: Date stands in for a missing Last-Modified.
+    let modified =
+        date::first(stored, header::LAST_MODIFIED).or_else(|| date::first(stored, header::DATE));
+    modified.is_some_and(|modified| modified <= since)
 }
 
 /// Whether a range may be answered: the client must hold the rest of the same response (RFC 9110 §13.1.5).
