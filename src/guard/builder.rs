@@ -11,11 +11,11 @@ use super::{
     breaker::Breaker,
     bulkhead::Bulkheads,
     core::{Core, CountsAsFailure, Guard},
+    epochs::Epochs,
     failure_backoff::FailureBackoffs,
     loading_guard::{Loaders, LoadingGuard},
     passes::Passes,
     pending::PendingInvalidations,
-    tags::Epochs,
     tasks::Tasks,
     wakeups::Wakeups,
 };

@@ -10,8 +10,9 @@ use std::{
 use tokio::sync::Semaphore;
 
 use super::{
-    answer::Answer, breaker::Breaker, bulkhead::Bulkheads, failure_backoff::FailureBackoffs,
-    passes::Passes, pending::PendingInvalidations, tags::Epochs, tasks::Tasks, wakeups::Wakeups,
+    answer::Answer, breaker::Breaker, bulkhead::Bulkheads, epochs::Epochs,
+    failure_backoff::FailureBackoffs, passes::Passes, pending::PendingInvalidations, tasks::Tasks,
+    wakeups::Wakeups,
 };
 use crate::{
     Error, Moment, Policy, far::Erased, flight::Flights, freshness::Freshness, near::Near,

@@ -25,6 +25,7 @@ mod bulkhead;
 mod bypass;
 mod coherence;
 mod core;
+mod epochs;
 mod failure_backoff;
 mod fallback;
 mod far_access;

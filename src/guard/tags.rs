@@ -15,22 +15,16 @@
 //! While the far tier says nothing about epochs, what is loaded is good for this process alone, until that has heard
 //! of another purge; and what was there before cannot be checked, so it is not there.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
-
-use parking_lot::RwLock;
+use std::{sync::Arc, time::Duration};
 
 use tracing::Instrument;
 
-use super::core::{Core, Guard};
+use super::{
+    core::{Core, Guard},
+    epochs::Known,
+};
 use crate::{
-    Entry, Error, Fault, FaultKind, Key, Loaded, Moment, Version,
+    Entry, Error, Fault, FaultKind, Key, Loaded, Version,
     far::{Invalidated, Put, Record},
     key::RESERVED,
     terms::{TAG, Tag, Tags},
@@ -97,24 +91,6 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     }
 }
 
-/// The epochs that a process knows.
-#[derive(Default)]
-pub(super) struct Epochs {
-    /// By the tag's name in the far tier.
-    known: RwLock<HashMap<Arc<str>, Known>>,
-    /// How many purges have begun in this process, or were heard of.
-    purges: AtomicU64,
-    /// How often an epoch was heard of, purges included; written under the lock of `known`. A reading that was under
-    /// way is not kept.
-    heard: AtomicU64,
-}
-
-#[derive(Clone, Copy)]
-struct Known {
-    epoch: Version,
-    until: Moment,
-}
-
 /// What was known of all tags before a load.
 #[derive(Clone, Copy)]
 pub(super) enum Before {
@@ -124,65 +100,6 @@ pub(super) enum Before {
     Epoch(Version),
     /// So many purges: the far tier did not say more.
     Purges(u64),
-}
-
-impl Epochs {
-    fn purges(&self) -> u64 {
-        self.purges.load(Ordering::SeqCst)
-    }
-
-    fn get(&self, name: &str, now: Moment) -> Option<Version> {
-        self.known.read().get(name).filter(|known| now < known.until).map(|known| known.epoch)
-    }
-
-    /// Keeps what was read since so much was `heard`.
-    fn keep(&self, name: &Arc<str>, known: Known, heard: u64) {
-        let mut all = self.known.write();
-        if self.heard.load(Ordering::SeqCst) == heard {
-            if all.len() >= CAPACITY {
-                all.clear();
-            }
-            all.insert(name.clone(), known);
-        }
-    }
-
-    /// Whether another epoch takes the place of the one that is known.
-    fn replace(&self, name: &str, made: Version) -> bool {
-        let mut all = self.known.write();
-        self.heard.fetch_add(1, Ordering::SeqCst);
-        let is_other = all.get(name).is_some_and(|known| known.epoch != made);
-        if is_other {
-            all.remove(name);
-        }
-        is_other
-    }
-
-    /// A purge: of one tag, or perhaps of any.
-    pub(super) fn purge(&self, name: Option<&str>) {
-        let mut all = self.known.write();
-        self.heard.fetch_add(1, Ordering::SeqCst);
-        self.purges.fetch_add(1, Ordering::SeqCst);
-        match name {
-            Some(name) => drop(all.remove(name)),
-            None => all.clear(),
-        }
-    }
-
-    /// Whether what a process knows says that none of these was purged.
-    pub(super) fn are_current(&self, tags: &Tags, now: Moment) -> bool {
-        match tags {
-            Tags::None => true,
-            Tags::Of(tags) => {
-                let known = self.known.read();
-                let is_current = |(name, epoch): &Tag| {
-                    known.get(name).is_some_and(|known| known.epoch == *epoch && now < known.until)
-                };
-                tags.iter().all(is_current)
-            }
-            Tags::Local(purges) => *purges == self.purges(),
-            Tags::Purged => false,
-        }
-    }
 }
 
 /// Whether a name in the far tier is that of an epoch.
@@ -288,7 +205,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
         let mut generation = 1;
         for _ in 0..ATTEMPTS {
-            let heard = self.epochs.heard.load(Ordering::SeqCst);
+            let heard = self.epochs.heard();
             if let Some(epoch) = self.ask_about(name, self.far.read(name)).await? {
                 let epoch = epoch.version();
                 let until = self.now().after(self.near_ttl());
@@ -354,7 +271,5 @@ pub(super) const ALL_TAGS: &str = "\0a";
 pub(super) const EVERYTHING: &str = "\0e";
 
 const ATTEMPTS: u32 = 8;
-/// How many epochs a process knows at most.
-const CAPACITY: usize = 100_000;
 const MAX_TAGS: usize = 64;
 const MAX_BYTES: usize = 1_000;
