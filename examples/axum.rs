@@ -15,26 +15,22 @@ use axum::response::{IntoResponse, Result};
 use axum::{Json, Router, routing::get};
 use cattleguard::http::{HttpGuardLayer, Responses};
 use cattleguard::redis::{Connection, RedisFar};
-use cattleguard::{Fetched, Guard, GuardLayer, Loaded, Policy, codec, metrics::BUCKETS};
+use cattleguard::{FetchOptions, Guard, LoadingGuard, Policy, codec, metrics::BUCKETS};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use serde::{Deserialize, Serialize};
 use sqlx::{SqlitePool, sqlite::SqlitePoolOptions};
-use tower::{BoxError, Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower::BoxError;
 
 #[derive(Clone, Serialize, Deserialize)]
 struct Product {
     name: String,
 }
 
-#[derive(Clone)]
-struct GetProduct(i64);
-
-/// Reads go through `products`, writes tell its `guard`, and `pages` keeps whole responses.
+/// `products` keeps rows, `pages` whole responses.
 #[derive(Clone)]
 struct App {
     database: SqlitePool,
-    products: BoxCloneSyncService<GetProduct, Fetched<Product>, cattleguard::Error>,
-    guard: Guard<i64, Product>,
+    products: LoadingGuard<i64, Product>,
     pages: HttpGuardLayer,
 }
 
@@ -42,18 +38,18 @@ const TAGS: HeaderName = HeaderName::from_static("surrogate-key");
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 const NOT_FOUND: (StatusCode, &str) = (StatusCode::NOT_FOUND, "no such product\n");
 
-/// The origin: reads a row with its version.
-async fn read(database: SqlitePool, GetProduct(id): GetProduct) -> sqlx::Result<Loaded<Product>> {
+/// The origin: a row with its version, or none.
+async fn read(database: SqlitePool, id: i64) -> sqlx::Result<Option<(Product, i64)>> {
     let select = sqlx::query_as("SELECT name, version FROM product WHERE id = ?").bind(id);
     let row = select.fetch_optional(&database).await?;
-    let found = |(name, at): (_, i64)| Loaded::found(Product { name }, at.unsigned_abs());
-    Ok(row.map_or_else(Loaded::absent, found))
+    Ok(row.map(|(name, version)| (Product { name }, version)))
 }
 
 async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<impl IntoResponse> {
-    let fetched = app.products.oneshot(GetProduct(id)).await.map_err(unavailable)?;
-    let product = fetched.value().cloned().ok_or(NOT_FOUND)?;
-    Ok(([("x-outcome", fetched.outcome().as_str())], Json(product)))
+    let options = FetchOptions::new().timeout(Duration::from_secs(2));
+    let fetched = app.products.get_with(&id, options).await.map_err(unavailable)?;
+    let outcome = fetched.outcome().as_str();
+    Ok(([("x-outcome", outcome)], Json(fetched.into_value().ok_or(NOT_FOUND)?)))
 }
 
 async fn list(State(app): State<App>) -> Result<impl IntoResponse> {
@@ -69,7 +65,7 @@ async fn update(app: State<App>, id: Path<i64>, new: Json<Product>) -> Result<St
     let (version,): (i64,) = set.await.map_err(unavailable)?.ok_or(NOT_FOUND)?;
     // Committed by now: from here on nobody gets the old row. What Redis could not be told is told later; to call
     // the write a failure would have it repeated.
-    if let Err(error) = app.guard.invalidate_at(&*id, version.unsigned_abs()).await {
+    if let Err(error) = app.products.invalidate_at(&*id, version).await {
         eprintln!("product {}: its invalidation is pending: {error}", *id);
     }
     if let Err(error) = app.pages.purge_tag("products").await {
@@ -102,25 +98,21 @@ async fn main() -> Result<(), BoxError> {
         products = products.far(RedisFar::new(redis.clone(), codec::Json).namespace("products"));
         pages = pages.far(RedisFar::new(redis, Responses::default()).namespace("pages"));
     }
-    let guard: Guard<i64, Product> = products.build();
-    let pages = HttpGuardLayer::new(pages).tag_field(TAGS);
     let pool = database.clone();
-    let origin = service_fn(move |request| read(pool.clone(), request));
-    let layer = GuardLayer::new(guard.clone(), |request: &GetProduct| Some(request.0));
-    let layer = layer.timeout(Duration::from_secs(2));
-    let products = BoxCloneSyncService::new(layer.layer(origin));
+    let products = products.loader(move |id: i64| read(pool.clone(), id)).build();
+    let pages = HttpGuardLayer::new(pages).tag_field(TAGS);
     let router = Router::new()
         .route("/products", get(list).layer(pages.clone()))
         .route("/products/{id}", get(show).put(update))
         .route("/metrics", get(async move || metrics.render()))
-        .with_state(App { database, products, guard: guard.clone(), pages: pages.clone() });
+        .with_state(App { database, products: products.clone(), pages: pages.clone() });
     let address = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(&address).await?;
     println!("http://{}/products/7", listener.local_addr()?);
     let stop = async { drop(tokio::signal::ctrl_c().await) };
     axum::serve(listener, router).with_graceful_shutdown(stop).await?;
-    let (guard, pages) =
-        tokio::join!(guard.shutdown(SHUTDOWN_TIMEOUT), pages.shutdown(SHUTDOWN_TIMEOUT));
-    eprintln!("products: {guard:?}, pages: {pages:?}");
+    let (products, pages) =
+        tokio::join!(products.shutdown(SHUTDOWN_TIMEOUT), pages.shutdown(SHUTDOWN_TIMEOUT));
+    eprintln!("products: {products:?}, pages: {pages:?}");
     Ok(())
 }

@@ -19,6 +19,7 @@ mod memory;
 mod orphans;
 mod outages;
 mod promises;
+mod quick_start;
 mod recoveries;
 mod steps;
 mod web;
@@ -103,6 +104,9 @@ fn trials() -> Vec<Trial> {
         }
         clocks {
             a_clock_that_jumps_ten_minutes_reverses_nothing,
+        }
+        quick_start {
+            the_quick_start_of_the_readme_runs,
         }
         web {
             one_handler_run_for_a_thousand_connections_to_four_services,
