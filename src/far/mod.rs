@@ -36,6 +36,7 @@
 //! 14. *(back-off)* after [`fail`](Far::fail) by the holder, grant no lease until the back-off is over; a put or
 //!     an invalidation ends it. The next grants count the failures in a row, at least while no more than
 //!     another back-off (and a second) passes between them.
+//! 15. *(terms)* keep what [`Entry::terms`] gives with the entry.
 //!
 //! `tests/far` stamps a test per clause over every implementer.
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use cattleguard::{
-    Entry, Version,
+    Entry, Guard, Loaded, Version,
     far::{Attempt, Commit, Event, Far, Grant, Put, Record, Renewal, Token, Watcher},
 };
 use futures::FutureExt;
@@ -590,4 +590,32 @@ async fn abandon<T>(future: impl Future<Output = T>, polls: usize) {
         }
         tokio::task::yield_now().await;
     }
+}
+
+/// Its tags and windows, in the eyes of guards that share the tier.
+pub async fn an_entry_keeps_its_terms<F: Far<String> + Clone>(far: F) {
+    let guard = || Guard::<str, String>::builder().tags().far(far.clone()).build();
+    let (one, other) = (guard(), guard());
+    let (found, absent, tag) = (fresh_name(), fresh_name(), fresh_name());
+    let terms = |loaded: Loaded<String>| loaded.tag(&tag).grace(LONG).stale_if_error(SHORT);
+    let row = terms(Loaded::found("a".to_owned(), 1));
+    let _ = one.put(&found, row).await.expect("a put");
+    let _ = one.put(&absent, terms(Loaded::absent().version(2))).await.expect("a put");
+    let written = far.read(&found).await.expect("a read").expect("an entry");
+    let again = far.read(&absent).await.expect("a read").expect("an entry");
+    assert_eq!(written.value().map(String::as_str), Some("a"));
+    assert!(written.terms().is_some() && written.terms() == again.terms());
+    for name in [&found, &absent] {
+        assert!(other.find(name).await.is_some());
+    }
+    one.invalidate_tag(&tag).await.expect("a purge");
+    let purged = async || {
+        let found = (other.find(&found).await, other.find(&absent).await);
+        matches!(found, (None, None)).then_some(())
+    };
+    eventually(purged).await;
+    let load = || async { Ok::<_, std::io::Error>(Some(("b".to_owned(), 3_i64))) };
+    let loaded = other.fetch(&found, load).await.expect("a load");
+    assert_eq!(loaded.version(), Version::new(3));
+    assert!(one.fetch(&found, load).await.expect("an entry").is_hit());
 }

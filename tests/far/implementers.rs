@@ -92,6 +92,7 @@ macro_rules! contract {
             failures_in_a_row_are_counted_until_a_load_succeeds,
             only_the_holder_can_fail,
             a_load_time_is_kept,
+            an_entry_keeps_its_terms,
             many_names_are_read_in_their_order,
         )
     };
