@@ -19,6 +19,12 @@ pub struct Args {
     /// A strategy's name, or `all` [default: all; without `none` for outage]
     #[arg(long)]
     pub strategy: Option<Strategies>,
+    /// With `--phenomenon invalidate`, by what a changed row is invalidated
+    #[arg(long, value_enum, default_value_t = By::Key)]
+    pub by: By,
+    /// How many more entries have the tag of each row, with `--by tag`
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub tagged: Option<u32>,
     /// What befalls Redis, with `--phenomenon outage`: some of these, with commas between [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     pub fault: Vec<Fault>,
@@ -65,6 +71,14 @@ pub struct Args {
     /// This is one of the processes: orders come on standard input
     #[arg(long, hide = true)]
     pub worker: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum By {
+    /// Its key
+    Key,
+    /// A tag of it and of others; of the strategies only `cattleguard` has tags
+    Tag,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -143,6 +157,9 @@ impl Args {
             Phenomenon::Outage if self.strategy.is_none() => {
                 chosen.retain(|strategy| *strategy != Strategy::None);
             }
+            Phenomenon::Invalidate if self.by == By::Tag && self.strategy.is_none() => {
+                chosen = vec![Strategy::Cattleguard];
+            }
             Phenomenon::FailingOrigin if chosen.contains(&Strategy::Cattleguard) => {
                 chosen.push(Strategy::NoStale);
             }
@@ -163,6 +180,7 @@ impl Args {
         if is_outage && !matches!(self.lock, LockArg::OfRedis) {
             return Err("--phenomenon outage takes no --lock".into());
         }
+        self.check_tags()?;
         if !is_outage && !self.fault.is_empty() {
             return Err("--fault goes with --phenomenon outage".into());
         }
@@ -170,6 +188,27 @@ impl Args {
             return Err("--fault-ms goes with --phenomenon outage and failing-origin".into());
         }
         Ok(())
+    }
+}
+
+impl Args {
+    fn check_tags(&self) -> Result<(), String> {
+        let by_tag = self.by == By::Tag;
+        if by_tag && self.phenomenon != Phenomenon::Invalidate {
+            return Err("--by tag goes with --phenomenon invalidate".into());
+        }
+        if by_tag && self.strategies() != [Strategy::Cattleguard] {
+            return Err("--by tag goes with --strategy cattleguard: the others have no tags".into());
+        }
+        if !by_tag && self.tagged.is_some() {
+            return Err("--tagged goes with --by tag".into());
+        }
+        Ok(())
+    }
+
+    /// How many more entries have the tag of each row, if there are tags.
+    pub fn tagged(&self) -> Option<u32> {
+        (self.by == By::Tag).then(|| self.tagged.unwrap_or(100))
     }
 }
 

@@ -6,6 +6,7 @@ use cattleguard::{
     Error, FaultKind, Guard, Loaded, Outcome, Policy, codec::Json, far::Invalidated,
     memory::MemoryFar, redis::RedisFar,
 };
+use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
@@ -19,6 +20,7 @@ use crate::{
 };
 
 const POLL: Duration = Duration::from_millis(50);
+const PUTS_AT_ONCE: usize = 64;
 const LOCK_TTL: Duration = Duration::from_secs(10);
 
 /// The shared store, as each process reaches it.
@@ -33,13 +35,15 @@ pub struct Settings {
     pub strategy: Strategy,
     pub namespace: String,
     pub ttl_ms: u64,
+    /// How many more entries have the tag of each row, if rows have one.
+    pub tagged: Option<u32>,
 }
 
 impl Settings {
     /// Nothing that an earlier fleet of this run left is found by the one of this number.
     pub fn new(strategy: Strategy, number: usize, ttl_ms: u64) -> Self {
         let namespace = format!("herd-{}-{number}", std::process::id());
-        Self { strategy, namespace, ttl_ms }
+        Self { strategy, namespace, ttl_ms, tagged: None }
     }
 }
 
@@ -50,6 +54,7 @@ pub struct Cache {
     origin: Origin,
     namespace: String,
     ttl: Duration,
+    has_tags: bool,
 }
 
 /// The answer to a request.
@@ -106,7 +111,8 @@ impl Cache {
                 Inner::Cattleguard(Self::guard(settings, far).await?)
             }
         };
-        Ok(Self { inner, origin, namespace: settings.namespace.clone(), ttl })
+        let (namespace, has_tags) = (settings.namespace.clone(), settings.tagged.is_some());
+        Ok(Self { inner, origin, namespace, ttl, has_tags })
     }
 
     /// With the defaults, but the ttl to the millisecond, as the others have it.
@@ -116,6 +122,7 @@ impl Cache {
             policy = policy.grace(Duration::ZERO).stale_if_error(Duration::ZERO);
         }
         let builder = Guard::builder().policy(policy);
+        let builder = if settings.tagged.is_some() { builder.tags() } else { builder };
         let shared = match far {
             Far::Memory { tier, .. } => return Ok(builder.far(tier.clone()).build()),
             Far::Redis(shared) => shared,
@@ -138,13 +145,14 @@ impl Cache {
             Inner::Local(store, flights) => self.load_once_here(store, flights, &key, id).await?,
             Inner::LockPoll(store) => self.load_under_lock(store, &key, id).await?,
             Inner::Cattleguard(guard) => {
-                let origin = self.origin.clone();
+                let (origin, tag) = (self.origin.clone(), self.has_tags.then(|| tag_of(id)));
                 let load = move || {
-                    let origin = origin.clone();
+                    let (origin, tag) = (origin.clone(), tag.clone());
                     async move {
                         let product = origin.load(id).await.map_err(Refused)?;
                         let version = product.version;
-                        Ok::<_, Refused>(Loaded::found(product, version))
+                        let loaded = Loaded::found(product, version);
+                        Ok::<_, Refused>(tag.into_iter().fold(loaded, Loaded::tag))
                     }
                 };
                 let fetched = guard.fetch(&key, load).await?;
@@ -165,16 +173,24 @@ impl Cache {
                 .delete(&key)
                 .await
                 .map_or_else(Invalidation::Failed, |()| Invalidation::Everywhere),
-            Inner::Cattleguard(guard) => match guard.invalidate_at(&key, version).await {
-                Ok(Invalidated::Everywhere) => Invalidation::Everywhere,
-                Ok(_) => Invalidation::ThisProcess(None),
-                // Kept, and sent before this process reads there again.
-                Err(Error::Far(error)) if is_outage(error.kind()) => {
-                    Invalidation::ThisProcess(Some(Error::Far(error).into()))
-                }
-                Err(error) => Invalidation::Failed(error.into()),
-            },
+            Inner::Cattleguard(guard) if self.has_tags => {
+                reached(guard.invalidate_tag(&tag_of(id)).await)
+            }
+            Inner::Cattleguard(guard) => reached(guard.invalidate_at(&key, version).await),
         }
+    }
+
+    /// Stores so many more entries with the tag of a row.
+    pub async fn tag_more(&self, id: u32, entries: u32) -> Result<(), Failure> {
+        let Inner::Cattleguard(guard) = &self.inner else { return Ok(()) };
+        let putting = (0..entries).map(async |number| {
+            let key = format!("{}:tagged-{id}-{number}", self.namespace);
+            let row = Loaded::found(Product { id, version: 1, description: String::new() }, 1);
+            let _ = guard.put(&key, row.tag(tag_of(id))).await?;
+            Ok::<_, Failure>(())
+        });
+        let putting = stream::iter(putting).buffer_unordered(PUTS_AT_ONCE);
+        putting.try_collect().await
     }
 
     pub fn origin(&self) -> &Origin {
@@ -239,6 +255,22 @@ impl Cache {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+fn reached(invalidated: Result<Invalidated, Error>) -> Invalidation {
+    match invalidated {
+        Ok(Invalidated::Everywhere) => Invalidation::Everywhere,
+        Ok(_) => Invalidation::ThisProcess(None),
+        // Kept, and sent before this process reads there again.
+        Err(Error::Far(error)) if is_outage(error.kind()) => {
+            Invalidation::ThisProcess(Some(Error::Far(error).into()))
+        }
+        Err(error) => Invalidation::Failed(error.into()),
+    }
+}
+
+fn tag_of(id: u32) -> String {
+    format!("row-{id}")
 }
 
 fn is_outage(kind: FaultKind) -> bool {

@@ -1,7 +1,7 @@
 //! The last lines of a run: what was seen, and what to try next.
 
 use crate::{
-    args::{Args, FarArg, Phenomenon, command_with},
+    args::{Args, By, FarArg, Phenomenon, command_with},
     count::Count,
     sheet::wrapped,
     strategy::Strategy,
@@ -16,11 +16,13 @@ pub struct Seen {
     pub max_ms: f64,
     /// To Redis, where there is one.
     pub commands: Option<Count>,
+    pub updates: Count,
 }
 
 /// What was seen, in one sentence, and two more commands.
 pub fn closing(args: &Args, seen: &[Seen]) -> String {
     let sentence = match args.phenomenon {
+        Phenomenon::Invalidate if args.by == By::Tag => tags(seen),
         Phenomenon::Invalidate => each(["stale answer", "stale answers"], seen, |seen| seen.stale),
         Phenomenon::Outage | Phenomenon::FailingOrigin => {
             each(["error", "errors"], seen, |seen| seen.errors)
@@ -49,6 +51,19 @@ fn herd(all: &[Seen]) -> Option<String> {
             format!("{queries}; the longest wait was {wait:.0} ms instead of {instead:.0}.")
         }
     })
+}
+
+/// What an update costs that invalidates a tag.
+fn tags(all: &[Seen]) -> String {
+    let stale = each(["stale answer", "stale answers"], all, |seen| seen.stale);
+    let ours = all.first().and_then(|ours| Some((ours.commands?.value(), ours.updates)));
+    match ours {
+        Some((commands, updates)) if updates.value() > 0.0 => {
+            let each = commands / updates.value();
+            format!("{stale} {each:.1} commands for each update, reads and loads included.")
+        }
+        _ => stale,
+    }
 }
 
 /// A figure of every strategy, the guard's first.

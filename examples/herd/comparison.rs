@@ -93,6 +93,7 @@ async fn run_point(
     bar: &ProgressBar,
 ) -> Result<Vec<Round>, Error> {
     let settings = Settings::new(point.strategy, number, plan.ttl_ms);
+    let settings = Settings { tagged: args.tagged(), ..settings };
     let Point { strategy, processes, callers } = *point;
     bar.set_message(format!("{}: starting {processes} processes", strategy.name()));
     let members = Member::all(args, processes, callers);

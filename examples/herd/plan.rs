@@ -29,6 +29,8 @@ pub struct Plan {
 const STEADY_MS: u64 = 2_000;
 const PAUSE_MS: u64 = 100;
 const UPDATED_KEYS: u32 = 20;
+/// With a tag each.
+pub const TAGGED_KEYS: u32 = 5;
 const UPDATE_MS: u64 = 50;
 
 /// The load under which something breaks. It fits the process, so that what is slow is not the machine.
@@ -120,12 +122,16 @@ impl Usual {
     }
 
     fn invalidate(args: &Args) -> Self {
-        let everyone = everyone(args);
-        let story = format!(
-            "{everyone} callers ask for {UPDATED_KEYS} keys; each process updates and invalidates one of them every {UPDATE_MS} ms. Stale: older than an invalidation that was acknowledged, by whichever process, before the request began."
+        let (everyone, tagged) = (everyone(args), args.tagged());
+        let keys = if tagged.is_some() { TAGGED_KEYS } else { UPDATED_KEYS };
+        let how = tagged.map_or_else(
+            || "invalidates one of them".to_owned(),
+            |more| format!("invalidates the tag of one of them and {more} more entries"),
         );
-        let work = steady(UPDATED_KEYS, Some(UPDATE_MS));
-        Self { work, keys: UPDATED_KEYS, ttl_ms: 60_000, story }
+        let story = format!(
+            "{everyone} callers ask for {keys} keys; each process updates and {how} every {UPDATE_MS} ms. Stale: older than an invalidation that was acknowledged, by whichever process, before the request began."
+        );
+        Self { work: steady(keys, Some(UPDATE_MS)), keys, ttl_ms: 60_000, story }
     }
 
     fn outage(args: &Args) -> Self {

@@ -34,6 +34,7 @@ pub struct Row {
     pub errors: Count,
     pub stale_answers: Count,
     pub older_writes_refused: Count,
+    pub updates: Count,
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub max_ms: f64,
@@ -82,6 +83,7 @@ impl Outcome {
             errors: count(|round| round.errors),
             stale_answers: count(|round| round.stale_answers),
             older_writes_refused: count(|round| round.older_writes_refused),
+            updates: count(|round| round.updates),
             p50_ms: time(|round| round.p50_ms),
             p99_ms: time(|round| round.p99_ms),
             max_ms: time(|round| round.max_ms),
@@ -147,6 +149,7 @@ pub fn seen(outcomes: &[Outcome]) -> Vec<Seen> {
             stale: row.stale_answers,
             max_ms: row.max_ms,
             commands: row.far_commands,
+            updates: row.updates,
         })
         .collect()
 }
@@ -258,6 +261,7 @@ mod tests {
             errors: large / 100,
             stale_answers: large / 10,
             older_writes_refused: large / 1000,
+            updates: large / 1000,
             p50_ms: ms / 10.0,
             p99_ms: ms,
             max_ms: ms,

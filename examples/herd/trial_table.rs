@@ -150,6 +150,7 @@ impl<'a> TrialTable<'a> {
                 stale: sum(|figures| figures.stale_answers),
                 max_ms: figures.clone().map(|f| f.max_in_fault_ms).fold(0.0, f64::max),
                 commands: None,
+                updates: sum(|figures| figures.updates),
             }
         };
         self.args.strategies().into_iter().map(of).collect()

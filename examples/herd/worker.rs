@@ -20,6 +20,7 @@ use crate::{
     console,
     error::Failure,
     origin::{Address, Origin},
+    plan::TAGGED_KEYS,
     redis_address::SharedRedis,
     refused,
     report::{Acknowledged, Answer, Delivery, Failed, Report, now},
@@ -75,6 +76,11 @@ impl Worker {
         let worker = Self { cache, member };
         // Connections, subscriptions and scripts are there before the first round.
         worker.cache.get(u32::MAX, worker.member.index).await?;
+        if let (0, Some(entries)) = (worker.member.index, settings.tagged) {
+            for id in 0..TAGGED_KEYS {
+                worker.cache.tag_more(id, entries).await?;
+            }
+        }
         worker.cache.origin().take_loads();
         Ok(worker)
     }
