@@ -128,6 +128,10 @@ impl<T> Flight<T> {
         oldest.is_some_and(|oldest| self.opened < oldest)
     }
 
+    pub(super) fn was_open_at(&self, moment: Instant) -> bool {
+        self.opened <= moment
+    }
+
     pub(super) fn is_solo_reader_done(&self) -> bool {
         self.beside.as_ref().is_none_or(|solo| solo.is_done())
     }

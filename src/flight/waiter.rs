@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::flight::{Epoch, Flight};
 use crate::Moment;
 
@@ -18,6 +20,15 @@ impl<T> Waiter<T> {
     pub(super) fn board(flight: Arc<Flight<T>>) -> Self {
         let boarded = flight.epoch();
         Self { flight, boarded }
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.flight.name
+    }
+
+    /// Whether its flight was opened at this moment or before.
+    pub(crate) fn is_of_flight_from(&self, moment: Instant) -> bool {
+        self.flight.was_open_at(moment)
     }
 
     /// Says how deep within other loads this caller waits.

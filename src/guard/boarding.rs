@@ -145,7 +145,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         permit: &mut Option<RefreshPermit>,
     ) -> Option<Box<Departure<V>>> {
         let permit = self.refresh_permit(name, permit)?;
-        let valid = || self.near.contains(name, served.entry());
+        let valid = || self.near.contains(name, served.entry()) && self.is_current(served.entry());
         let meanwhile = || self.serve_meanwhile(served, refresh.until);
         let completer = self.flights.refresh(name, meanwhile, abandoned, valid)?;
         Some(Departure::of(
@@ -384,7 +384,13 @@ impl<V: Send + Sync + 'static> Waiting<V> {
         deadline: Option<Instant>,
     ) -> Option<Answer<V>> {
         self.waiter.waits_at(Loading::depth());
+        // Asked now, and not when the answer is there: who boarded before a purge has asked before.
+        let purged = core.epochs.last_purge().is_some_and(|at| self.waiter.is_of_flight_from(at));
         match by(deadline, self.waiter.answer(|| core.now())).await {
+            Some(Some(Ok(fetched))) if !core.may_follow(&fetched, purged) => {
+                core.flights.close(self.waiter.name(), || ());
+                None
+            }
             Some(answer) => {
                 let followed = |fetched: Fetched<V>| fetched.with(fetched.outcome().followed());
                 answer.map(|answer| answer.map(followed))

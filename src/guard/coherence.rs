@@ -136,10 +136,9 @@ impl<V: Send + Sync + 'static> Core<V> {
 impl<V: Send + Sync + 'static> Watcher for Core<V> {
     fn on_event(&self, event: Event<'_>) {
         match event {
-            Event::Put { name, version } if is_epoch(name) => {
-                self.heard_of_epoch(name, Some(version));
+            Event::Put { name, .. } | Event::Invalidated { name, .. } if is_epoch(name) => {
+                self.heard_of_epoch(event);
             }
-            Event::Invalidated { name, .. } if is_epoch(name) => self.heard_of_epoch(name, None),
             Event::Committed { name, version } => {
                 let _notified = self.wakeups.notify_on_drop(name);
                 let outdated = |near: Version| near < version;
@@ -168,7 +167,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         // a short life. Flights go on: closing them would cost a second load each, in the
         // very moment in which the origin is all there is. But none serves on what is stale.
         self.flights.close_provisional();
-        self.epochs.purge(None);
+        self.epochs.forget(None);
         self.clear();
         self.wakeups.notify_all();
     }
@@ -178,7 +177,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         // fill the near tier for long. Cleared before, so that no flight begins from an
         // old near entry, and after, for what was filled meanwhile.
         self.clear();
-        self.epochs.purge(None);
+        self.epochs.forget(None);
         self.flights.close_all();
         self.clear();
         self.connected.store(true, Ordering::Release);

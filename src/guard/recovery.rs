@@ -13,7 +13,7 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt, future, stream};
 
-use super::{core::Core, pending::PendingInvalidation};
+use super::{core::Core, pending::PendingInvalidation, tags::is_epoch};
 use crate::{Fault, backoff::Backoff, far::Token};
 
 impl<V: Send + Sync + 'static> Core<V> {
@@ -114,7 +114,11 @@ impl<V: Send + Sync + 'static> Core<V> {
     async fn send(&self, name: &str, pending: PendingInvalidation) -> Result<(), NotSent> {
         let retention = self.freshness.tombstone_retention();
         for version in pending.versions() {
-            let Err(fault) = self.far.invalidate(name, version, retention).await else { continue };
+            let sent = match is_epoch(name) {
+                true => self.purge_in_far(name).await,
+                false => self.far.invalidate(name, version, retention).await,
+            };
+            let Err(fault) = sent else { continue };
             self.observer.far_failed(&fault);
             match fault.kind() {
                 kind if kind.is_outage() => return Err(NotSent::Outage),

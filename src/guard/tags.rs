@@ -1,31 +1,37 @@
 //! What is invalidated together: by a tag, or all entries of a guard.
 //!
-//! Each tag has an *epoch*: a random number, kept in the far tier as the version of an absence. An entry is kept
-//! with the epochs of its tags, and is there only while all of them are current. To invalidate a tag is to
-//! invalidate its epoch, with the promise of [`Guard::invalidate`](crate::Guard::invalidate): each connected process
-//! drops it, and the next who asks makes another one. That costs the same however many entries have the tag.
+//! Each tag has an *epoch*: a number kept in the far tier as the version of an absence. An entry is kept with the
+//! epochs of its tags, and is there only while all of them are current. To invalidate a tag is to give it a larger
+//! epoch: that invalidates the smaller one with the promise of [`Guard::invalidate`](crate::Guard::invalidate), and each
+//! connected process hears of it. The cost is the same however many entries have the tag.
 //!
-//! A load says its tags when it ends, so their epochs cannot be read before it begins. One more epoch, of all tags,
-//! detects a purge between the beginning of the load and the reading of its epochs. Every purge invalidates it *first*;
-//! a load reads it before it begins, and again after the epochs of its tags. Suppose that a purge is acknowledged and
-//! a load has begun before it. Then the first reading came before the purge. If both readings are equal, the readings
-//! between them came before the purge too: the entry is kept with old epochs, and so is purged. If they differ,
-//! or the second one fails, it is kept as purged.
+//! A load says its tags when it ends, so their epochs cannot be read before it begins. All epochs are of one
+//! *sequence* that each purge takes forward before it gives its number to the tag. A load reads the sequence before it
+//! begins, and the epochs of its tags when it has ended: an epoch beyond that number is of a purge during the load, and
+//! the entry is kept as purged. Suppose that a purge is acknowledged and a load has begun before that.
+//!
+//! - It has read the sequence before the purge took its number. Then it reads either the purge's epoch, which is beyond what
+//!   it has read, or one from before, with which its entry is purged.
+//! - It has read the purge's number, or a later one. Then it began after the purge had begun, and so after the write
+//!   that the purge is for: what it brings is new.
+//!
+//! Two numbers are never the same: they end in random bits. An epoch that a far tier has lost is made anew, a little
+//! below the sequence, and as good as purged.
 //!
 //! While the far tier says nothing about epochs, what is loaded is good for this process alone, until that has heard
 //! of another purge; and what was there before cannot be checked, so it is not there.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use tracing::Instrument;
 
-use super::{
-    core::{Core, Guard},
-    epochs::Known,
-};
+use super::core::{Core, Guard};
 use crate::{
-    Entry, Error, Fault, FaultKind, Key, Loaded, Version,
-    far::{Invalidated, Put, Record},
+    Entry, Error, Fault, FaultKind, Fetched, Key, Loaded, Moment, Outcome, Version,
+    far::{Event, Invalidated, Put, Record},
     key::RESERVED,
     terms::{TAG, Tag, Tags},
 };
@@ -96,8 +102,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 pub(super) enum Before {
     /// The guard keeps no tags.
     Nothing,
-    /// The epoch of all tags.
-    Epoch(Version),
+    /// The number that the sequence had reached.
+    Sequence(Version),
     /// So many purges: the far tier did not say more.
     Purges(u64),
 }
@@ -119,8 +125,8 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
         let purges = self.epochs.purges();
         match is_far_there {
-            true => match self.epoch(&ALL_TAGS.into()).await {
-                Ok(epoch) => Before::Epoch(epoch),
+            true => match self.sequence().await {
+                Ok(number) => Before::Sequence(number),
                 Err(_) => Before::Purges(purges),
             },
             false => Before::Purges(purges),
@@ -145,7 +151,9 @@ impl<V: Send + Sync + 'static> Core<V> {
                 return loaded.uncacheable();
             }
             Before::Purges(purges) => Tags::Local(purges),
-            Before::Epoch(before) => self.tags_since(&names, before).await.unwrap_or(Tags::Purged),
+            Before::Sequence(before) => {
+                self.tags_since(&names, before).await.unwrap_or(Tags::Purged)
+            }
         };
         loaded
     }
@@ -154,13 +162,13 @@ impl<V: Send + Sync + 'static> Core<V> {
         let mut tags = Vec::with_capacity(names.len() + 1);
         let names = names.iter().map(|tag| name_of(tag));
         for name in std::iter::once(EVERYTHING.into()).chain(names) {
-            let epoch = self.epoch(&name).await?;
+            let epoch = self.epoch(&name, before.high()).await?;
+            if epoch > before {
+                return Ok(Tags::Purged);
+            }
             tags.push((name, epoch));
         }
-        Ok(match self.epoch(&ALL_TAGS.into()).await? == before {
-            true => Tags::Of(tags.into()),
-            false => Tags::Purged,
-        })
+        Ok(Tags::Of(tags.into()))
     }
 
     /// An entry of the far tier, if it was not purged.
@@ -180,7 +188,7 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     async fn are_current(&self, tags: &[Tag]) -> Result<bool, Fault> {
         for (name, epoch) in tags {
-            if self.epoch(name).await? != *epoch {
+            if self.epoch(name, epoch.high()).await? != *epoch {
                 return Ok(false);
             }
         }
@@ -195,42 +203,43 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
-    /// The epoch under this name. Makes one if there is none.
-    ///
-    /// Of two that are made at the same time the larger one stays: what was made is read. What is on record
-    /// without being readable is an epoch that was purged: the next one is above it.
-    async fn epoch(&self, name: &Arc<str>) -> Result<Version, Fault> {
+    /// How far the sequence has come.
+    async fn sequence(&self) -> Result<Version, Fault> {
+        self.epoch(SEQUENCE, unix_millis()).await
+    }
+
+    /// The epoch under this name. Makes one if there is none to be read, a little below `high`: it was never made,
+    /// or the far tier has lost it, or a purge is under way that makes a larger one, which is on record then.
+    async fn epoch(&self, name: &str, high: u64) -> Result<Version, Fault> {
         if let Some(epoch) = self.epochs.get(name, self.now()) {
             return Ok(epoch);
         }
-        let mut generation = 1;
-        for _ in 0..ATTEMPTS {
-            let heard = self.epochs.heard();
-            if let Some(epoch) = self.ask_about(name, self.far.read(name)).await? {
-                let epoch = epoch.version();
-                let until = self.now().after(self.near_ttl());
-                self.epochs.keep(name, Known { epoch, until }, heard);
-                return Ok(epoch);
+        let forgotten = self.epochs.forgotten();
+        let read = async || self.ask_about(name, self.far.read(name)).await;
+        let epoch = match read().await? {
+            Some(epoch) => epoch.version(),
+            None => {
+                let made = number(high.saturating_sub(1));
+                match self.ask_about(name, self.far.put(name, self.record_of(made))).await? {
+                    Put::Older { minimum } => minimum,
+                    // Of two that are made at the same time the larger one stays.
+                    Put::Stored(_) => read().await?.map_or(made, |stored| stored.version()),
+                }
             }
-            let version = Version::with_tie(generation, fastrand::u64(1..));
-            let entry = Arc::new(Entry::new(None, version, self.now().after(EPOCH_TTL)));
-            let (version, ttl, retention) = (Some(version), EPOCH_TTL, EPOCH_TTL);
-            let record = Record { entry, version, ttl, retention };
-            if let Put::Older { minimum } = self.ask_about(name, self.far.put(name, record)).await?
-            {
-                generation = minimum.high().saturating_add(1);
-            }
-        }
-        Err(Fault::saying(FaultKind::Busy, "the epoch of a tag is purged all the time"))
+        };
+        self.epochs.read(name, epoch, self.known_times(), forgotten);
+        Ok(epoch)
     }
 
-    /// A message about an epoch: that it was made, or purged.
-    pub(super) fn heard_of_epoch(&self, name: &str, made: Option<Version>) {
-        match made {
-            // Another one in its place purges nothing, but is as good as that.
-            Some(made) if !self.epochs.replace(name, made) => {}
-            _ => self.purged(Some(name)),
-        }
+    fn record_of(&self, epoch: Version) -> Record<V> {
+        let entry = Arc::new(Entry::new(None, epoch, self.now().after(EPOCH_TTL)));
+        Record { entry, version: Some(epoch), ttl: EPOCH_TTL, retention: EPOCH_TTL }
+    }
+
+    /// Now, and until when what is known now counts.
+    fn known_times(&self) -> (Moment, Moment) {
+        let now = self.now();
+        (now, now.after(self.near_ttl()))
     }
 
     async fn purge(self: Arc<Self>, name: Arc<str>) -> Result<Invalidated, Error> {
@@ -238,37 +247,97 @@ impl<V: Send + Sync + 'static> Core<V> {
             let advice = "the guard keeps no tags: build it with `GuardBuilder::tags`";
             return Err(Fault::saying(FaultKind::Config, advice).into());
         }
-        // Before, so that a dead far tier leaves nothing old in this process; after, because an epoch may have been
-        // read meanwhile.
-        self.purged(Some(ALL_TAGS));
-        self.purged(Some(&name));
-        // In this order: see above. Both in any case: what fails is repeated later, and not served before.
-        let all = self.clone().invalidate(ALL_TAGS.into(), None, None).await;
-        let one = self.clone().invalidate(name.clone(), None, None).await;
-        self.purged(Some(ALL_TAGS));
-        self.purged(Some(&name));
-        Ok(match (all?, one?) {
-            (Invalidated::Everywhere, one) => one,
-            (all, _) => all,
-        })
+        // Before, so that a dead far tier leaves nothing old in this process.
+        self.forget_epoch(Some(&name));
+        let purged = self.ask_to_write(self.purge_in_far(&name)).await;
+        if let Err(fault) = &purged {
+            // In this order: an epoch that is read meanwhile is forgotten, and none is read while this is pending.
+            self.keep_if_it_may_pass(&name, None, fault);
+            self.forget_epoch(Some(&name));
+        }
+        self.observer.invalidated(match &purged {
+            Ok(Invalidated::Everywhere) => "everywhere",
+            Ok(_) => "unconfirmed",
+            Err(_) => "failed",
+        });
+        Ok(purged?)
     }
 
-    /// A purge of a tag, or perhaps of any, has begun somewhere. Callers who come later board no flight whose load
-    /// may have begun before.
-    pub(super) fn purged(&self, name: Option<&str>) {
-        self.epochs.purge(name);
-        self.flights.close_all();
+    /// Takes the sequence forward, and gives its number to the tag: in this order.
+    pub(super) async fn purge_in_far(&self, name: &str) -> Result<Invalidated, Fault> {
+        let number = self.next_number(name).await?;
+        let retention = self.freshness.tombstone_retention();
+        let invalidated = self.far.invalidate(name, Some(number), retention).await?;
+        self.epochs.heard(SEQUENCE, number, self.known_times());
+        self.epochs.purged(name, number, self.known_times());
+        self.failures.clear();
+        // So that it can be read. Who reads before makes another one, or learns of this.
+        let _ = self.far.put(name, self.record_of(number)).await;
+        Ok(invalidated)
+    }
+
+    /// A number above all of the sequence, and above the epoch of the tag, should the sequence have been lost.
+    async fn next_number(&self, name: &str) -> Result<Version, Fault> {
+        let known = self.far.read_many(&[SEQUENCE, name]).await;
+        let mut high = unix_millis();
+        for known in known {
+            high = high.max(known?.map_or(0, |known| known.version().high()));
+        }
+        for _ in 0..ATTEMPTS {
+            let next = number(high.saturating_add(1));
+            match self.far.put(SEQUENCE, self.record_of(next)).await? {
+                Put::Stored(_) => return Ok(next),
+                Put::Older { minimum } => high = minimum.high(),
+            }
+        }
+        Err(Fault::saying(FaultKind::Busy, "other purges take the numbers of this one"))
+    }
+
+    /// A message about an epoch.
+    pub(super) fn heard_of_epoch(&self, event: Event<'_>) {
+        match event {
+            Event::Put { name, version } => self.epochs.heard(name, version, self.known_times()),
+            Event::Invalidated { name, version: Some(version) } => {
+                self.epochs.purged(name, version, self.known_times());
+                self.failures.clear();
+            }
+            Event::Invalidated { name, version: None } => self.forget_epoch(Some(name)),
+            _ => {}
+        }
+    }
+
+    /// A purge of a tag, or perhaps of any, after which its epoch is not known.
+    pub(super) fn forget_epoch(&self, name: Option<&str>) {
+        self.epochs.forget(name);
         self.failures.clear();
     }
+
+    /// Whether a flight's answer is for a caller that boarded it. If it was `purged` since it was opened, its load may
+    /// have begun before; and what is served meanwhile is from before in any case.
+    pub(super) fn may_follow(&self, fetched: &Fetched<V>, purged: bool) -> bool {
+        let is_older = matches!(fetched.outcome(), Outcome::Stale(_) | Outcome::StaleIfError(_));
+        !(purged || is_older) || self.is_current(fetched.entry())
+    }
+}
+
+/// A number with this beginning, like no other.
+fn number(high: u64) -> Version {
+    Version::with_tie(high, fastrand::u64(1..))
+}
+
+/// What a sequence begins with that may have been lost: it was most likely smaller. No version is judged by it.
+fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Longer than entries are kept: to lose an epoch is to purge its tag.
 const EPOCH_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The epoch of all tags.
-pub(super) const ALL_TAGS: &str = "\0a";
+/// How far the sequence has come.
+const SEQUENCE: &str = "\0s";
 /// The tag of each entry.
-pub(super) const EVERYTHING: &str = "\0e";
+const EVERYTHING: &str = "\0e";
 
 const ATTEMPTS: u32 = 8;
 const MAX_TAGS: usize = 64;

@@ -82,6 +82,13 @@ impl Origin {
         *self.0.row.lock() = version;
     }
 
+    /// Somebody writes the row: its new version.
+    pub(crate) fn write_next(&self) -> u64 {
+        let mut row = self.0.row.lock();
+        *row += 1;
+        *row
+    }
+
     /// The next load that is not scripted yet comes to this.
     pub(crate) fn next(&self, reply: Reply) -> &Self {
         self.0.script.lock().push_back(reply);

@@ -1,9 +1,12 @@
 //! What is invalidated together: by tag, and all of a guard.
 
+use std::{collections::HashMap, sync::Arc};
+
 use cattleguard::{
     Clock, Error, Guard, GuardBuilder, Loaded, Loader, LoadingGuard, Outcome, Policy, far::Far,
     far::Invalidated, memory::MemoryFar,
 };
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -209,7 +212,65 @@ async fn a_purge_costs_the_same_however_many_entries_have_the_tag() {
         drop(origin);
         purge
     };
-    assert_eq!((cost(10).await, cost(10_000).await), (2, 2));
+    assert_eq!((cost(10).await, cost(10_000).await), (4, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn purges_of_other_tags_cost_no_load() {
+    let far = memory();
+    let (origin, gate) = Origin::gated();
+    let fleet = [pages(far.clone(), &origin), pages(far, &origin)];
+    let before = getting(&fleet[0], "a:x");
+    origin.begun(1).await;
+    fleet[1].invalidate_tag("y").await.expect("the far tier");
+    let after = [getting(&fleet[0], "a:x"), getting(&fleet[1], "a:x")];
+    tokio::time::sleep(ms(100)).await;
+    gate.open();
+    for caller in [before].into_iter().chain(after) {
+        assert_eq!(version_of(&bounded(caller).await.expect("no panic")), 1);
+    }
+    for pages in &fleet {
+        assert!(pages.get("a:x").await.expect("a row").is_hit());
+    }
+    assert_eq!(origin.loads(), 1);
+}
+
+/// Readers and writers in three processes, at random times: who asks after a purge has returned never gets what was
+/// before it.
+#[tokio::test(start_paused = true)]
+async fn nobody_gets_what_was_purged_before_he_asked() {
+    for seed in 0..100 {
+        let (far, origin) = (memory(), Origin::taking(ms(7)));
+        let fleet: Vec<_> = (0..3).map(|_| pages(far.clone(), &origin)).collect();
+        let acknowledged: Arc<Mutex<HashMap<&str, u64>>> = Arc::default();
+        let mut tasks = Vec::new();
+        for number in 0..12_usize {
+            let mut random = fastrand::Rng::with_seed(seed * 100 + number as u64);
+            let (pages, origin) = (fleet[number % 3].clone(), origin.clone());
+            let acknowledged = acknowledged.clone();
+            tasks.push(tokio::spawn(async move {
+                for _ in 0..20 {
+                    tokio::time::sleep(ms(random.u64(0..12))).await;
+                    let tag = if random.bool() { "x" } else { "y" };
+                    if number < 2 {
+                        let version = origin.write_next();
+                        pages.invalidate_tag(tag).await.expect("the far tier");
+                        let mut all = acknowledged.lock();
+                        let known = all.entry(tag).or_default();
+                        *known = version.max(*known);
+                        continue;
+                    }
+                    let floor = acknowledged.lock().get(tag).copied().unwrap_or(0);
+                    let key = format!("page {}:{tag}", random.u8(0..2));
+                    let version = version_of(&pages.get(&*key).await);
+                    assert!(version >= floor, "seed {seed}: {version} after {floor}");
+                }
+            }));
+        }
+        for task in tasks {
+            bounded(task).await.expect("nothing old");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
