@@ -2,6 +2,7 @@ use std::{borrow::Borrow, error, fmt, future::Future, ops::Deref, sync::Arc};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{
     core::Guard,
@@ -203,6 +204,16 @@ where
     /// Outside of a tokio runtime.
     pub async fn refresh(&self, key: &K) -> Result<Fetched<V>, Error> {
         self.guard.refresh_by(key, self.load_of(key)).await
+    }
+
+    /// [`refresh`](Self::refresh) without waiting for it: on a task of its own, whose answer nobody gets.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn refresh_in_background(&self, key: &K) {
+        let (this, key) = (self.clone(), key.to_owned());
+        tokio::spawn(async move { drop(this.refresh(key.borrow()).await) }.in_current_span());
     }
 
     fn load_of(&self, key: &K) -> StoredLoad<K, V> {

@@ -196,6 +196,19 @@ async fn what_is_refreshed_is_served_until_there_is_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refresh_in_the_background_is_waited_for_by_nobody() {
+    let origin = Origin::taking(ms(50));
+    let users = users_on(&memory(), &origin);
+    users.get("k").await.expect("a row");
+    origin.write(2);
+    users.refresh_in_background("k");
+    assert_eq!(version_of(&users.get("k").await), 1);
+    tokio::time::sleep(ms(60)).await;
+    let anew = users.get("k").await.expect("a row");
+    assert_eq!((anew.version().high(), anew.is_hit()), (2, true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refresh_that_fails_leaves_what_there_is() {
     let (far, origin) = (memory(), Origin::taking(ms(50)));
     let policy = Policy::default().jitter(0.0).early_refresh(0.0);

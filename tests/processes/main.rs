@@ -67,6 +67,7 @@ fn trials() -> Vec<Trial> {
     trials!(
         promises {
             one_load_for_a_thousand_callers_in_four_processes,
+            a_refresh_by_a_thousand_callers_in_four_processes_is_one_load,
             an_older_write_after_a_newer_one_is_refused,
             an_invalidation_during_a_load_keeps_its_value_out,
             no_process_answers_older_than_an_acknowledged_invalidation,

@@ -19,6 +19,23 @@ pub async fn one_load_for_a_thousand_callers_in_four_processes() {
     }
 }
 
+pub async fn a_refresh_by_a_thousand_callers_in_four_processes_is_one_load() {
+    let mut fleet = Fleet::start(4).await;
+    fleet.update("k", 1).await;
+    for worker in &mut fleet.workers {
+        assert_eq!(worker.fetch("k", 1, 0).await.1, 1);
+    }
+    fleet.update("k", 2).await;
+    for worker in &mut fleet.workers {
+        worker.order("refresh k 250 300").await;
+    }
+    for worker in &mut fleet.workers {
+        let (answered, version, _) = worker.fetched().await;
+        assert_eq!((answered, version), (250, 2));
+    }
+    assert_eq!(fleet.loads("k").await, 2, "the first, and one for all");
+}
+
 pub async fn an_older_write_after_a_newer_one_is_refused() {
     let mut fleet = Fleet::start(2).await;
     let [one, two] = &mut fleet.workers[..] else { panic!() };

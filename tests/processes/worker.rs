@@ -63,6 +63,7 @@ impl Origin {
 /// URL, or `sentinel=GROUP,URL,URL…`. Lines in, lines out:
 ///
 /// - `fetch KEY CALLERS MS` → `fetched ANSWERED LEAST-VERSION SLOWEST-MS OUTCOME`
+/// - `refresh KEY CALLERS MS` → the same, of callers that want it anew
 /// - `herd PREFIX KEYS CALLERS MS` → the same, of so many keys
 /// - `hold KEY` → `loading` when the row was read, `landed VERSION OUTCOME` some time after `go`
 /// - `step STEP KEY` → `at STEP` when its miss is there, `landed VERSION OUTCOME` some time after `go`
@@ -125,11 +126,14 @@ impl Worker {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words[..] {
             ["fetch", key, callers, ms] => {
-                self.fetch(vec![key.to_owned()], number(callers), number(ms)).await
+                self.fetch(vec![key.to_owned()], number(callers), number(ms), false).await
+            }
+            ["refresh", key, callers, ms] => {
+                self.fetch(vec![key.to_owned()], number(callers), number(ms), true).await
             }
             ["herd", prefix, keys, callers, ms] => {
                 let keys = (0..number(keys)).map(|key| format!("{prefix}-{key}")).collect();
-                self.fetch(keys, number(callers), number(ms)).await
+                self.fetch(keys, number(callers), number(ms), false).await
             }
             ["hold", key] => self.hold(key).await,
             ["step", step, key] => {
@@ -177,14 +181,17 @@ impl Worker {
         }
     }
 
-    async fn fetch(&self, keys: Vec<String>, callers: u64, ms: u64) -> String {
+    async fn fetch(&self, keys: Vec<String>, callers: u64, ms: u64, refreshes: bool) -> String {
         let mut tasks = tokio::task::JoinSet::new();
         for key in keys {
             for _ in 0..callers {
                 let (guard, key, loader) = (self.guard.clone(), key.clone(), self.loader(&key, ms));
                 tasks.spawn(async move {
                     let begin = Instant::now();
-                    let answer = guard.fetch(&key, loader).await;
+                    let answer = match refreshes {
+                        true => guard.refresh_with(&key, loader).await,
+                        false => guard.fetch(&key, loader).await,
+                    };
                     (answer, begin.elapsed())
                 });
             }
