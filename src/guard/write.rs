@@ -42,7 +42,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// # Errors
     ///
     /// [`Error::Far`], when the far tier did not confirm. The near entry has been dropped then, and if
-    /// the far tier is away, the older entry there is invalidated when it comes back.
+    /// the far tier is away, the older entry there is invalidated when it comes back. With the kind
+    /// [`Config`](FaultKind::Config), and nothing done, if the value has [tags](Loaded::tag) that cannot be kept.
     ///
     /// # Examples
     ///
@@ -62,7 +63,13 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         let name = name_of(key);
         let core = &*self.core;
         let before = core.before_load(true).await;
-        let value = core.tagged(value.into_result()?, before).await;
+        let value = value.into_result()?;
+        let has_tags = !value.tagged.is_empty();
+        let value = core.tagged(value, before).await;
+        if has_tags && !value.cacheable {
+            let advice = "its tags cannot be kept: see `Loaded::tag`";
+            return Err(Fault::saying(FaultKind::Config, advice).into());
+        }
         let record = core.freshness.record(value, core.now());
         // Before and after, as for an invalidation. Nothing is kept near: an invalidation by another
         // process may come between the store's answer and here, and its message would have found

@@ -296,6 +296,9 @@ async fn a_guard_without_tags_keeps_nothing_tagged_and_says_so() {
     assert_eq!(origin.loads(), 2);
     let error = pages.invalidate_tag("x").await.expect_err("no tags");
     assert!(error.to_string().contains("GuardBuilder::tags"), "{error}");
+    let error = pages.put("b:x", row_at(1).tag("x")).await.expect_err("no tags");
+    assert!(error.to_string().contains("Loaded::tag"), "{error}");
+    assert!(pages.find("b:x").await.is_none());
 }
 
 #[tokio::test(start_paused = true)]
