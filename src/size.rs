@@ -26,7 +26,7 @@ impl<V> SizeOf<V> {
         self.0.is_some()
     }
 
-    /// The bytes of the value, which the entry remembers. Runs the user's code, so never under a lock.
+    /// The bytes of the entry, which remembers those of its value. Runs the user's code, so never under a lock.
     pub(crate) fn measure(&self, entry: &Entry<V>) -> Result<usize, Panicked> {
         let (Some(size_of), Some(value)) = (&self.0, entry.value()) else {
             return Ok(entry.bytes());
@@ -34,7 +34,7 @@ impl<V> SizeOf<V> {
         let measured = catch_unwind(AssertUnwindSafe(|| size_of(value)));
         let bytes = measured.map_err(|_| Panicked)?;
         entry.set_bytes(bytes);
-        Ok(bytes)
+        Ok(entry.bytes())
     }
 }
 

@@ -15,7 +15,10 @@
 //! While the far tier says nothing about epochs, what is loaded is good for this process alone, until that has heard
 //! of another purge; and what was there before cannot be checked, so it is not there.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tracing::Instrument;
 
@@ -27,7 +30,7 @@ use crate::{
     Entry, Error, Fault, FaultKind, Key, Loaded, Version,
     far::{Invalidated, Put, Record},
     key::RESERVED,
-    terms::{TAG, Tag, Tags},
+    terms::{TAG, Tag, Tags, are_too_many},
 };
 
 impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
@@ -84,6 +87,13 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         self.purge(EVERYTHING.into()).await
     }
 
+    /// As [`tags`](crate::GuardBuilder::tags), for a guard that is built already.
+    #[cfg(feature = "http")]
+    pub(crate) fn keep_tags(&self) {
+        // What is kept already has none, and is not purged by any.
+        self.core.has_tags.store(true, Ordering::Release);
+    }
+
     async fn purge(&self, name: Arc<str>) -> Result<Invalidated, Error> {
         let work = self.core.clone().purge(name);
         // On a task: a caller that is dropped must not leave the old values behind.
@@ -112,9 +122,13 @@ fn name_of(tag: &str) -> Arc<str> {
 }
 
 impl<V: Send + Sync + 'static> Core<V> {
+    fn has_tags(&self) -> bool {
+        self.has_tags.load(Ordering::Acquire)
+    }
+
     /// To be asked before a load, unless the far tier is known to be away.
     pub(super) async fn before_load(&self, is_far_there: bool) -> Before {
-        if !self.has_tags {
+        if !self.has_tags() {
             return Before::Nothing;
         }
         let purges = self.epochs.purges();
@@ -133,14 +147,13 @@ impl<V: Send + Sync + 'static> Core<V> {
         if !loaded.cacheable {
             return loaded;
         }
-        let too_many = names.len() > MAX_TAGS || names.iter().any(|tag| tag.len() > MAX_BYTES);
         loaded.tags = match before {
             Before::Nothing if names.is_empty() => Tags::None,
             Before::Nothing => {
                 tracing::warn!("a load names tags: not kept; see `GuardBuilder::tags`");
                 return loaded.uncacheable();
             }
-            _ if too_many => {
+            _ if are_too_many(names.iter().map(String::as_str)) => {
                 tracing::warn!("a load names too many tags, or too long ones: not kept");
                 return loaded.uncacheable();
             }
@@ -234,7 +247,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 
     async fn purge(self: Arc<Self>, name: Arc<str>) -> Result<Invalidated, Error> {
-        if !self.has_tags {
+        if !self.has_tags() {
             let advice = "the guard keeps no tags: build it with `GuardBuilder::tags`";
             return Err(Fault::saying(FaultKind::Config, advice).into());
         }
@@ -271,5 +284,3 @@ pub(super) const ALL_TAGS: &str = "\0a";
 pub(super) const EVERYTHING: &str = "\0e";
 
 const ATTEMPTS: u32 = 8;
-const MAX_TAGS: usize = 64;
-const MAX_BYTES: usize = 1_000;

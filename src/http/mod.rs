@@ -200,7 +200,6 @@
 mod body;
 mod cache;
 mod cache_mode;
-mod epochs;
 mod exchange;
 mod fields;
 mod future;

@@ -19,10 +19,11 @@ use tower::ServiceExt;
 use super::{
     super::{
         body::{Body, Buffered},
-        epochs::Epoch,
         fields::{cache_status, vary},
         key::{CacheKey, Variants},
-        response::{CachedResponse, Head, Kind, Reuse, Storable, StoredResponse, is_failure},
+        response::{
+            CachedResponse, Head, Kind, Reuse, Storable, StoredResponse, is_failure, tag_names,
+        },
         settings::Settings,
     },
     exchange::Exchange,
@@ -32,6 +33,7 @@ use crate::{
     Entry, Error, Loaded, Version,
     freshness::Found,
     guard::{FlightLoader, LoadBudget},
+    policy::StaleFor,
 };
 
 /// Loads the response of a URL, or that of one of its variants.
@@ -115,10 +117,6 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
     }
 
     async fn run(mut self, deadline: Deadline) -> Result<Loaded<StoredResponse>, Error> {
-        let epoch = match self.settings().tag_field {
-            Some(_) => Some(self.exchange.cache.epochs().of_all_tags().await?),
-            None => None,
-        };
         let received = match self.call().await? {
             Answered::Response(head, body) if self.is_failed(&head) => {
                 let failure = OriginFailure(head.parts.status);
@@ -137,7 +135,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
             },
         };
         match received {
-            Received::Complete(complete) => self.store(complete, epoch).await,
+            Received::Complete(complete) => self.store(complete).await,
             Received::NotStorable(head, body) => Ok(self.hit_for_pass(head, body)),
             Received::Unbuffered(head, body) => {
                 let version = self.settings().version_of(&head.parts).unwrap_or(Version::ZERO);
@@ -220,7 +218,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
 
     fn storable(&self, head: &Head) -> Option<Storable> {
         let request = &self.exchange.request.headers;
-        match Storable::check(request, head, self.settings().store) {
+        match Storable::check(request, head, &self.settings().store) {
             Ok(storable) => Some(storable),
             Err(reason) => {
                 tracing::trace!(?reason, "a response is not stored");
@@ -229,11 +227,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
         }
     }
 
-    async fn store(
-        self,
-        complete: Complete,
-        epoch: Option<Epoch>,
-    ) -> Result<Loaded<StoredResponse>, Error> {
+    async fn store(self, complete: Complete) -> Result<Loaded<StoredResponse>, Error> {
         let Complete { head, body, storable } = complete;
         let version = self.settings().version_of(&head.parts);
         if version.is_none() && self.attempts > 1 {
@@ -247,26 +241,13 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
             return Ok(Loaded::absent().uncacheable());
         }
         self.exchange.passthrough.set_own_fields(CachedResponse::withheld(&head));
-        let mut cached = CachedResponse::new(&head, body.clone(), storable);
-        if let (Some(field), Some(epoch)) = (&self.settings().tag_field, epoch) {
-            let epochs = self.exchange.cache.epochs();
-            cached.tags = epochs.tags(field, &head.parts.headers, epoch).await?;
-        }
-        let window = match cached.has_validator() {
-            true => self.settings().store.validation_window,
-            false => Duration::ZERO,
-        };
-        let response = StoredResponse(match storable.reuse {
-            Reuse::WhileFresh => Kind::Response(cached),
-            Reuse::Validated => Kind::Unvalidated(cached),
-        });
-        let ttl = storable.ttl(self.settings().store);
-        let response = Loaded::found(response, version).ttl(ttl).validated_for(window);
+        let response = self.response(&head, body.clone(), storable).version(version);
         let fields = vary::selecting_fields(&head.parts.headers).unwrap_or_default();
         let known = self.known.as_ref().map(|known| &known.variants);
         let Some(variants) = Variants::extended(known, fields) else { return Ok(response) };
         // While one of them can be validated.
-        let ttl = storable.lifetime.saturating_add(window).max(MIN_VARIANTS_TTL);
+        let ttl = storable.lifetime.saturating_add(response.validated_for);
+        let ttl = ttl.max(MIN_VARIANTS_TTL);
         let index = VariantIndex { variants, version, ttl };
         match self.known {
             None => self.store_variant(index, response).await,
@@ -277,8 +258,30 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
         }
     }
 
+    /// A response as it is stored: for how long, and with which tags.
+    fn response(&self, head: &Head, body: Bytes, storable: Storable) -> Loaded<StoredResponse> {
+        let settings = &self.settings().store;
+        let cached = CachedResponse::new(head, body, storable);
+        let window = match cached.has_validator() {
+            true => settings.validation_window,
+            false => Duration::ZERO,
+        };
+        let (kind, stale) = match storable.reuse {
+            Reuse::WhileFresh => (Kind::Response(cached), storable.stale),
+            Reuse::Validated => (Kind::Unvalidated(cached), StaleFor::NEVER),
+        };
+        let response = Loaded { stale, ..Loaded::unversioned(StoredResponse(kind)) };
+        let response = response.ttl(storable.ttl(settings)).validated_for(window);
+        let tags =
+            settings.tag_field.iter().flat_map(|field| tag_names(field, &head.parts.headers));
+        tags.fold(response, Loaded::tag)
+    }
+
     /// The URL turns out to have variants: stores the first, then the index, so that no request is led to
     /// a variant that is not there yet.
+    ///
+    /// The guard takes the load of the variant for one that begins here. But if a tag was purged since the origin was asked,
+    /// it takes the index for purged, which is of the load that asked, and nothing else leads to this variant.
     async fn store_variant(
         self,
         index: VariantIndex,
@@ -311,7 +314,8 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
         if !wants_less(&self.exchange.request.headers) || head.parts.status != StatusCode::OK {
             self.pass(head, body);
         }
-        Loaded::absent().ttl(self.settings().hit_for_pass_ttl)
+        // Never stale: it would be refreshed by a load for which no request waits.
+        Loaded { stale: StaleFor::NEVER, ..Loaded::absent() }.ttl(self.settings().hit_for_pass_ttl)
     }
 
     /// Passes a response to the client that started the load, and to no other.
@@ -377,7 +381,7 @@ fn number(value: &HeaderValue) -> Option<u64> {
 impl VariantIndex {
     fn loaded(&self) -> Loaded<StoredResponse> {
         let variants = StoredResponse(Kind::Variants(self.variants.clone()));
-        Loaded::found(variants, self.version).ttl(self.ttl)
+        Loaded { stale: StaleFor::NEVER, ..Loaded::found(variants, self.version) }.ttl(self.ttl)
     }
 }
 
