@@ -101,13 +101,13 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     }
 }
 
-/// What was known of all tags before a load.
+/// What was known of tags before a load.
 #[derive(Clone, Copy)]
-pub(super) enum Before {
+pub(crate) enum Before {
     /// The guard keeps no tags.
     Nothing,
-    /// The epoch of all tags.
-    Epoch(Version),
+    /// The epoch of all tags, and that of the tag that each entry has.
+    Epochs { all_tags: Version, everything: Version },
     /// So many purges: the far tier did not say more.
     Purges(u64),
 }
@@ -132,13 +132,15 @@ impl<V: Send + Sync + 'static> Core<V> {
             return Before::Nothing;
         }
         let purges = self.epochs.purges();
-        match is_far_there {
-            true => match self.epoch(&ALL_TAGS.into()).await {
-                Ok(epoch) => Before::Epoch(epoch),
-                Err(_) => Before::Purges(purges),
-            },
-            false => Before::Purges(purges),
+        if !is_far_there {
+            return Before::Purges(purges);
         }
+        let epochs = async {
+            let all_tags = self.epoch(&ALL_TAGS.into()).await?;
+            let everything = self.epoch(&EVERYTHING.into()).await?;
+            Ok::<_, Fault>(Before::Epochs { all_tags, everything })
+        };
+        epochs.await.unwrap_or(Before::Purges(purges))
     }
 
     /// What a load has brought, with the epochs of its tags.
@@ -158,15 +160,27 @@ impl<V: Send + Sync + 'static> Core<V> {
                 return loaded.uncacheable();
             }
             Before::Purges(purges) => Tags::Local(purges),
-            Before::Epoch(before) => self.tags_since(&names, before).await.unwrap_or(Tags::Purged),
+            Before::Epochs { all_tags, everything } => {
+                let of_each = (EVERYTHING.into(), everything);
+                self.tags_since(&names, all_tags, of_each).await.unwrap_or(Tags::Purged)
+            }
         };
         loaded
     }
 
-    async fn tags_since(&self, names: &[String], before: Version) -> Result<Tags, Fault> {
+    async fn tags_since(
+        &self,
+        names: &[String],
+        before: Version,
+        of_each: Tag,
+    ) -> Result<Tags, Fault> {
+        // A purge of a tag is nothing to what has none.
+        if names.is_empty() {
+            return Ok(Tags::Of([of_each].into()));
+        }
         let mut tags = Vec::with_capacity(names.len() + 1);
-        let names = names.iter().map(|tag| name_of(tag));
-        for name in std::iter::once(EVERYTHING.into()).chain(names) {
+        tags.push(of_each);
+        for name in names.iter().map(|tag| name_of(tag)) {
             let epoch = self.epoch(&name).await?;
             tags.push((name, epoch));
         }

@@ -193,7 +193,9 @@ async fn purged_during_its_load(kind: Option<Break>, varies: bool) {
         wire.fault_about(of_tags, kind);
     }
     open.notify_one();
-    assert_eq!(early.await.expect("an answer").text(), "run 1");
+    let early = early.await.expect("an answer");
+    // The variant that a request selects is looked up after the load that found it.
+    assert!(varies || early.text() == "run 1", "{early:?}");
     for _ in 0..3 {
         assert_ne!(ask(&cache).await.text(), "run 1", "{kind:?} {varies}");
     }

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     Entry, Error, Loaded, Version,
     freshness::Found,
-    guard::{FlightLoader, LoadBudget},
+    guard::{Before, FlightLoader, LoadBudget},
     policy::StaleFor,
 };
 
@@ -44,6 +44,8 @@ pub(crate) struct OriginLoader<S: Origin<B>, B> {
     /// Set in the load of a variant.
     known: Option<KnownVariants>,
     previous: Option<Arc<Entry<StoredResponse>>>,
+    /// What was known of tags before the origin was asked.
+    before: Option<Before>,
     /// More than one if the guard refused a response as older than what is known.
     attempts: u32,
 }
@@ -79,6 +81,13 @@ struct Complete {
     storable: Storable,
 }
 
+/// Stores the variant that the load of its URL has brought.
+struct FirstVariant {
+    response: Option<Loaded<StoredResponse>>,
+    /// Of the load that has asked the origin.
+    before: Option<Before>,
+}
+
 /// The entry under a URL's own key that leads to its variants.
 struct VariantIndex {
     variants: Variants,
@@ -101,6 +110,10 @@ impl<S: Origin<B>, B: Default + Send + 'static> FlightLoader<StoredResponse>
         self.clone().run(budget.deadline())
     }
 
+    fn begins(&mut self, before: Before) {
+        self.before = Some(before);
+    }
+
     fn previous(&mut self, entry: &Arc<Entry<StoredResponse>>) {
         self.previous = Some(entry.clone());
         self.exchange.passthrough.set_stale();
@@ -113,7 +126,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
         primary: CacheKey,
         known: Option<KnownVariants>,
     ) -> Self {
-        Self { exchange, primary, known, previous: None, attempts: 0 }
+        Self { exchange, primary, known, previous: None, before: None, attempts: 0 }
     }
 
     async fn run(mut self, deadline: Deadline) -> Result<Loaded<StoredResponse>, Error> {
@@ -279,20 +292,13 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
 
     /// The URL turns out to have variants: stores the first, then the index, so that no request is led to
     /// a variant that is not there yet.
-    ///
-    /// The guard takes the load of the variant for one that begins here. But if a tag was purged since the origin was asked,
-    /// it takes the index for purged, which is of the load that asked, and nothing else leads to this variant.
     async fn store_variant(
         self,
         index: VariantIndex,
         response: Loaded<StoredResponse>,
     ) -> Result<Loaded<StoredResponse>, Error> {
         let key = index.variants.key(&self.primary, &self.exchange.request.headers);
-        let mut response = Some(response);
-        let load = move || {
-            let response = response.take().ok_or(OriginFailure(StatusCode::BAD_GATEWAY));
-            async move { response }
-        };
+        let load = FirstVariant { response: Some(response), before: self.before };
         let guard = &self.exchange.cache.guard;
         let _ = guard.resolve_part(Found::Nothing, (&*key).into(), None, load).await?;
         Ok(index.loaded())
@@ -332,6 +338,20 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
 
     fn settings(&self) -> &Settings {
         &self.exchange.cache.settings
+    }
+}
+
+impl FlightLoader<StoredResponse> for FirstVariant {
+    fn load(
+        &mut self,
+        _: &LoadBudget,
+    ) -> impl Future<Output = Result<Loaded<StoredResponse>, Error>> + Send + use<> {
+        let failure = || Error::Origin(Arc::new(OriginFailure(StatusCode::BAD_GATEWAY)));
+        std::future::ready(self.response.take().ok_or_else(failure))
+    }
+
+    fn begun(&self) -> Option<Before> {
+        self.before
     }
 }
 
@@ -392,6 +412,7 @@ impl<S: Origin<B>, B> Clone for OriginLoader<S, B> {
             primary: self.primary,
             known: self.known.clone(),
             previous: self.previous.clone(),
+            before: self.before,
             attempts: self.attempts,
         }
     }
