@@ -320,8 +320,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
         if !wants_less(&self.exchange.request.headers) || head.parts.status != StatusCode::OK {
             self.pass(head, body);
         }
-        // Never stale: it would be refreshed by a load for which no request waits.
-        Loaded { stale: StaleFor::NEVER, ..Loaded::absent() }.ttl(self.settings().hit_for_pass_ttl)
+        never_refreshed(Loaded::absent()).ttl(self.settings().hit_for_pass_ttl)
     }
 
     /// Passes a response to the client that started the load, and to no other.
@@ -401,7 +400,7 @@ fn number(value: &HeaderValue) -> Option<u64> {
 impl VariantIndex {
     fn loaded(&self) -> Loaded<StoredResponse> {
         let variants = StoredResponse(Kind::Variants(self.variants.clone()));
-        Loaded { stale: StaleFor::NEVER, ..Loaded::found(variants, self.version) }.ttl(self.ttl)
+        never_refreshed(Loaded::found(variants, self.version)).ttl(self.ttl)
     }
 }
 
@@ -418,6 +417,12 @@ impl<S: Origin<B>, B> Clone for OriginLoader<S, B> {
     }
 }
 
+/// What is no response is not served while it is refreshed, neither stale nor before its end: no request would wait
+/// for that load.
+fn never_refreshed(loaded: Loaded<StoredResponse>) -> Loaded<StoredResponse> {
+    Loaded { stale: StaleFor::NEVER, load_time: NO_TIME, ..loaded }
+}
+
 /// Whether the client asks for a part of a response, or for none if it has it.
 pub(super) fn wants_less(request: &HeaderMap) -> bool {
     LESS.iter().any(|name| request.contains_key(name))
@@ -426,6 +431,9 @@ pub(super) fn wants_less(request: &HeaderMap) -> bool {
 /// Fields of a request for a part of a response, or for none if the client has it.
 const LESS: [HeaderName; 4] =
     [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_RANGE, header::RANGE];
+
+/// The shortest time that counts as one.
+const NO_TIME: Duration = Duration::from_nanos(1);
 
 /// How long at least a body may take that says how long it is: it ends.
 const DECLARED_BODY_TIMEOUT: Duration = Duration::from_secs(5);
