@@ -49,3 +49,24 @@ impl<V> Default for SizeOf<V> {
         Self(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Moment, Version,
+        terms::{Tags, Terms},
+    };
+
+    #[test]
+    fn an_entry_is_as_large_as_its_value_and_its_tags() {
+        let size = |tags| {
+            let entry = Entry::new(Some(()), Version::ZERO, Moment::FAR_FUTURE);
+            let entry = entry.on(Terms { tags, ..Terms::default() });
+            SizeOf::by(|()| 1_000).measure(&entry).unwrap_or(0)
+        };
+        let tags = ["a".repeat(10), "b".repeat(500)].map(|name| (name.into(), Version::ZERO));
+        assert_eq!(size(Tags::None), 1_000);
+        assert!((1_510..1_800).contains(&size(Tags::Of(tags.into()))));
+    }
+}
