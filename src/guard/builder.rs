@@ -169,8 +169,8 @@ impl<K: ?Sized, V, L> GuardBuilder<K, V, L> {
 
     /// Loads may name tags, with [`Loaded::tag`], and [`Guard::invalidate_tag`] and [`Guard::clear`] work. Default: off,
     /// for it has a price: each hit looks up its tags in this process, some 30 ns, and a process asks the far tier
-    /// for the epoch of each tag once per near ttl and purge. A purge also has all loads that are in progress
-    /// at that moment made again.
+    /// for the epoch of each tag once per near ttl and purge. A purge also has the loads that are in progress
+    /// at that moment, and name tags, made again.
     pub fn tags(mut self) -> Self {
         self.settings.has_tags = true;
         self

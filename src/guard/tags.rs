@@ -12,6 +12,9 @@
 //! between them came before the purge too: the entry is kept with old epochs, and so is purged. If they differ,
 //! or the second one fails, it is kept as purged.
 //!
+//! Each entry has one tag more, that of everything. Its epoch is read before the load, too, so that what names no tags
+//! needs no second reading: a purge of a tag is nothing to it.
+//!
 //! While the far tier says nothing about epochs, what is loaded is good for this process alone, until that has heard
 //! of another purge; and what was there before cannot be checked, so it is not there.
 

@@ -81,7 +81,8 @@ impl HttpGuardLayer {
     }
 
     /// As [`purge_tag`](Self::purge_tag), for all responses, with tags and without. For this, too, the layer needs a
-    /// [`tag_field`](Self::tag_field), or its builder [`tags`](crate::GuardBuilder::tags).
+    /// [`tag_field`](Self::tag_field), or its builder [`tags`](crate::GuardBuilder::tags). What was stored without is not
+    /// purged.
     ///
     /// # Cancel safety
     ///
