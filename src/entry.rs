@@ -278,9 +278,10 @@ impl<V> Entry<V> {
             .version(self.version)
     }
 
-    /// What the value takes, as far as it is known; else zero.
+    /// What the value takes, as far as that is known, and its terms.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        let terms = self.terms.as_ref().map_or(0, |terms| terms.size());
+        self.bytes.load(Ordering::Relaxed).saturating_add(terms)
     }
 
     pub(crate) fn set_bytes(&self, bytes: usize) {

@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{Entry, Loaded, Moment, Policy, Version, far::Record, policy::StaleFor, terms::Terms};
+use crate::{Entry, Loaded, Moment, Policy, Version, far::Record, terms::Terms};
 
 /// What an entry is worth at a moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +39,7 @@ pub(crate) enum Found<V> {
 
 impl<V> Found<V> {
     /// What an entry is to the request that found it.
-    pub(crate) fn judge(entry: Arc<Entry<V>>, freshness: &Freshness<V>, now: Moment) -> Self {
+    pub(crate) fn judge(entry: Arc<Entry<V>>, freshness: &Freshness, now: Moment) -> Self {
         match freshness.age(&entry, now) {
             Age::Fresh if freshness.is_early(&entry, now) => Self::Early(entry),
             Age::Fresh => Self::Fresh(entry),
@@ -58,18 +58,16 @@ impl<V> Found<V> {
 }
 
 /// Judges the entries of one guard.
-pub(crate) struct Freshness<V> {
+pub(crate) struct Freshness {
     policy: Policy,
-    /// How long a value, or an absence, may be served stale, where it says so itself.
-    stale_for: Option<fn(Option<&V>) -> StaleFor>,
 }
 
-impl<V> Freshness<V> {
-    pub(crate) fn new(policy: Policy, stale_for: Option<fn(Option<&V>) -> StaleFor>) -> Self {
-        Self { policy, stale_for }
+impl Freshness {
+    pub(crate) fn new(policy: Policy) -> Self {
+        Self { policy }
     }
 
-    pub(crate) fn age(&self, entry: &Entry<V>, now: Moment) -> Age {
+    pub(crate) fn age<V>(&self, entry: &Entry<V>, now: Moment) -> Age {
         // First, for most entries are: nothing else is asked then.
         if now < entry.fresh_until() {
             Age::Fresh
@@ -83,40 +81,36 @@ impl<V> Freshness<V> {
     }
 
     /// Whether a request at `now` is the one that refreshes this fresh entry before its end.
-    pub(crate) fn is_early(&self, entry: &Entry<V>, now: Moment) -> bool {
+    pub(crate) fn is_early<V>(&self, entry: &Entry<V>, now: Moment) -> bool {
         now >= self.early_from(entry) && entry.is_early(now, self.policy.early_refresh)
     }
 
     /// Before this moment no request refreshes the entry early, as good as never: one comparison on the path
     /// of a hit instead of a logarithm.
-    pub(crate) fn early_from(&self, entry: &Entry<V>) -> Moment {
+    pub(crate) fn early_from<V>(&self, entry: &Entry<V>) -> Moment {
         entry.early_from(self.policy.early_refresh)
     }
 
     /// The end of grace.
-    pub(crate) fn stale_until(&self, entry: &Entry<V>) -> Moment {
-        let grace = self.stale_for(entry).grace.unwrap_or(self.policy.grace);
+    pub(crate) fn stale_until<V>(&self, entry: &Entry<V>) -> Moment {
+        let grace = entry.stale_for().grace.unwrap_or(self.policy.grace);
         entry.fresh_until().after(grace)
     }
 
     /// The end of stale-if-error.
-    fn expired_until(&self, entry: &Entry<V>) -> Moment {
+    fn expired_until<V>(&self, entry: &Entry<V>) -> Moment {
         entry.fresh_until().after(self.stale_window(entry))
     }
 
     /// Grace and stale-if-error together.
-    fn stale_window(&self, entry: &Entry<V>) -> Duration {
-        let stale = self.stale_for(entry);
+    fn stale_window<V>(&self, entry: &Entry<V>) -> Duration {
+        let stale = entry.stale_for();
         let grace = stale.grace.unwrap_or(self.policy.grace);
         grace.saturating_add(stale.if_error.unwrap_or(self.policy.stale_if_error))
     }
 
-    fn stale_for(&self, entry: &Entry<V>) -> StaleFor {
-        self.stale_for.map_or_else(|| entry.stale_for(), |of| of(entry.value()))
-    }
-
     /// What is to be stored for a load, with its times set by the policy.
-    pub(crate) fn record(&self, loaded: Loaded<V>, now: Moment) -> Record<V> {
+    pub(crate) fn record<V>(&self, loaded: Loaded<V>, now: Moment) -> Record<V> {
         let default = match loaded.value {
             Some(_) => self.policy.ttl,
             None => self.policy.negative_ttl,
@@ -141,10 +135,7 @@ impl<V> Freshness<V> {
 #[cfg(all(test, feature = "http"))]
 mod tests {
     use super::*;
-
-    fn never_stale(_: Option<&()>) -> StaleFor {
-        StaleFor { grace: Some(Duration::ZERO), if_error: Some(Duration::ZERO) }
-    }
+    use crate::policy::StaleFor;
 
     #[test]
     fn what_is_kept_to_be_validated_is_kept_after_it_may_be_served() {
@@ -154,14 +145,15 @@ mod tests {
             .grace(seconds(1))
             .stale_if_error(seconds(10))
             .version_retention(seconds(100));
-        for (stale_for, window, expected) in [
-            (None, 0, 5 + 11 + 100),
-            (None, 1_000, 5 + 11 + 1_000 + 100),
-            (Some(never_stale as fn(Option<&()>) -> _), 0, 5 + 11 + 100),
-            (Some(never_stale), 1_000, 5 + 1_000 + 100),
+        let freshness = Freshness::new(policy);
+        for (stale, window, expected) in [
+            (StaleFor::default(), 0, 5 + 11 + 100),
+            (StaleFor::default(), 1_000, 5 + 11 + 1_000 + 100),
+            (StaleFor::NEVER, 0, 5 + 11 + 100),
+            (StaleFor::NEVER, 1_000, 5 + 1_000 + 100),
         ] {
-            let freshness = Freshness::new(policy.clone(), stale_for);
-            let loaded = Loaded::found((), 1).ttl(seconds(5)).validated_for(seconds(window));
+            let loaded = Loaded { stale, ..Loaded::found((), 1) };
+            let loaded = loaded.ttl(seconds(5)).validated_for(seconds(window));
             let now = Moment::FAR_FUTURE.before(seconds(1 << 30));
             let record = freshness.record(loaded, now);
             assert_eq!(record.retention, seconds(expected), "{window}");

@@ -239,6 +239,12 @@ pub(crate) struct StaleFor {
     pub(crate) if_error: Option<Duration>,
 }
 
+#[cfg(feature = "http")]
+impl StaleFor {
+    pub(crate) const NEVER: Self =
+        Self { grace: Some(Duration::ZERO), if_error: Some(Duration::ZERO) };
+}
+
 /// What is "without end" must not overflow when multiplied.
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 

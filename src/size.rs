@@ -26,7 +26,7 @@ impl<V> SizeOf<V> {
         self.0.is_some()
     }
 
-    /// The bytes of the value, which the entry remembers. Runs the user's code, so never under a lock.
+    /// The bytes of the entry, which remembers those of its value. Runs the user's code, so never under a lock.
     pub(crate) fn measure(&self, entry: &Entry<V>) -> Result<usize, Panicked> {
         let (Some(size_of), Some(value)) = (&self.0, entry.value()) else {
             return Ok(entry.bytes());
@@ -34,7 +34,7 @@ impl<V> SizeOf<V> {
         let measured = catch_unwind(AssertUnwindSafe(|| size_of(value)));
         let bytes = measured.map_err(|_| Panicked)?;
         entry.set_bytes(bytes);
-        Ok(bytes)
+        Ok(entry.bytes())
     }
 }
 
@@ -47,5 +47,26 @@ impl<V> Clone for SizeOf<V> {
 impl<V> Default for SizeOf<V> {
     fn default() -> Self {
         Self(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Moment, Version,
+        terms::{Tags, Terms},
+    };
+
+    #[test]
+    fn an_entry_is_as_large_as_its_value_and_its_tags() {
+        let size = |tags| {
+            let entry = Entry::new(Some(()), Version::ZERO, Moment::FAR_FUTURE);
+            let entry = entry.on(Terms { tags, ..Terms::default() });
+            SizeOf::by(|()| 1_000).measure(&entry).unwrap_or(0)
+        };
+        let tags = ["a".repeat(10), "b".repeat(500)].map(|name| (name.into(), Version::ZERO));
+        assert_eq!(size(Tags::None), 1_000);
+        assert!((1_510..1_800).contains(&size(Tags::Of(tags.into()))));
     }
 }

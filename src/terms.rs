@@ -44,7 +44,22 @@ pub(crate) const TAG: &str = "\0t";
 /// A tag's name in the far tier, and its epoch.
 pub(crate) type Tag = (Arc<str>, Version);
 
+/// Whether these are too many tags for one entry, or too long ones.
+pub(crate) fn are_too_many<'a>(mut names: impl Iterator<Item = &'a str>) -> bool {
+    names.by_ref().take(MAX_TAGS).any(|name| name.len() > MAX_BYTES) || names.next().is_some()
+}
+
 impl Terms {
+    /// The bytes that they hold.
+    pub(crate) fn size(&self) -> usize {
+        let tags = match &self.tags {
+            Tags::Of(tags) => &**tags,
+            Tags::None | Tags::Local(_) | Tags::Purged => &[],
+        };
+        let tags = tags.iter().map(|(name, _)| name.len() + PER_TAG);
+        size_of::<Self>() + tags.sum::<usize>()
+    }
+
     pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
@@ -96,6 +111,10 @@ fn tag(bytes: &mut &[u8]) -> Option<Tag> {
     Some((str::from_utf8(name).ok()?.into(), Version::from_bytes(*epoch)))
 }
 
+const MAX_TAGS: usize = 64;
+const MAX_BYTES: usize = 1_000;
+/// What a tag needs beside its name: with the counts of the `Arc`.
+const PER_TAG: usize = size_of::<Tag>() + 2 * size_of::<usize>();
 const NO_WINDOW: u64 = u64::MAX;
 const PURGED: u16 = u16::MAX;
 

@@ -2,7 +2,7 @@ use std::{
     error, fmt,
     future::Future,
     marker::PhantomData,
-    sync::{Arc, Weak, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use tokio::sync::Semaphore;
@@ -27,7 +27,6 @@ use crate::{
     memory::MemoryFar,
     near::{self, Near},
     observe::Observer,
-    policy::StaleFor,
     size::SizeOf,
 };
 
@@ -59,8 +58,6 @@ struct Settings<V> {
     clock: Option<Clock>,
     far: Option<Erased<V>>,
     counts_as_failure: Option<CountsAsFailure>,
-    stale_for: Option<fn(Option<&V>) -> StaleFor>,
-    first_watcher: Option<Weak<dyn Watcher>>,
     has_tags: bool,
     name: String,
 }
@@ -83,8 +80,6 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
             clock: None,
             far: None,
             counts_as_failure: None,
-            stale_for: None,
-            first_watcher: None,
             has_tags: false,
             name: "default".to_owned(),
         };
@@ -169,20 +164,6 @@ impl<K: ?Sized, V, L> GuardBuilder<K, V, L> {
         counts: impl Fn(&Error) -> bool + Send + Sync + 'static,
     ) -> Self {
         self.settings.counts_as_failure = Some(Box::new(counts));
-        self
-    }
-
-    /// How long a value, or an absence, may be served stale, where it says so itself.
-    #[cfg(feature = "http")]
-    pub(crate) fn stale_for(mut self, stale_for: fn(Option<&V>) -> StaleFor) -> Self {
-        self.settings.stale_for = Some(stale_for);
-        self
-    }
-
-    /// Hears each message of the far tier before the guard does.
-    #[cfg(feature = "http")]
-    pub(crate) fn heard_first_by(mut self, watcher: Weak<dyn Watcher>) -> Self {
-        self.settings.first_watcher = Some(watcher);
         self
     }
 
@@ -280,7 +261,7 @@ impl<V: Send + Sync + 'static> Settings<V> {
         let gauges = observer.gauges.clone();
         let core = Arc::new_cyclic(|me| Core {
             me: me.clone(),
-            freshness: Freshness::new(policy.clone(), self.stale_for),
+            freshness: Freshness::new(policy.clone()),
             near: Near::new(near, self.size_of, far.clock().clone(), observer.near_usage.clone()),
             flights: Flights::new(),
             wakeups: Wakeups::default(),
@@ -292,7 +273,7 @@ impl<V: Send + Sync + 'static> Settings<V> {
             bulkheads: Bulkheads::new(&policy, &gauges),
             failures: FailureBackoffs::new(),
             passes: Passes::default(),
-            has_tags: self.has_tags,
+            has_tags: self.has_tags.into(),
             epochs: Epochs::default(),
             counts_as_failure: self.counts_as_failure,
             tasks: Tasks::new(),
@@ -300,9 +281,6 @@ impl<V: Send + Sync + 'static> Settings<V> {
             connected: AtomicBool::new(false),
             policy,
         });
-        if let Some(watcher) = self.first_watcher {
-            far.watch(watcher);
-        }
         let watcher: Arc<dyn Watcher> = core.clone();
         far.watch(Arc::downgrade(&watcher));
         core

@@ -47,7 +47,7 @@ pub(super) struct Core<V> {
     /// For the tasks that must not keep a guard alive.
     pub(super) me: Weak<Self>,
     pub(super) policy: Policy,
-    pub(super) freshness: Freshness<V>,
+    pub(super) freshness: Freshness,
     pub(super) near: Near<V>,
     pub(super) flights: Arc<Flights<Answer<V>>>,
     pub(super) wakeups: Wakeups,
@@ -61,8 +61,8 @@ pub(super) struct Core<V> {
     pub(super) bulkheads: Bulkheads,
     pub(super) failures: FailureBackoffs<V>,
     pub(super) passes: Passes,
-    /// Whether loads may name tags.
-    pub(super) has_tags: bool,
+    /// Whether loads may name tags. It is never unset.
+    pub(super) has_tags: AtomicBool,
     pub(super) epochs: Epochs,
     pub(super) counts_as_failure: Option<CountsAsFailure>,
     pub(super) tasks: Tasks,

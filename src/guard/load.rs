@@ -31,7 +31,11 @@ impl<V: Send + Sync + 'static> Core<V> {
         if self.tasks.closing() {
             return Err(Error::ShutDown);
         }
-        let before = self.before_load(is_far_there).await;
+        let before = match load.begun() {
+            Some(before) => before,
+            None => self.before_load(is_far_there).await,
+        };
+        load.begins(before);
         let begun = Instant::now();
         // A batch has one load for all its members, and counts it itself.
         let counted = (!load.has_own_place()).then(|| self.observer.load());

@@ -2,6 +2,7 @@ use std::{error, future::Future, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+use super::tags::Before;
 use crate::{Entry, Error, Loaded, flight::Depth};
 
 /// A way to ask the origin, as a flight has it.
@@ -11,6 +12,14 @@ pub(crate) trait FlightLoader<V>: Send + 'static {
         &mut self,
         budget: &LoadBudget,
     ) -> impl Future<Output = Result<Loaded<V>, Error>> + Send + use<Self, V>;
+
+    /// Called before the origin is asked, with what is known of tags then.
+    fn begins(&mut self, _before: Before) {}
+
+    /// What was known of tags before the origin was asked, if that was before this load.
+    fn begun(&self) -> Option<Before> {
+        None
+    }
 
     /// Called when the entry is known that is to be loaded anew, before the flight begins.
     fn previous(&mut self, _entry: &Arc<Entry<V>>) {}

@@ -50,8 +50,6 @@ mod tasks;
 mod wakeups;
 mod write;
 
-#[cfg(feature = "http")]
-pub(crate) use self::loader::{FlightLoader, LoadBudget};
 pub use self::{
     builder::GuardBuilder,
     core::Guard,
@@ -59,4 +57,9 @@ pub use self::{
     options::FetchOptions,
     shutdown::Shutdown,
     write::{Invalidation, Write},
+};
+#[cfg(feature = "http")]
+pub(crate) use self::{
+    loader::{FlightLoader, LoadBudget},
+    tags::Before,
 };

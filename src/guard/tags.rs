@@ -18,11 +18,13 @@
 //! Two numbers are never the same: they end in random bits. An epoch that a far tier has lost is made anew, a little
 //! below the sequence, and as good as purged.
 //!
+//! Each entry has one tag more, that of everything.
+//!
 //! While the far tier says nothing about epochs, what is loaded is good for this process alone, until that has heard
 //! of another purge; and what was there before cannot be checked, so it is not there.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -33,7 +35,7 @@ use crate::{
     Entry, Error, Fault, FaultKind, Fetched, Key, Loaded, Moment, Outcome, Version,
     far::{Event, Invalidated, Put, Record},
     key::RESERVED,
-    terms::{TAG, Tag, Tags},
+    terms::{TAG, Tag, Tags, are_too_many},
 };
 
 impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
@@ -90,6 +92,13 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         self.purge(EVERYTHING.into()).await
     }
 
+    /// As [`tags`](crate::GuardBuilder::tags), for a guard that is built already.
+    #[cfg(feature = "http")]
+    pub(crate) fn keep_tags(&self) {
+        // What is kept already has none, and is not purged by any.
+        self.core.has_tags.store(true, Ordering::Release);
+    }
+
     async fn purge(&self, name: Arc<str>) -> Result<Invalidated, Error> {
         let work = self.core.clone().purge(name);
         // On a task: a caller that is dropped must not leave the old values behind.
@@ -97,9 +106,9 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     }
 }
 
-/// What was known of all tags before a load.
+/// What was known of tags before a load.
 #[derive(Clone, Copy)]
-pub(super) enum Before {
+pub(crate) enum Before {
     /// The guard keeps no tags.
     Nothing,
     /// The number that the sequence had reached.
@@ -118,9 +127,13 @@ fn name_of(tag: &str) -> Arc<str> {
 }
 
 impl<V: Send + Sync + 'static> Core<V> {
+    fn has_tags(&self) -> bool {
+        self.has_tags.load(Ordering::Acquire)
+    }
+
     /// To be asked before a load, unless the far tier is known to be away.
     pub(super) async fn before_load(&self, is_far_there: bool) -> Before {
-        if !self.has_tags {
+        if !self.has_tags() {
             return Before::Nothing;
         }
         let purges = self.epochs.purges();
@@ -139,14 +152,13 @@ impl<V: Send + Sync + 'static> Core<V> {
         if !loaded.cacheable {
             return loaded;
         }
-        let too_many = names.len() > MAX_TAGS || names.iter().any(|tag| tag.len() > MAX_BYTES);
         loaded.tags = match before {
             Before::Nothing if names.is_empty() => Tags::None,
             Before::Nothing => {
                 tracing::warn!("a load names tags: not kept; see `GuardBuilder::tags`");
                 return loaded.uncacheable();
             }
-            _ if too_many => {
+            _ if are_too_many(names.iter().map(String::as_str)) => {
                 tracing::warn!("a load names too many tags, or too long ones: not kept");
                 return loaded.uncacheable();
             }
@@ -243,7 +255,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     }
 
     async fn purge(self: Arc<Self>, name: Arc<str>) -> Result<Invalidated, Error> {
-        if !self.has_tags {
+        if !self.has_tags() {
             let advice = "the guard keeps no tags: build it with `GuardBuilder::tags`";
             return Err(Fault::saying(FaultKind::Config, advice).into());
         }
@@ -340,5 +352,3 @@ const SEQUENCE: &str = "\0s";
 const EVERYTHING: &str = "\0e";
 
 const ATTEMPTS: u32 = 8;
-const MAX_TAGS: usize = 64;
-const MAX_BYTES: usize = 1_000;

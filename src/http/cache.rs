@@ -1,6 +1,6 @@
 //! What all clones of a service share.
 
-use std::{sync::Arc, time::SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{Response, request::Parts};
@@ -9,22 +9,20 @@ use http_body::Body as HttpBody;
 use super::{
     body::Body,
     cache_mode::CacheMode,
-    epochs::{Currency, Epochs, LocalEpochs},
     fields::cache_status,
     key::CacheKey,
-    response::{CachedResponse, Kind, StoredResponse},
+    response::{Kind, StoredResponse},
     settings::Settings,
 };
 use crate::{Error, Fetched, Guard, Version, far::Invalidated, freshness::Found};
 
 pub(super) struct Cache {
     pub(super) guard: Guard<str, StoredResponse>,
-    pub(super) epochs: Arc<LocalEpochs>,
     pub(super) settings: Settings,
 }
 
 impl Cache {
-    /// The response to a plain near hit: fresh, accepted by the request and not purged. Waits for nothing.
+    /// The response to a plain near hit: fresh, and accepted by the request. Waits for nothing.
     #[inline]
     pub(super) fn near_hit<B: HttpBody<Data = Bytes>>(
         &self,
@@ -41,7 +39,7 @@ impl Cache {
         let Found::Fresh(entry) = look else { return None };
         let cached = entry.value()?.response()?;
         let now = SystemTime::now();
-        if !mode.accepts(cached, now) || !self.epochs().are_current_near(cached) {
+        if !mode.accepts(cached, now) {
             return None;
         }
         self.guard.count_near_hit();
@@ -60,8 +58,7 @@ impl Cache {
             fetched = self.guard.find_servable(&*variants.key(primary, &request.headers)).await?;
         }
         let cached = fetched.value()?.response()?;
-        let is_found = mode.accepts(cached, SystemTime::now()) && self.is_current(cached).await;
-        is_found.then_some(fetched)
+        mode.accepts(cached, SystemTime::now()).then_some(fetched)
     }
 
     /// As [`find`](Self::find), also what the origin lets be served only if a load fails: for a request that takes
@@ -78,19 +75,12 @@ impl Cache {
             fetched = self.guard.find_stale(&*key).await?;
         }
         let cached = fetched.value()?.response()?;
-        let is_found =
-            mode.accepts_stale(cached, SystemTime::now()) && self.is_current(cached).await;
-        is_found.then_some(fetched)
+        mode.accepts_stale(cached, SystemTime::now()).then_some(fetched)
     }
 
     /// Whether this process knows that responses of a URL, or of a variant, could not be stored.
     pub(super) fn is_passed_near(&self, key: &CacheKey) -> bool {
         matches!(self.guard.look(key), Found::Fresh(entry) if entry.value().is_none())
-    }
-
-    /// Whether no tag of a response was purged since its load.
-    pub(super) async fn is_current(&self, cached: &CachedResponse) -> bool {
-        self.epochs().currency(cached).await == Currency::Current
     }
 
     /// Invalidates a response; with a version, only what is older.
@@ -103,9 +93,5 @@ impl Cache {
             Some(version) => self.guard.invalidate_at(&*key, version).into_future(),
             None => self.guard.invalidate(&*key).into_future(),
         }
-    }
-
-    pub(super) fn epochs(&self) -> Epochs<'_> {
-        Epochs { guard: &self.guard, local: &self.epochs }
     }
 }

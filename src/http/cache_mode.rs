@@ -148,7 +148,6 @@ mod tests {
     use http::{HeaderValue, StatusCode};
 
     use super::*;
-    use crate::policy::StaleFor;
 
     /// Whether a response that was generated `age` seconds ago and is fresh for a minute will do.
     fn accepts(ask: &str, age: u64) -> (bool, bool) {
@@ -159,8 +158,6 @@ mod tests {
             body: Bytes::new(),
             generated: now - Duration::from_secs(age),
             lifetime: Duration::from_secs(60),
-            stale: StaleFor::default(),
-            tags: Vec::new(),
         };
         let ask = HeaderValue::from_str(ask).expect("a value");
         let mode = CacheMode::of(&HeaderMap::from_iter([(header::CACHE_CONTROL, ask)]));

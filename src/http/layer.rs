@@ -5,14 +5,13 @@ use tower::Layer;
 
 use super::{
     cache::Cache,
-    epochs::LocalEpochs,
     fields::cache_status,
     key::{Query, SentUri},
     response::StoredResponse,
     service::HttpGuard,
     settings::{NEAR_BYTES, Reloads, Settings},
 };
-use crate::{Guard, GuardBuilder, Shutdown, far::Watcher};
+use crate::{Guard, GuardBuilder, Shutdown};
 
 /// Makes a router an HTTP cache. The [module](crate::http) says what it stores, and for whom.
 ///
@@ -29,7 +28,6 @@ use crate::{Guard, GuardBuilder, Shutdown, far::Watcher};
 #[derive(Clone)]
 pub struct HttpGuardLayer {
     pub(super) guard: Guard<str, StoredResponse>,
-    pub(super) epochs: Arc<LocalEpochs>,
     pub(super) settings: Settings,
 }
 
@@ -41,12 +39,8 @@ impl HttpGuardLayer {
     /// `builder` has another bound: [`near_bytes`](GuardBuilder::near_bytes). Raise it if much more than that is asked
     /// for within the near ttl. A response larger than a sixteenth of it is served from the far tier.
     pub fn new(builder: GuardBuilder<str, StoredResponse>) -> Self {
-        let epochs = Arc::new(LocalEpochs::default());
-        let watcher: Arc<dyn Watcher> = epochs.clone();
-        let builder = builder.or_near_bytes(NEAR_BYTES).size_of(StoredResponse::size);
-        let builder = builder.heard_first_by(Arc::downgrade(&watcher));
-        let guard = builder.stale_for(StoredResponse::stale_for).build();
-        Self { guard, epochs, settings: Settings::default() }
+        let guard = builder.or_near_bytes(NEAR_BYTES).size_of(StoredResponse::size).build();
+        Self { guard, settings: Settings::default() }
     }
 
     /// How long a response is fresh that does not say so, if its status is 200, 203, 301, 308, 404 or 410. Default:
@@ -113,9 +107,11 @@ impl HttpGuardLayer {
 
     /// The response field that holds the tags by which [`purge_tag`](Self::purge_tag) finds a response:
     /// names separated by spaces or commas, as in `Surrogate-Key` or `Cache-Tag`. The field is passed on.
-    /// Default: none. A hit checks each of its tags, so a response should have few.
+    /// Default: none. With one the guard keeps [tags](GuardBuilder::tags), which has a price: a hit looks up each of its
+    /// tags, so a response should have few. One with more than 64, or with one of more than 1,000 bytes, is not stored.
     pub fn tag_field(mut self, name: HeaderName) -> Self {
-        self.settings.tag_field = Some(name);
+        self.guard.keep_tags();
+        self.settings.store.tag_field = Some(name);
         self
     }
 
@@ -213,8 +209,8 @@ impl<S> Layer<S> for HttpGuardLayer {
     type Service = HttpGuard<S>;
 
     fn layer(&self, inner: S) -> HttpGuard<S> {
-        let Self { guard, epochs, settings } = self.clone();
-        HttpGuard::new(inner, Cache { guard, epochs, settings })
+        let Self { guard, settings } = self.clone();
+        HttpGuard::new(inner, Cache { guard, settings })
     }
 }
 

@@ -48,7 +48,7 @@
 //! | the response to a request with `Authorization` | if it has `public`, `s-maxage` or `must-revalidate`; then for all requests with `Authorization` | `rfc9111_3_5_an_authorized_response_needs_permission`, `rfc9111_3_5_what_the_origin_opens_is_shared_among_all_credentials` |
 //! | 206, and 304 to a request without a condition | no | `rfc9111_3_statuses`, `an_unsolicited_304_is_passed_and_not_stored` |
 //! | 500, 502, 503, 504 | if it says itself how long it is fresh, and nothing is stored yet; else no: the load has failed, and a stale response is served if that is allowed. Else it is the answer of the request that met it alone; the others make their own, as many at one time as there may be loads | `rfc9111_3_statuses`, `a_failure_is_the_answer_of_the_request_that_met_it`, `a_503_reaches_each_client_with_its_own_body_and_fields`, `an_origin_that_fails_is_not_asked_by_all_at_once`, `rfc9111_4_3_3_a_failure_leaves_the_stored_response` |
-//! | a body above [`max_body_size`](HttpGuardLayer::max_body_size), with trailers, broken off, or not as long as its `Content-Length`; one that is still coming after the [`body_timeout`](HttpGuardLayer::body_timeout); more than 64 KiB of fields; `text/event-stream` | no; the body streams through | `rfc9111_3_3_incomplete_responses_are_not_stored`, `bodies_that_are_not_stored_stream_through`, `a_body_that_is_still_coming_after_a_second_is_passed_as_it_comes`, `a_slow_body_of_a_declared_length_is_waited_for_once`, `oversized_fields_are_passed_and_not_stored` |
+//! | a body above [`max_body_size`](HttpGuardLayer::max_body_size), with trailers, broken off, or not as long as its `Content-Length`; one that is still coming after the [`body_timeout`](HttpGuardLayer::body_timeout); more than 64 KiB of fields; `text/event-stream` | no; the body streams through | `rfc9111_3_3_incomplete_responses_are_not_stored`, `bodies_that_are_not_stored_stream_through`, `a_body_that_is_still_coming_after_a_second_is_passed_as_it_comes`, `a_body_that_is_still_coming_after_a_second_passes_as_it_comes`, `a_slow_body_of_a_declared_length_is_waited_for_once`, `oversized_fields_are_passed_and_not_stored` |
 //!
 //! Uncacheable responses do not queue requests. The first time, requests for the same URL wait together for
 //! the head of one response. If it may not be stored, each of them goes to the origin at once, and so do
@@ -96,14 +96,14 @@
 //! | 4.2.3 | the age is made of `Age`, `Date` and the time of the transfer; a number beyond 2³¹ counts as that (§1.2.2) | `rfc9111_1_2_2_an_age_beyond_any_number_is_as_old_as_can_be`, `rfc9111_5_1_age_counts_from_the_origin`, `rfc9111_4_2_3_the_transfer_counts_for_responses_from_a_server` |
 //! | 4.2.4, 5.2.2.2, 5.2.2.8, 5.2.2.10 | nothing stale with `must-revalidate`, `proxy-revalidate`, `s-maxage`; an error instead | `rfc9111_4_2_4_what_must_be_revalidated_is_never_served_stale`, `rfc9111_5_2_2_2_an_unreachable_origin_is_an_error_and_nothing_stale` |
 //! | 4.2.4 | nothing stale without permission | `rfc9111_4_2_4_nothing_stale_is_served_without_permission`, `rfc5861_a_response_says_how_long_it_may_be_served_stale` |
-//! | 4.3.1 | a validation sends the stored validators, also those of a response that may be served no more, for the [`validation_window`](HttpGuardLayer::validation_window): it answers nothing unconfirmed, whatever the request takes and the origin answers | `rfc9111_4_3_1_both_validators_are_sent`, `rfc9111_4_3_1_what_may_not_be_served_stale_is_validated_all_the_same`, `rfc9111_4_3_1_an_expired_response_is_kept_for_a_while_only_to_validate_it`, `what_can_be_validated_has_a_window_of_its_own_for_that`, `rfc9111_4_3_3_each_variant_is_validated_by_its_own_validator` |
+//! | 4.3.1 | a validation sends the stored validators, also those of a response that may be served no more, for the [`validation_window`](HttpGuardLayer::validation_window): it answers nothing unconfirmed, whatever the request takes and the origin answers | `rfc9111_4_3_1_both_validators_are_sent`, `rfc9111_4_3_1_what_may_not_be_served_stale_is_validated_all_the_same`, `rfc9111_4_3_1_an_expired_response_is_kept_for_a_while_only_to_validate_it`, `rfc9111_4_3_1_the_proxy_keeps_what_has_expired_only_to_validate_it`, `what_can_be_validated_has_a_window_of_its_own_for_that`, `rfc9111_4_3_3_each_variant_is_validated_by_its_own_validator` |
 //! | 4.3.2 | a client's conditions are evaluated on the stored response; `If-Match` goes to the origin | `rfc9111_4_3_2_the_cache_evaluates_conditions`, `rfc9110_15_4_5_a_304_has_the_fields_that_its_200_would_have` |
 //! | 4.3.3 | a full response replaces the stored one, a 5xx leaves it | `rfc9111_4_3_3_a_full_response_replaces_the_stored_one`, `rfc9111_4_3_3_a_response_that_has_changed_takes_the_place_of_the_one_to_validate`, `rfc9111_4_3_3_a_failure_leaves_the_stored_response` |
 //! | 4.3.4 | a 304 about another response updates nothing | `rfc9111_4_3_4_a_304_about_another_response_updates_nothing`, `rfc9111_4_3_4_the_age_counts_from_the_validation` |
 //! | 4.4 | a successful unsafe request invalidates its target | `rfc9111_4_4_an_unsafe_request_that_succeeds_invalidates_the_target`, `rfc9111_4_4_failed_and_safe_requests_invalidate_nothing`, `rfc9111_4_4_a_key_part_does_not_evade_invalidation`, `rfc9111_4_4_what_has_no_key_part_still_invalidates` |
 //! | 4.4 | and the URLs that its response names, if they are of the same origin | `rfc9111_4_4_urls_of_the_same_origin_in_the_response_are_invalidated` |
 //! | 5.2.1 | `only-if-cached` of a request; `no-cache`, `max-age`, `min-fresh`, and `max-stale` as a limit, with [`allow_reloads`](HttpGuardLayer::allow_reloads) | `rfc9111_5_2_1_a_request_for_a_fresher_response_gets_one`, `rfc9111_5_2_1_each_directive_of_a_request_means_what_it_says`, `rfc9111_5_2_1_7_only_if_cached_asks_no_origin` |
-//! | 5.2.1.2 | `max-stale` of a request takes what the origin lets be served stale, also where no load has failed; nothing beyond that, and nothing that must be revalidated | `rfc9111_5_2_1_2_max_stale_takes_what_the_origin_lets_be_served_stale` |
+//! | 5.2.1.2 | `max-stale` of a request takes what the origin lets be served stale, also where no load has failed; nothing beyond that, and nothing that must be revalidated | `rfc9111_5_2_1_2_max_stale_takes_what_the_origin_lets_be_served_stale`, `rfc9111_5_2_1_2_the_proxy_serves_max_stale_what_the_origin_lets_be_served_stale` |
 //! | 5.2.2.4 | `no-cache` is never reused without a validation for that very request; named fields are withheld | `rfc9111_5_2_2_4_no_cache_is_not_reused`, `rfc9111_5_2_2_4_no_request_is_answered_by_the_validation_of_another`, `a_cookie_is_for_one_client` |
 //! | 5.2.2.6 | `no-transform`: bodies are compressed in the far tier, and decompressed to the same bytes | `responses_come_back_as_they_were` |
 //! | RFC 9110 15.2 | interim responses are not stored, and their fields not merged | `rfc9110_15_2_interim_responses_change_no_final_one` |
@@ -164,7 +164,11 @@
 //! (`after_an_acknowledged_purge_nothing_old_is_served_even_if_the_far_tier_falls_silent`). If it fails, this process
 //! serves nothing old all the same
 //! (`after_a_purge_that_failed_the_process_serves_nothing_old`). A load that began before it fills no tier
-//! (`a_load_from_before_a_purge_fills_no_tier_even_if_its_tags_cannot_be_read`). What cannot be checked while the far
+//! (`a_load_from_before_a_purge_fills_no_tier_even_if_its_tags_cannot_be_read`). The tags are those of the guard, see
+//! [`Loaded::tag`](crate::Loaded::tag): a response with more than it keeps is not stored
+//! (`a_response_with_too_many_tags_is_passed_and_queues_no_requests`), and a layer without a tag field pays nothing for them
+//! (`a_layer_without_a_tag_field_asks_about_no_tags`). [`clear`](HttpGuardLayer::clear) purges all there is
+//! (`a_layer_can_be_cleared_in_all_processes`). What cannot be checked while the far
 //! tier is away is loaded again, once per key and process for as long as a near entry lives then
 //! (`tagged_pages_keep_one_load_per_key_while_the_far_tier_is_away`). A request counts once in the metrics
 //! (`a_request_counts_once_whatever_tags_it_has`).
@@ -200,7 +204,6 @@
 mod body;
 mod cache;
 mod cache_mode;
-mod epochs;
 mod exchange;
 mod fields;
 mod future;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::Uri;
 
-use super::{epochs::Epochs, layer::HttpGuardLayer};
+use super::layer::HttpGuardLayer;
 use crate::{Error, NegativeVersion, Version, far::Invalidated};
 
 impl HttpGuardLayer {
@@ -70,16 +70,29 @@ impl HttpGuardLayer {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the tag may not be purged. Call it again.
+    /// Once polled it is carried out, also when the future is dropped.
     ///
     /// # Errors
     ///
-    /// [`PurgeError::Guard`] as [`Guard::invalidate`](crate::Guard::invalidate) fails.
+    /// [`PurgeError::Guard`] as [`Guard::invalidate_tag`](crate::Guard::invalidate_tag) fails, also if neither this layer
+    /// nor one that shares its guard has a tag field.
     pub async fn purge_tag(&self, tag: &str) -> Result<Invalidated, PurgeError> {
-        Epochs { guard: &self.guard, local: &self.epochs }
-            .purge(tag)
-            .await
-            .map_err(PurgeError::Guard)
+        self.guard.invalidate_tag(tag).await.map_err(PurgeError::Guard)
+    }
+
+    /// As [`purge_tag`](Self::purge_tag), for all responses, with tags and without. For this, too, the layer needs a
+    /// [`tag_field`](Self::tag_field), or its builder [`tags`](crate::GuardBuilder::tags). What was stored without is not
+    /// purged.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`purge_tag`](Self::purge_tag).
+    ///
+    /// # Errors
+    ///
+    /// As for [`purge_tag`](Self::purge_tag).
+    pub async fn clear(&self) -> Result<Invalidated, PurgeError> {
+        self.guard.clear().await.map_err(PurgeError::Guard)
     }
 
     async fn invalidate(

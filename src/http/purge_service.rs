@@ -18,7 +18,7 @@ use tower::Service;
 use super::{
     layer::HttpGuardLayer,
     purge::{PurgeError, worse},
-    response::Tag,
+    response::tag_names,
 };
 use crate::far::Invalidated;
 
@@ -133,8 +133,8 @@ impl PurgeService {
     async fn purge_all(&self, urls: &[u8], headers: &HeaderMap) -> Result<Invalidated, Rejection> {
         let urls = std::str::from_utf8(urls).map_err(|_| Rejection::Malformed)?;
         let urls = urls.lines().map(str::trim).filter(|url| !url.is_empty());
-        let tag_field = self.cache.settings.tag_field.as_ref();
-        let tags = tag_field.into_iter().flat_map(|field| Tag::names(field, headers));
+        let tag_field = self.cache.settings.store.tag_field.as_ref();
+        let tags = tag_field.into_iter().flat_map(|field| tag_names(field, headers));
         let mut purged = None;
         // What is not acknowledged stops no other, or this process would serve that.
         let add = |purged: Option<_>, done| Some(worse(purged.unwrap_or(EVERYWHERE), done));

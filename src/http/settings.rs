@@ -19,7 +19,6 @@ pub(super) struct Settings {
     pub(super) body_timeout: Duration,
     pub(super) hit_for_pass_ttl: Duration,
     pub(super) version_field: Option<HeaderName>,
-    pub(super) tag_field: Option<HeaderName>,
     pub(super) reloads: Reloads,
     pub(super) timeout: Option<Duration>,
     /// As it is sent; `None` for `cattleguard`.
@@ -53,7 +52,6 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(1),
             hit_for_pass_ttl: Duration::from_secs(10),
             version_field: None,
-            tag_field: None,
             reloads: Reloads::Ignored,
             timeout: None,
             cache_name: None,

@@ -11,13 +11,13 @@ use crate::{
     Clock, Entry, Moment, Policy, Version, freshness::Freshness, observe::Observer, size::SizeOf,
 };
 
-struct Tier<V>(Near<V>, Freshness<V>);
+struct Tier<V>(Near<V>, Freshness);
 
 impl<V> Tier<V> {
     fn of(bounds: Bounds, size_of: SizeOf<V>) -> Self {
         let usage = Observer::new("").near_usage;
         let near = Near::new(bounds, size_of, Clock::manual(), usage);
-        Self(near, Freshness::new(Policy::default(), None))
+        Self(near, Freshness::new(Policy::default()))
     }
 
     fn insert(&self, name: &str, value: V) -> Evicted<V> {

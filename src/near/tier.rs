@@ -24,7 +24,7 @@ impl<V> Near<V> {
         Self { clock, map }
     }
 
-    pub(crate) fn look(&self, name: &str, freshness: &Freshness<V>) -> Found<V> {
+    pub(crate) fn look(&self, name: &str, freshness: &Freshness) -> Found<V> {
         let Some(near) = self.map.as_ref().and_then(|map| map.get(name)) else {
             return Found::Nothing;
         };
@@ -51,7 +51,7 @@ impl<V> Near<V> {
         name: &Arc<str>,
         entry: &Arc<Entry<V>>,
         ttl: Duration,
-        freshness: &Freshness<V>,
+        freshness: &Freshness,
     ) -> Evicted<V> {
         let Some(map) = &self.map else { return Evicted::nothing() };
         let now = self.clock.now();

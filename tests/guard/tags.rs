@@ -112,6 +112,27 @@ async fn a_load_that_began_before_a_purge_fills_no_tier() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_load_without_tags_is_not_made_again_because_a_tag_was_purged() {
+    let far = memory();
+    let (origin, gate) = Origin::gated();
+    let fleet = [pages(far.clone(), &origin), pages(far, &origin)];
+    let before = getting(&fleet[0], "a");
+    origin.begun(1).await;
+    fleet[1].invalidate_tag("x").await.expect("the far tier");
+    gate.open();
+    bounded(before).await.expect("no panic").expect("a row");
+    for pages in &fleet {
+        assert!(pages.get("a").await.expect("a row").is_hit());
+    }
+    assert_eq!(origin.loads(), 1);
+    fleet[1].clear().await.expect("the far tier");
+    for pages in &fleet {
+        pages.get("a").await.expect("a row");
+    }
+    assert_eq!(origin.loads(), 2, "it is cleared all the same");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_purge_holds_in_its_process_whatever_the_far_tier_does() {
     for fault in [Break::Error, Break::Hang, Break::Busy, Break::Mute] {
         let (far, origin) = (memory(), Origin::new());

@@ -391,3 +391,18 @@ async fn each_client_gets_the_services_error_of_its_own_request() {
     assert_eq!(calls.load(Ordering::SeqCst), 100);
     assert!(answers.iter().all(Result::is_err));
 }
+
+/// It would be by a load for which no request waits.
+#[tokio::test(start_paused = true)]
+async fn what_is_passed_is_not_refreshed_early() {
+    for control in ["no-store", "max-age=60"] {
+        let origin = Origin::new(move |_| response(200, &[("cache-control", control)], "too long"));
+        let origin = origin.taking(secs(1));
+        let layer = layer_with(policy().early_refresh(1_000.0)).max_body_size(4);
+        let cache = layer.layer(origin.service());
+        for calls in 1..=5 {
+            assert_eq!(get(&cache, "/", &[]).await.text(), "too long");
+            assert_eq!(origin.calls(), calls, "{control}");
+        }
+    }
+}

@@ -175,6 +175,8 @@ fn every_test_that_the_documentation_names_exists() {
         include_str!("rules.rs"),
         include_str!("sockets/bodies.rs"),
         include_str!("sockets/proxied/edges.rs"),
+        include_str!("sockets/proxied/expired.rs"),
+        include_str!("sockets/proxied/streams.rs"),
         include_str!("sockets/proxied/upstreams.rs"),
         include_str!("sockets/rules.rs"),
         include_str!("stale.rs"),

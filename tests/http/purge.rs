@@ -100,6 +100,24 @@ async fn all_variants_of_a_purged_tag_are_purged() {
 }
 
 #[tokio::test]
+async fn the_variants_that_do_not_have_a_purged_tag_stay() {
+    let origin = Origin::new(|request| {
+        let language = request.headers()["accept-language"].to_str().expect("text");
+        let vary = ("vary", "accept-language");
+        response(200, &[("cache-control", "max-age=60"), vary, ("surrogate-key", language)], "")
+    });
+    let layer = by_tag();
+    let cache = layer.layer(origin.service());
+    for (purged, hits) in [("none", [false, false]), ("de", [false, true]), ("en", [true, false])] {
+        layer.purge_tag(purged).await.expect("purged");
+        for (language, is_hit) in ["de", "en"].into_iter().zip(hits) {
+            let answer = get(&cache, "/", &[("accept-language", language)]).await;
+            assert_eq!(answer.is_hit(), is_hit, "{purged}: {language}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn requests_after_a_purge_share_one_load() {
     let (origin, layer) = (tagged().taking(secs(1)), by_tag());
     tokio::time::pause();

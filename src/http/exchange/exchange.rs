@@ -66,7 +66,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Exchange<S, B> {
         let response = self.forward(cache_status::HIT_FOR_PASS).await?;
         let (parts, body) = response.into_parts();
         let head = Head::new(parts, begun.elapsed(), SystemTime::now());
-        let is_storable = Storable::check(&request.headers, &head, cache.settings.store).is_ok();
+        let is_storable = Storable::check(&request.headers, &head, &cache.settings.store).is_ok();
         // Only the first one: later ones would end the load that follows.
         if is_storable && cache.is_passed_near(&key) {
             tokio::spawn(async move {

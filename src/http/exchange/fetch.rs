@@ -7,7 +7,6 @@ use super::{
     super::{
         body::Body,
         cache_mode::CacheMode,
-        epochs::Currency,
         fields::cache_status,
         key::CacheKey,
         response::{CachedResponse, Kind, StoredResponse},
@@ -17,7 +16,7 @@ use super::{
     loader::{KnownVariants, OriginLoader},
     origin::Origin,
     passthrough::Answer,
-    reload::{Cause, Reload},
+    reload::Reload,
     validation::Validation,
 };
 use crate::{Error, Fetched, Outcome, Tier, freshness::Found};
@@ -25,7 +24,7 @@ use crate::{Error, Fetched, Outcome, Tier, freshness::Found};
 /// A GET or HEAD, answered through the guard.
 ///
 /// A GET looks up the URL, and then the variant that the request selects if there are any. It begins again
-/// if a load finds more selecting fields, or if a tag of the response was purged.
+/// if a load finds more selecting fields.
 pub(crate) struct Fetch<S: Origin<B>, B> {
     exchange: Exchange<S, B>,
     /// The URL's own key.
@@ -114,22 +113,8 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
             };
             match fetched.value().map(|stored| &stored.0) {
                 Some(Kind::Response(cached) | Kind::Unvalidated(cached)) => {
-                    let currency = match self.is_own_load(fetched.outcome()) {
-                        true => Currency::Current,
-                        false => self.exchange.cache.epochs().currency(cached).await,
-                    };
-                    let Some(cause) = Cause::of(currency) else {
-                        self.count(fetched.outcome());
-                        return self.found(&fetched, cached).await;
-                    };
-                    if self.reload(cause).await.is_err() {
-                        break;
-                    }
-                    self.next = Lookup::Url;
-                    self.cache_status = Some(match cause {
-                        Cause::Outage => cache_status::FAR_UNAVAILABLE,
-                        Cause::Request | Cause::Purge => cache_status::PURGED,
-                    });
+                    self.count(fetched.outcome());
+                    return self.found(&fetched, cached).await;
                 }
                 Some(Kind::Variants(variants)) => {
                     if let Some(answer) = self.passed() {
@@ -138,7 +123,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
                     let (variants, version) = (variants.clone(), fetched.version());
                     self.next = Lookup::Variant(KnownVariants { variants, version });
                 }
-                Some(Kind::Epoch(_) | Kind::Unbuffered) | None => {
+                Some(Kind::Unbuffered) | None => {
                     self.count(fetched.outcome());
                     break;
                 }
@@ -177,7 +162,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         }
     }
 
-    /// Whether the load of a response began after this request: then no purge before the request is missing.
+    /// Whether the load of a response began after this request.
     fn is_own_load(&self, outcome: Outcome) -> bool {
         matches!(outcome, Outcome::Loaded | Outcome::Bypassed(_))
             && self.exchange.passthrough.is_sent()
@@ -231,14 +216,14 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
             // A new load of several variants could not be shared.
             return self.exchange.forward(cache_status::REQUEST).await;
         };
-        if mode.accepts(cached, SystemTime::now()) && self.exchange.cache.is_current(cached).await {
+        if mode.accepts(cached, SystemTime::now()) {
             self.count(outcome);
             return Ok(self.respond(cached, outcome));
         }
         if !is_get {
             return self.exchange.forward(cache_status::REQUEST).await;
         }
-        if let Err(error) = self.reload(Cause::Request).await {
+        if let Err(error) = self.reload().await {
             return self.fail(&error, None).await;
         }
         if let Some(answer) = self.passed() {
@@ -249,8 +234,8 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         Ok(response)
     }
 
-    async fn reload(&mut self, cause: Cause) -> Result<(), Error> {
-        let load = Reload::new(self.exchange.clone(), self.primary, cause);
+    async fn reload(&mut self) -> Result<(), Error> {
+        let load = Reload::new(self.exchange.clone(), self.primary);
         let (key, guard) = (CacheKey::of_reload(&self.primary), &self.exchange.cache.guard);
         let (found, name) = (Found::Nothing, (&*key).into());
         let reloaded = match std::mem::replace(&mut self.is_counted, true) {

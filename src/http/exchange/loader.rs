@@ -19,10 +19,11 @@ use tower::ServiceExt;
 use super::{
     super::{
         body::{Body, Buffered},
-        epochs::Epoch,
         fields::{cache_status, vary},
         key::{CacheKey, Variants},
-        response::{CachedResponse, Head, Kind, Reuse, Storable, StoredResponse, is_failure},
+        response::{
+            CachedResponse, Head, Kind, Reuse, Storable, StoredResponse, is_failure, tag_names,
+        },
         settings::Settings,
     },
     exchange::Exchange,
@@ -31,7 +32,8 @@ use super::{
 use crate::{
     Entry, Error, Loaded, Version,
     freshness::Found,
-    guard::{FlightLoader, LoadBudget},
+    guard::{Before, FlightLoader, LoadBudget},
+    policy::StaleFor,
 };
 
 /// Loads the response of a URL, or that of one of its variants.
@@ -42,6 +44,8 @@ pub(crate) struct OriginLoader<S: Origin<B>, B> {
     /// Set in the load of a variant.
     known: Option<KnownVariants>,
     previous: Option<Arc<Entry<StoredResponse>>>,
+    /// What was known of tags before the origin was asked.
+    before: Option<Before>,
     /// More than one if the guard refused a response as older than what is known.
     attempts: u32,
 }
@@ -77,6 +81,13 @@ struct Complete {
     storable: Storable,
 }
 
+/// Stores the variant that the load of its URL has brought.
+struct FirstVariant {
+    response: Option<Loaded<StoredResponse>>,
+    /// Of the load that has asked the origin.
+    before: Option<Before>,
+}
+
 /// The entry under a URL's own key that leads to its variants.
 struct VariantIndex {
     variants: Variants,
@@ -99,6 +110,10 @@ impl<S: Origin<B>, B: Default + Send + 'static> FlightLoader<StoredResponse>
         self.clone().run(budget.deadline())
     }
 
+    fn begins(&mut self, before: Before) {
+        self.before = Some(before);
+    }
+
     fn previous(&mut self, entry: &Arc<Entry<StoredResponse>>) {
         self.previous = Some(entry.clone());
         self.exchange.passthrough.set_stale();
@@ -111,14 +126,10 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
         primary: CacheKey,
         known: Option<KnownVariants>,
     ) -> Self {
-        Self { exchange, primary, known, previous: None, attempts: 0 }
+        Self { exchange, primary, known, previous: None, before: None, attempts: 0 }
     }
 
     async fn run(mut self, deadline: Deadline) -> Result<Loaded<StoredResponse>, Error> {
-        let epoch = match self.settings().tag_field {
-            Some(_) => Some(self.exchange.cache.epochs().of_all_tags().await?),
-            None => None,
-        };
         let received = match self.call().await? {
             Answered::Response(head, body) if self.is_failed(&head) => {
                 let failure = OriginFailure(head.parts.status);
@@ -137,7 +148,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
             },
         };
         match received {
-            Received::Complete(complete) => self.store(complete, epoch).await,
+            Received::Complete(complete) => self.store(complete).await,
             Received::NotStorable(head, body) => Ok(self.hit_for_pass(head, body)),
             Received::Unbuffered(head, body) => {
                 let version = self.settings().version_of(&head.parts).unwrap_or(Version::ZERO);
@@ -220,7 +231,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
 
     fn storable(&self, head: &Head) -> Option<Storable> {
         let request = &self.exchange.request.headers;
-        match Storable::check(request, head, self.settings().store) {
+        match Storable::check(request, head, &self.settings().store) {
             Ok(storable) => Some(storable),
             Err(reason) => {
                 tracing::trace!(?reason, "a response is not stored");
@@ -229,11 +240,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
         }
     }
 
-    async fn store(
-        self,
-        complete: Complete,
-        epoch: Option<Epoch>,
-    ) -> Result<Loaded<StoredResponse>, Error> {
+    async fn store(self, complete: Complete) -> Result<Loaded<StoredResponse>, Error> {
         let Complete { head, body, storable } = complete;
         let version = self.settings().version_of(&head.parts);
         if version.is_none() && self.attempts > 1 {
@@ -247,26 +254,13 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
             return Ok(Loaded::absent().uncacheable());
         }
         self.exchange.passthrough.set_own_fields(CachedResponse::withheld(&head));
-        let mut cached = CachedResponse::new(&head, body.clone(), storable);
-        if let (Some(field), Some(epoch)) = (&self.settings().tag_field, epoch) {
-            let epochs = self.exchange.cache.epochs();
-            cached.tags = epochs.tags(field, &head.parts.headers, epoch).await?;
-        }
-        let window = match cached.has_validator() {
-            true => self.settings().store.validation_window,
-            false => Duration::ZERO,
-        };
-        let response = StoredResponse(match storable.reuse {
-            Reuse::WhileFresh => Kind::Response(cached),
-            Reuse::Validated => Kind::Unvalidated(cached),
-        });
-        let ttl = storable.ttl(self.settings().store);
-        let response = Loaded::found(response, version).ttl(ttl).validated_for(window);
+        let response = self.response(&head, body.clone(), storable).version(version);
         let fields = vary::selecting_fields(&head.parts.headers).unwrap_or_default();
         let known = self.known.as_ref().map(|known| &known.variants);
         let Some(variants) = Variants::extended(known, fields) else { return Ok(response) };
         // While one of them can be validated.
-        let ttl = storable.lifetime.saturating_add(window).max(MIN_VARIANTS_TTL);
+        let ttl = storable.lifetime.saturating_add(response.validated_for);
+        let ttl = ttl.max(MIN_VARIANTS_TTL);
         let index = VariantIndex { variants, version, ttl };
         match self.known {
             None => self.store_variant(index, response).await,
@@ -277,6 +271,25 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
         }
     }
 
+    /// A response as it is stored: for how long, and with which tags.
+    fn response(&self, head: &Head, body: Bytes, storable: Storable) -> Loaded<StoredResponse> {
+        let settings = &self.settings().store;
+        let cached = CachedResponse::new(head, body, storable);
+        let window = match cached.has_validator() {
+            true => settings.validation_window,
+            false => Duration::ZERO,
+        };
+        let (kind, stale) = match storable.reuse {
+            Reuse::WhileFresh => (Kind::Response(cached), storable.stale),
+            Reuse::Validated => (Kind::Unvalidated(cached), StaleFor::NEVER),
+        };
+        let response = Loaded { stale, ..Loaded::unversioned(StoredResponse(kind)) };
+        let response = response.ttl(storable.ttl(settings)).validated_for(window);
+        let tags =
+            settings.tag_field.iter().flat_map(|field| tag_names(field, &head.parts.headers));
+        tags.fold(response, Loaded::tag)
+    }
+
     /// The URL turns out to have variants: stores the first, then the index, so that no request is led to
     /// a variant that is not there yet.
     async fn store_variant(
@@ -285,11 +298,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
         response: Loaded<StoredResponse>,
     ) -> Result<Loaded<StoredResponse>, Error> {
         let key = index.variants.key(&self.primary, &self.exchange.request.headers);
-        let mut response = Some(response);
-        let load = move || {
-            let response = response.take().ok_or(OriginFailure(StatusCode::BAD_GATEWAY));
-            async move { response }
-        };
+        let load = FirstVariant { response: Some(response), before: self.before };
         let guard = &self.exchange.cache.guard;
         let _ = guard.resolve_part(Found::Nothing, (&*key).into(), None, load).await?;
         Ok(index.loaded())
@@ -311,7 +320,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
         if !wants_less(&self.exchange.request.headers) || head.parts.status != StatusCode::OK {
             self.pass(head, body);
         }
-        Loaded::absent().ttl(self.settings().hit_for_pass_ttl)
+        never_refreshed(Loaded::absent()).ttl(self.settings().hit_for_pass_ttl)
     }
 
     /// Passes a response to the client that started the load, and to no other.
@@ -328,6 +337,20 @@ impl<S: Origin<B>, B: Default + Send + 'static> OriginLoader<S, B> {
 
     fn settings(&self) -> &Settings {
         &self.exchange.cache.settings
+    }
+}
+
+impl FlightLoader<StoredResponse> for FirstVariant {
+    fn load(
+        &mut self,
+        _: &LoadBudget,
+    ) -> impl Future<Output = Result<Loaded<StoredResponse>, Error>> + Send + use<> {
+        let failure = || Error::Origin(Arc::new(OriginFailure(StatusCode::BAD_GATEWAY)));
+        std::future::ready(self.response.take().ok_or_else(failure))
+    }
+
+    fn begun(&self) -> Option<Before> {
+        self.before
     }
 }
 
@@ -377,7 +400,7 @@ fn number(value: &HeaderValue) -> Option<u64> {
 impl VariantIndex {
     fn loaded(&self) -> Loaded<StoredResponse> {
         let variants = StoredResponse(Kind::Variants(self.variants.clone()));
-        Loaded::found(variants, self.version).ttl(self.ttl)
+        never_refreshed(Loaded::found(variants, self.version)).ttl(self.ttl)
     }
 }
 
@@ -388,9 +411,16 @@ impl<S: Origin<B>, B> Clone for OriginLoader<S, B> {
             primary: self.primary,
             known: self.known.clone(),
             previous: self.previous.clone(),
+            before: self.before,
             attempts: self.attempts,
         }
     }
+}
+
+/// What is no response is not served while it is refreshed, neither stale nor before its end: no request would wait
+/// for that load.
+fn never_refreshed(loaded: Loaded<StoredResponse>) -> Loaded<StoredResponse> {
+    Loaded { stale: StaleFor::NEVER, load_time: NO_TIME, ..loaded }
 }
 
 /// Whether the client asks for a part of a response, or for none if it has it.
@@ -401,6 +431,9 @@ pub(super) fn wants_less(request: &HeaderMap) -> bool {
 /// Fields of a request for a part of a response, or for none if the client has it.
 const LESS: [HeaderName; 4] =
     [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_RANGE, header::RANGE];
+
+/// The shortest time that counts as one.
+const NO_TIME: Duration = Duration::from_nanos(1);
 
 /// How long at least a body may take that says how long it is: it ends.
 const DECLARED_BODY_TIMEOUT: Duration = Duration::from_secs(5);

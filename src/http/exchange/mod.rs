@@ -2,7 +2,7 @@
 //!
 //! [`Exchange`] carries the request, and sends it straight to the origin if it bypasses the cache. [`Fetch`]
 //! answers GET and HEAD through the guard: an `OriginLoader` loads on a miss, and a `Reload` replaces a
-//! stored response that is purged or not fresh enough. A `Validation` asks the origin about one that must be confirmed
+//! stored response that is not fresh enough. A `Validation` asks the origin about one that must be confirmed
 //! for each request.
 
 mod error_response;

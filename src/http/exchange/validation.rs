@@ -116,7 +116,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Validation<S, B> {
     }
 
     fn storable(&self, head: &Head) -> Option<Storable> {
-        let settings = self.exchange.cache.settings.store;
+        let settings = &self.exchange.cache.settings.store;
         Storable::check(&self.exchange.request.headers, head, settings).ok()
     }
 

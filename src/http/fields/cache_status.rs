@@ -17,7 +17,6 @@ pub(crate) const STALE_NOT_STORED: &str = "cattleguard; fwd=stale; detail=not-st
 pub(crate) const VALIDATED: &str = "cattleguard; fwd=stale; fwd-status=304";
 /// The origin has sent another response than what is stored.
 pub(crate) const CHANGED: &str = "cattleguard; fwd=stale";
-pub(crate) const PURGED: &str = "cattleguard; fwd=miss; stored; detail=purged";
 pub(crate) const FAR_UNAVAILABLE: &str = "cattleguard; fwd=miss; detail=far-unavailable";
 pub(crate) const METHOD: &str = "cattleguard; fwd=method";
 pub(crate) const HIT_FOR_PASS: &str = "cattleguard; fwd=bypass; detail=not-storable";

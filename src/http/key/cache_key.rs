@@ -5,7 +5,7 @@ use std::{fmt::Write, ops::Deref};
 use arrayvec::ArrayString;
 use sha2::{Digest, Sha256};
 
-/// The key of a response, of a tag's epoch or of a reload. It stands on the stack.
+/// The key of a response or of a reload. It stands on the stack.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct CacheKey(ArrayString<MAX_LENGTH>);
 
@@ -13,19 +13,6 @@ pub(crate) struct CacheKey(ArrayString<MAX_LENGTH>);
 pub(super) const MAX_LENGTH: usize = 256;
 
 impl CacheKey {
-    /// The key of a tag's epoch, or with `None` that of the epoch of all tags. No URL's key begins like this.
-    pub(crate) fn of_tag(tag: Option<&str>) -> Self {
-        let mut key = Self::empty();
-        let mut text = KeyWriter::new(&mut key);
-        text.push("tag");
-        if let Some(tag) = tag {
-            text.push("\n");
-            text.push(tag);
-        }
-        text.finish();
-        key
-    }
-
     /// Room for a key.
     pub(crate) fn empty() -> Self {
         Self(ArrayString::new())

@@ -14,9 +14,7 @@ use super::{
     head::{Head, VALIDATORS},
     portion::Portion,
     storable::Storable,
-    tag::Tag,
 };
-use crate::policy::StaleFor;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct CachedResponse {
@@ -27,8 +25,6 @@ pub(crate) struct CachedResponse {
     /// When its age was zero.
     pub(crate) generated: SystemTime,
     pub(crate) lifetime: Duration,
-    pub(crate) stale: StaleFor,
-    pub(crate) tags: Vec<Tag>,
 }
 
 impl CachedResponse {
@@ -38,19 +34,17 @@ impl CachedResponse {
         copy_values(&mut headers);
         // RFC 9110 §6.6.1: a recipient dates a response that has no date.
         headers.entry(header::DATE).or_insert_with(|| date::value(head.received));
-        let Storable { age, lifetime, stale, .. } = storable;
+        let Storable { age, lifetime, .. } = storable;
         let generated = head.received.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         let status = head.parts.status;
-        Self { status, headers, body, generated, lifetime, stale, tags: Vec::new() }
-            .with_hit_fields()
+        Self { status, headers, body, generated, lifetime }.with_hit_fields()
     }
 
     /// The bytes that it holds.
     pub(crate) fn size(&self) -> usize {
         let fields = self.headers.iter();
         let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + PER_FIELD);
-        let tags = self.tags.iter().map(|tag| tag.name.len() + size_of::<Tag>());
-        self.body.len() + fields.sum::<usize>() + tags.sum::<usize>()
+        self.body.len() + fields.sum::<usize>()
     }
 
     /// Inserts the fields that differ with every hit, so that the map of a hit does not grow.

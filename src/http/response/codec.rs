@@ -1,17 +1,15 @@
 //! A stored response as bytes.
 //!
 //! ```text
-//! format (1) · kind (1: response, 2: variants, 3: epoch, 4: response to validate each time,
-//!           5: one whose body cannot be stored)
-//! 1, 4:     status (2) · generated, µs (8) · lifetime, µs (8) · grace (8) · stale-if-error (8)
+//! format (1) · kind (1: response, 2: variants, 3: response to validate each time,
+//!           4: one whose body cannot be stored)
+//! 1, 3:     status (2) · generated, µs (8) · lifetime, µs (8)
 //!           · fields: count (4), each name (4 + n) and value (4 + n)
-//!           · tags: count (4), each name (4 + n) and epoch (8)
 //!           · encoding (1: plain, 2: LZ4) · length (4) · body
 //! variants: generation (8) · count (4), each name (4 + n)
-//! epoch:    number (8)
 //! ```
 //!
-//! Numbers are big-endian; 2⁶⁴ − 1 stands for a missing duration. A release that cannot read an entry of
+//! Numbers are big-endian. A release that cannot read an entry of
 //! another release treats it as missing and loads it again.
 
 use std::{
@@ -27,9 +25,8 @@ use super::{
     super::{fields::cache_status, key::Variants},
     cached::{CachedResponse, HOP_BY_HOP},
     stored::{Kind, StoredResponse},
-    tag::Tag,
 };
-use crate::{codec::Codec, policy::StaleFor};
+use crate::codec::Codec;
 
 /// The codec for a far tier that stores the responses of an
 /// [`HttpGuardLayer`](crate::http::HttpGuardLayer). It compresses long bodies by LZ4, unless they have a
@@ -81,11 +78,6 @@ impl Codec<StoredResponse> for Responses {
                 put_length(bytes, fields.len())?;
                 fields.iter().try_for_each(|name| put(bytes, name.as_str().as_bytes()))
             }
-            Kind::Epoch(epoch) => {
-                bytes.push(EPOCH);
-                bytes.extend(epoch.to_be_bytes());
-                Ok(())
-            }
             Kind::Unbuffered => {
                 bytes.push(UNBUFFERED);
                 Ok(())
@@ -108,7 +100,6 @@ impl Codec<StoredResponse> for Responses {
                 let fields = (0..count).map(|_| name(bytes)).collect::<Result<_, _>>()?;
                 Kind::Variants(Variants { generation, fields })
             }
-            EPOCH => Kind::Epoch(bytes.try_get_u64()?),
             _ => return Err(Malformed.into()),
         };
         if bytes.has_remaining() {
@@ -126,10 +117,8 @@ impl Responses {
     ) -> Result<(), BoxError> {
         bytes.extend(cached.status.as_u16().to_be_bytes());
         let generated = cached.generated.duration_since(SystemTime::UNIX_EPOCH)?;
-        let stale = cached.stale;
-        for time in [Some(generated), Some(cached.lifetime), stale.grace, stale.if_error] {
-            let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(NONE - 1);
-            bytes.extend(time.map_or(NONE, micros).to_be_bytes());
+        for time in [generated, cached.lifetime] {
+            bytes.extend(u64::try_from(time.as_micros()).unwrap_or(u64::MAX).to_be_bytes());
         }
         // Decoding inserts these again.
         let mut headers = cached.headers.clone();
@@ -139,11 +128,6 @@ impl Responses {
         for (name, value) in &headers {
             put(bytes, name.as_str().as_bytes())?;
             put(bytes, value.as_bytes())?;
-        }
-        put_length(bytes, cached.tags.len())?;
-        for tag in &cached.tags {
-            put(bytes, tag.name.as_bytes())?;
-            bytes.extend(tag.epoch.to_be_bytes());
         }
         let body = &cached.body;
         let is_compressible = body.len() > self.compress_above
@@ -170,15 +154,9 @@ impl Responses {
         if !is_ever_stored(status) {
             return Err(Malformed.into());
         }
-        let mut time = || -> Result<Option<Duration>, BoxError> {
-            let micros = bytes.try_get_u64()?;
-            Ok((micros != NONE).then(|| Duration::from_micros(micros)))
-        };
-        let generated = time()?.and_then(|time| SystemTime::UNIX_EPOCH.checked_add(time));
-        let (lifetime, grace, if_error) = (time()?, time()?, time()?);
-        let (Some(generated), Some(lifetime)) = (generated, lifetime) else {
-            return Err(Malformed.into());
-        };
+        let generated = Duration::from_micros(bytes.try_get_u64()?);
+        let generated = SystemTime::UNIX_EPOCH.checked_add(generated).ok_or(Malformed)?;
+        let lifetime = Duration::from_micros(bytes.try_get_u64()?);
         let fields = count(bytes)?;
         let mut headers = HeaderMap::with_capacity(fields + 2);
         for _ in 0..fields {
@@ -188,12 +166,6 @@ impl Responses {
                 return Err(Malformed.into());
             }
             headers.append(name, HeaderValue::from_maybe_shared(value)?);
-        }
-        let count = count(bytes)?;
-        let mut tags = Vec::with_capacity(count);
-        for _ in 0..count {
-            let name = std::str::from_utf8(&take(bytes)?)?.to_owned();
-            tags.push(Tag { name, epoch: bytes.try_get_u64()? });
         }
         let encoding = bytes.try_get_u8()?;
         let length = bytes.try_get_u32()? as usize;
@@ -209,9 +181,7 @@ impl Responses {
         if body.len() != length {
             return Err(Malformed.into());
         }
-        let stale = StaleFor { grace, if_error };
-        Ok(CachedResponse { status, headers, body, generated, lifetime, stale, tags }
-            .with_hit_fields())
+        Ok(CachedResponse { status, headers, body, generated, lifetime }.with_hit_fields())
     }
 }
 
@@ -263,15 +233,13 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const RESPONSE: u8 = 1;
 const VARIANTS: u8 = 2;
-const EPOCH: u8 = 3;
-const UNVALIDATED: u8 = 4;
-const UNBUFFERED: u8 = 5;
+const UNVALIDATED: u8 = 3;
+const UNBUFFERED: u8 = 4;
 const PLAIN: u8 = 1;
 const LZ4: u8 = 2;
-const NONE: u64 = u64::MAX;
 
 #[cfg(test)]
 mod tests {
@@ -285,10 +253,8 @@ mod tests {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let generated = SystemTime::UNIX_EPOCH + Duration::from_micros(1_234_567);
-        let stale = StaleFor { grace: Some(Duration::from_secs(3)), if_error: None };
         let (status, lifetime) = (StatusCode::NOT_FOUND, Duration::from_secs(60));
-        let tags = vec![Tag { name: "t".to_owned(), epoch: 7 }];
-        CachedResponse { status, headers, body, generated, lifetime, stale, tags }.with_hit_fields()
+        CachedResponse { status, headers, body, generated, lifetime }.with_hit_fields()
     }
 
     fn encoded(kind: Kind) -> Vec<u8> {
@@ -337,12 +303,6 @@ mod tests {
         assert_eq!((back.response(), back.to_validate()), (None, Some(&stored)));
         let back = Responses::default().decode(encoded(Kind::Unbuffered).into()).expect("decodes");
         assert!(matches!(back.0, Kind::Unbuffered));
-    }
-
-    #[test]
-    fn epochs_come_back_as_they_were() {
-        let back = Responses::default().decode(encoded(Kind::Epoch(7)).into()).expect("decodes");
-        assert!(matches!(back.0, Kind::Epoch(7)));
     }
 
     #[test]

@@ -14,6 +14,6 @@ pub(super) use self::{
     head::{Head, VALIDATORS},
     storable::{Reuse, Storable, StoreSettings, is_failure, may_be_of_one_client},
     stored::Kind,
-    tag::Tag,
+    tag::tag_names,
 };
 pub use self::{codec::Responses, stored::StoredResponse};

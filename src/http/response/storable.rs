@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::{
     super::fields::{CacheControl, Scope, vary},
     freshness::{self, is_heuristically_cacheable},
     head::{Head, VALIDATORS},
+    tag::tag_names,
 };
-use crate::policy::StaleFor;
+use crate::{policy::StaleFor, terms::are_too_many};
 
 /// How long a response that may be stored can be served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,18 +32,25 @@ pub(crate) enum Reuse {
 }
 
 /// What the user has set about storing.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct StoreSettings {
     pub(crate) default_ttl: Option<Duration>,
     /// How long a response with a validator is kept only to validate it.
     pub(crate) validation_window: Duration,
     /// Whether an explicitly fresh response is stored with its `Set-Cookie`.
     pub(crate) cookies: bool,
+    /// Where a response names its tags.
+    pub(crate) tag_field: Option<HeaderName>,
 }
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        Self { default_ttl: None, validation_window: Duration::from_secs(3600), cookies: false }
+        Self {
+            default_ttl: None,
+            validation_window: Duration::from_secs(3600),
+            cookies: false,
+            tag_field: None,
+        }
     }
 }
 
@@ -65,6 +73,8 @@ pub(crate) enum NotStorable {
     Vary,
     /// The fields are longer than [`MAX_FIELDS`].
     TooManyFields,
+    /// More tags than an entry may have, or longer ones.
+    TooManyTags,
     /// Stale on arrival, or nothing says how long it is fresh.
     NotFresh,
 }
@@ -75,7 +85,7 @@ impl Storable {
     pub(crate) fn check(
         request: &HeaderMap,
         head: &Head,
-        settings: StoreSettings,
+        settings: &StoreSettings,
     ) -> Result<Self, NotStorable> {
         let (status, headers) = (head.parts.status, &head.parts.headers);
         let directives = &head.cache_control;
@@ -113,6 +123,10 @@ impl Storable {
         if length_of(headers) > MAX_FIELDS {
             return Err(NotStorable::TooManyFields);
         }
+        let tags = settings.tag_field.iter().flat_map(|field| tag_names(field, headers));
+        if are_too_many(tags) {
+            return Err(NotStorable::TooManyTags);
+        }
         let age = freshness::initial_age(head);
         let lifetime = freshness::lifetime(request, head, settings.default_ttl).unwrap_or_default();
         let is_no_cache = matches!(directives.no_cache, Some(Scope::Response));
@@ -126,7 +140,7 @@ impl Storable {
     }
 
     /// How long the response is stored for requests from now on.
-    pub(crate) fn ttl(&self, settings: StoreSettings) -> Duration {
+    pub(crate) fn ttl(&self, settings: &StoreSettings) -> Duration {
         match self.reuse {
             Reuse::WhileFresh => self.lifetime.saturating_sub(self.age),
             Reuse::Validated => settings.validation_window,
@@ -136,7 +150,7 @@ impl Storable {
 
 /// Whether a response that no request may have as it is can be confirmed for each. It says so itself, or it would
 /// not be stored.
-fn can_be_validated(request: &HeaderMap, head: &Head, settings: StoreSettings) -> bool {
+fn can_be_validated(request: &HeaderMap, head: &Head, settings: &StoreSettings) -> bool {
     let (directives, headers) = (&head.cache_control, &head.parts.headers);
     head.parts.status == StatusCode::OK
         && (directives.no_cache.is_some() || freshness::is_explicit(head))
@@ -156,7 +170,7 @@ pub(crate) fn may_be_of_one_client(request: &HeaderMap, response: &CacheControl)
 fn stale_for(head: &Head) -> StaleFor {
     let directives = &head.cache_control;
     match directives.forbids_stale() {
-        true => StaleFor { grace: Some(Duration::ZERO), if_error: Some(Duration::ZERO) },
+        true => StaleFor::NEVER,
         false => StaleFor {
             grace: directives.stale_while_revalidate,
             if_error: directives.stale_if_error,

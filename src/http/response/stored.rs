@@ -1,15 +1,14 @@
 //! What a guard stores for the HTTP cache.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use super::{
     super::key::Variants,
     cached::{CachedResponse, PER_FIELD},
 };
-use crate::policy::StaleFor;
 
-/// The value of the guard behind an [`HttpGuardLayer`](crate::http::HttpGuardLayer): a response, the
-/// request fields that tell the variants of a URL apart, or the epoch of a tag.
+/// The value of the guard behind an [`HttpGuardLayer`](crate::http::HttpGuardLayer): a response, or
+/// the request fields that tell the variants of a URL apart.
 #[derive(Clone)]
 pub struct StoredResponse(pub(crate) Kind);
 
@@ -19,8 +18,6 @@ pub(crate) enum Kind {
     /// One that answers no request before the origin has confirmed it for that request.
     Unvalidated(CachedResponse),
     Variants(Variants),
-    /// Of a tag.
-    Epoch(u64),
     /// In place of a response whose body is too long or too slow to be stored.
     Unbuffered,
 }
@@ -38,7 +35,7 @@ impl StoredResponse {
     pub(crate) fn to_validate(&self) -> Option<&CachedResponse> {
         match &self.0 {
             Kind::Response(cached) | Kind::Unvalidated(cached) => Some(cached),
-            Kind::Variants(_) | Kind::Epoch(_) | Kind::Unbuffered => None,
+            Kind::Variants(_) | Kind::Unbuffered => None,
         }
     }
 
@@ -49,16 +46,7 @@ impl StoredResponse {
             Kind::Variants(Variants { fields, .. }) => {
                 fields.iter().map(|name| name.as_str().len() + PER_FIELD).sum()
             }
-            Kind::Epoch(_) | Kind::Unbuffered => 0,
-        }
-    }
-
-    /// How long the value allows itself to be served stale. A hit-for-pass marker is never stale: it would
-    /// be refreshed by a load for which no request waits.
-    pub(crate) fn stale_for(stored: Option<&Self>) -> StaleFor {
-        match stored.map(|stored| &stored.0) {
-            Some(Kind::Response(cached)) => cached.stale,
-            _ => StaleFor { grace: Some(Duration::ZERO), if_error: Some(Duration::ZERO) },
+            Kind::Unbuffered => 0,
         }
     }
 }

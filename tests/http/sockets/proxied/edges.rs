@@ -16,7 +16,6 @@ over_each_store!(
     rfc9111_5_2_1_4_a_reload_that_fails_takes_nothing_away,
     rfc9110_13_lists_of_tags_and_parts_are_judged_on_the_stored_response,
     rfc9111_4_1_all_lines_of_a_field_select_as_one_list,
-    an_event_stream_passes_as_it_comes,
 );
 
 async fn rfc9213_2_1_the_proxy_ignores_values_of_the_wrong_type_and_them_alone(store: Store) {
@@ -242,42 +241,4 @@ async fn rfc9111_4_1_all_lines_of_a_field_select_as_one_list(store: Store) {
         ("accept-language: de, en\r\nx-c: 1\r\n", 200, "hello", 4),
     ];
     takes(proxy, &heads, &steps).await;
-}
-
-async fn an_event_stream_passes_as_it_comes(store: Store) {
-    let next = Arc::new(tokio::sync::Notify::new());
-    let gate = next.clone();
-    let origin = origin(move |mut stream| {
-        let gate = gate.clone();
-        async move {
-            while read_head(&mut stream).await.is_some() {
-                let head = format!("HTTP/1.1 200 OK\r\n{FRESH}content-type: text/event-stream\r\n");
-                let head = format!("{head}transfer-encoding: chunked\r\n\r\n");
-                let _ = stream.write_all(head.as_bytes()).await;
-                for piece in ["6\r\nevent1\r\n", "6\r\nevent2\r\n", "0\r\n\r\n"] {
-                    let _ = stream.write_all(piece.as_bytes()).await;
-                    gate.notified().await;
-                }
-            }
-        }
-    })
-    .await;
-    let layers: [fn(HttpGuardLayer) -> HttpGuardLayer; 2] =
-        [std::convert::identity, |layer| layer.default_ttl(Duration::from_secs(60))];
-    for layer in layers {
-        let proxy = proxy_of(origin, Options { layer, ..over(store) }).await;
-        for http2 in [false, true] {
-            let request = Request::get(format!("http://{proxy}/a")).body(Full::default());
-            let answer = client(http2).request(request.expect("a request")).await;
-            let mut body = answer.expect("a response").into_body();
-            for event in ["event1", "event2"] {
-                // The next is not sent before this is here.
-                let frame = body.frame().await.expect("a frame").expect("whole").into_data();
-                assert_eq!(frame.expect("data"), event);
-                next.notify_one();
-            }
-            assert!(body.collect().await.expect("whole").to_bytes().is_empty());
-            next.notify_one();
-        }
-    }
 }

@@ -2,7 +2,9 @@
 
 mod clients;
 mod edges;
+mod expired;
 mod requests;
+mod streams;
 mod upstreams;
 
 use std::{future::Future, time::Duration};
@@ -119,6 +121,12 @@ impl Heads {
 
     fn count(&self) -> usize {
         self.0.lock().len()
+    }
+
+    /// How many of them have this line, in lower case.
+    fn having(&self, line: &str) -> usize {
+        let heads = self.0.lock();
+        heads.iter().filter(|head| head.to_ascii_lowercase().lines().any(|it| it == line)).count()
     }
 
     /// The values of a field in the latest of them.
