@@ -95,7 +95,7 @@ async fn after_an_acknowledged_purge_nothing_old_is_served_even_if_the_far_tier_
 async fn after_a_purge_that_failed_the_process_serves_nothing_old() {
     for kind in KINDS {
         // All that a purge asks for fails, or only what it asks for first.
-        for names in [of_tags as fn(&str) -> bool, |name| name == "\0a", |_| true] {
+        for names in [of_tags as fn(&str) -> bool, |name| name == "\0s", |_| true] {
             let origin = tagged();
             let (layer, wire) = process(&memory());
             let cache = layer.layer(origin.service());
