@@ -98,11 +98,11 @@ impl From<u64> for Version {
     }
 }
 
-/// It cannot fail. As `From`, a literal could be of two types.
+/// It never fails. As `From`, a literal could be of two types.
 impl TryFrom<u32> for Version {
-    type Error = Infallible;
+    type Error = NegativeVersion;
 
-    fn try_from(high: u32) -> Result<Self, Infallible> {
+    fn try_from(high: u32) -> Result<Self, NegativeVersion> {
         Ok(Self::new(high.into()))
     }
 }

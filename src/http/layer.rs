@@ -180,8 +180,9 @@ impl HttpGuardLayer {
     }
 
     /// How long a request waits for a load. Then it is answered with an expired response if there is one,
-    /// or with 504, and the load continues. Default: as long as the [`Policy`](crate::Policy) allows. Set
-    /// it where clients have a deadline.
+    /// or with 504, and the load continues. Default: none; what takes longer than the
+    /// [`load_timeout`](crate::Policy::load_timeout) is no load any more, and each request goes to the origin by itself, as
+    /// many at one time as there may be loads. Set it where clients have a deadline.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = Some(timeout);
         self

@@ -56,8 +56,16 @@ impl<S: Origin<B>, B: Default + Send + 'static> Exchange<S, B> {
             Err(error) => return Ok(error_response::failed(&error)),
         };
         // A handler that panics for one request does so for others.
-        let answer = AssertUnwindSafe(self.forward(cache_status)).catch_unwind().await;
-        answer.unwrap_or_else(|_| Ok(error_response::failed(&Error::LoadPanicked)))
+        let answering = AssertUnwindSafe(self.forward(cache_status)).catch_unwind();
+        let answer = match deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, answering).await,
+            None => Ok(answering.await),
+        };
+        match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Ok(error_response::failed(&Error::LoadPanicked)),
+            Err(_) => Ok(error_response::failed(&Error::DeadlineExceeded)),
+        }
     }
 
     /// Forwards a request for a URL whose responses could not be stored. One that can be stored ends that at once.

@@ -275,14 +275,19 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
     }
 
     /// The origin's own answer for each client: a failure is that of the request that met it, and the others
-    /// make their own, as there is room beside the loads.
+    /// make their own, as there is room beside the loads. So do all for whom a load has taken too long.
     async fn fail(self, error: &Error, deadline: Option<Instant>) -> Answer<S::Body, S::Error> {
         if let Some(answer) = self.passed() {
             return answer;
         }
-        let is_of_a_request =
-            matches!(error, Error::Origin(_) | Error::FailedElsewhere { .. } | Error::LoadPanicked);
-        match is_of_a_request && !self.exchange.passthrough.is_sent() {
+        let is_forwarded = match error {
+            Error::Origin(_) | Error::FailedElsewhere { .. } | Error::LoadPanicked => {
+                !self.exchange.passthrough.is_sent()
+            }
+            Error::LoadTimeout { .. } | Error::WaitTimeout { .. } => true,
+            _ => false,
+        };
+        match is_forwarded {
             true => self.exchange.forward_in_turn(cache_status::FAILED, deadline).await,
             false => Ok(error_response::failed(error)),
         }
