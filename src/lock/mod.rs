@@ -125,6 +125,7 @@ impl<L: Lock> Lock for Arc<L> {
 }
 
 /// The answer to [`Lock::try_acquire`].
+#[non_exhaustive]
 #[derive(Debug)]
 pub enum Attempt {
     /// The lock is the caller's.
