@@ -76,6 +76,12 @@ pub use crate::token::{Renewal, Token};
 /// ([`Refused`](crate::FaultKind::Refused), [`Config`](crate::FaultKind::Config)), and a write when the value
 /// cannot be encoded ([`Codec`](crate::FaultKind::Codec)). That another holds the lease, or a newer version is
 /// on record, is an answer and no error.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a far tier for `{V}`",
+    label = "not a `Far<{V}>`",
+    note = "a connection becomes one with a codec: `RedisFar::new(connection, codec::Json)`; without servers there is `MemoryFar`",
+    note = "for a store of your own, implement `cattleguard::far::Far`"
+)]
 pub trait Far<V>: Send + Sync + 'static {
     /// The clock whose moments are in the entries that this tier returns.
     fn clock(&self) -> &Clock;

@@ -28,6 +28,11 @@
 //! | `UUID_SHORT()` | both | fencing tokens |
 //! | table `cattleguard_lock` | `MysqlRowLock` | a row a name, deleted a day after its last use |
 //!
+//! # The driver
+//!
+//! Signatures name types of the crate `sqlx` 0.8, re-exported as [`driver`]. A service that takes them from here has the
+//! version that fits. Another major version comes with a breaking release of this crate.
+//!
 //! # What it promises, and what breaks it
 //!
 //! The whole contract of [`Lock`](crate::lock::Lock) but for the order, which only the session lock keeps.
@@ -40,5 +45,7 @@
 mod pool;
 mod row_lock;
 mod session_lock;
+
+pub use sqlx as driver;
 
 pub use self::{pool::Pool, row_lock::MysqlRowLock, session_lock::MysqlSessionLock};

@@ -30,6 +30,11 @@
 //! | table `cattleguard_lock` | `PostgresRowLock` | a row a name, deleted a day after its last use |
 //! | channel `cattleguard_lock` | `PostgresRowLock` | `NOTIFY` of releases |
 //!
+//! # The driver
+//!
+//! Signatures name types of the crate `sqlx` 0.8, re-exported as [`driver`]. A service that takes them from here has the
+//! version that fits. Another major version comes with a breaking release of this crate.
+//!
 //! # What it promises, and what breaks it
 //!
 //! The whole contract of [`Lock`](crate::lock::Lock) but for the order, which only the session lock keeps.
@@ -47,5 +52,7 @@ mod session_lock;
 mod transaction;
 mod waiting;
 mod wakeups;
+
+pub use sqlx as driver;
 
 pub use self::{pool::Pool, row_lock::PostgresRowLock, session_lock::PostgresSessionLock};

@@ -51,6 +51,12 @@
 //!
 //! A key of another type under one of these is a stranger's: it is no entry and no lease, and is replaced.
 //!
+//! # The driver
+//!
+//! Signatures name types of the crate `redis` 1, re-exported as [`driver`], and with the feature `deadpool` those of
+//! `deadpool_redis` 0.23, re-exported too. A service that takes them from here has the version that fits. Another major
+//! version of either comes with a breaking release of this crate.
+//!
 //! # What it promises, and what breaks it
 //!
 //! The whole contract of [`Far`](crate::far::Far) and [`Lock`](crate::lock::Lock), as long as the server keeps what it has
@@ -93,6 +99,10 @@ mod script;
 mod sentinel;
 mod server;
 mod tls;
+
+pub use ::redis as driver;
+#[cfg(feature = "deadpool")]
+pub use deadpool_redis;
 
 pub use self::{
     connection::Connection,

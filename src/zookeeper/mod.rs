@@ -27,6 +27,11 @@
 //!
 //! The server deletes a container soon after it is empty, and an ephemeral node with its session.
 //!
+//! # The driver
+//!
+//! Signatures name types of the crate `zookeeper_client` 0.11, re-exported as [`driver`]. A service that takes them from
+//! here has the version that fits. Another major version comes with a breaking release of this crate.
+//!
 //! # What it promises, and what breaks it
 //!
 //! The whole contract of [`Lock`](crate::lock::Lock), also over the crash of a minority of the ensemble, and
@@ -44,5 +49,7 @@ mod link;
 mod lock;
 mod node_lease;
 mod session;
+
+pub use zookeeper_client as driver;
 
 pub use self::{lock::ZookeeperLock, session::Session};
