@@ -30,8 +30,8 @@
 //!
 //! # The driver
 //!
-//! Signatures name types of the crate `sqlx` 0.8, re-exported as [`driver`]. A service that takes them from here has the
-//! version that fits. Another major version comes with a breaking release of this crate.
+//! Signatures name types of the crate `sqlx` 0.8. They are re-exported in [`driver`]: a service that takes
+//! them from there has the version that fits. Another major version comes with a breaking release of this crate.
 //!
 //! # What it promises, and what breaks it
 //!
@@ -46,6 +46,10 @@ mod pool;
 mod row_lock;
 mod session_lock;
 
-pub use sqlx as driver;
-
 pub use self::{pool::Pool, row_lock::MysqlRowLock, session_lock::MysqlSessionLock};
+
+/// The types of `sqlx` 0.8 that signatures name.
+pub mod driver {
+    #[doc(no_inline)]
+    pub use sqlx::mysql::MySqlConnectOptions;
+}

@@ -32,8 +32,8 @@
 //!
 //! # The driver
 //!
-//! Signatures name types of the crate `sqlx` 0.8, re-exported as [`driver`]. A service that takes them from here has the
-//! version that fits. Another major version comes with a breaking release of this crate.
+//! Signatures name types of the crate `sqlx` 0.8. They are re-exported in [`driver`]: a service that takes
+//! them from there has the version that fits. Another major version comes with a breaking release of this crate.
 //!
 //! # What it promises, and what breaks it
 //!
@@ -53,6 +53,10 @@ mod transaction;
 mod waiting;
 mod wakeups;
 
-pub use sqlx as driver;
-
 pub use self::{pool::Pool, row_lock::PostgresRowLock, session_lock::PostgresSessionLock};
+
+/// The types of `sqlx` 0.8 that signatures name.
+pub mod driver {
+    #[doc(no_inline)]
+    pub use sqlx::{PgConnection, postgres::PgConnectOptions};
+}

@@ -53,8 +53,8 @@
 //!
 //! # The driver
 //!
-//! Signatures name types of the crate `redis` 1, re-exported as [`driver`], and with the feature `deadpool` those of
-//! `deadpool_redis` 0.23, re-exported too. A service that takes them from here has the version that fits. Another major
+//! Signatures name types of the crate `redis` 1, and with the feature `deadpool` one of `deadpool-redis` 0.23. They are
+//! re-exported in [`driver`]: a service that takes them from there has the version that fits. Another major
 //! version of either comes with a breaking release of this crate.
 //!
 //! # What it promises, and what breaks it
@@ -100,10 +100,6 @@ mod sentinel;
 mod server;
 mod tls;
 
-pub use ::redis as driver;
-#[cfg(feature = "deadpool")]
-pub use deadpool_redis;
-
 pub use self::{
     connection::Connection,
     elected::ElectedFar,
@@ -111,3 +107,17 @@ pub use self::{
     lock::{RedisLock, RedisQuorumLock},
     options::Options,
 };
+
+/// The types of `redis` 1 and `deadpool-redis` 0.23 that signatures name.
+///
+/// Types alone: with whole crates in reach, the compiler's messages would write out `std::string::String`.
+pub mod driver {
+    #[doc(no_inline)]
+    pub use ::redis::{
+        Client, ClientTlsConfig, RedisResult, TlsCertificates,
+        auth::{BasicAuth, StreamingCredentialsProvider},
+    };
+    #[cfg(feature = "deadpool")]
+    #[doc(no_inline)]
+    pub use deadpool_redis::Pool;
+}

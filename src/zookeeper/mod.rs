@@ -29,8 +29,8 @@
 //!
 //! # The driver
 //!
-//! Signatures name types of the crate `zookeeper_client` 0.11, re-exported as [`driver`]. A service that takes them from
-//! here has the version that fits. Another major version comes with a breaking release of this crate.
+//! Signatures name types of the crate `zookeeper-client` 0.11. They are re-exported in [`driver`]: a service that takes
+//! them from there has the version that fits. Another major version comes with a breaking release of this crate.
 //!
 //! # What it promises, and what breaks it
 //!
@@ -50,6 +50,10 @@ mod lock;
 mod node_lease;
 mod session;
 
-pub use zookeeper_client as driver;
-
 pub use self::{lock::ZookeeperLock, session::Session};
+
+/// The types of `zookeeper-client` 0.11 that signatures name.
+pub mod driver {
+    #[doc(no_inline)]
+    pub use zookeeper_client::Connector;
+}
