@@ -98,7 +98,8 @@ impl From<u64> for Version {
     }
 }
 
-/// It cannot fail. As `From`, a literal could be of two types.
+/// It cannot fail.
+#[expect(clippy::infallible_try_from, reason = "with `From`, a literal could be of two types")]
 impl TryFrom<u32> for Version {
     type Error = Infallible;
 
