@@ -114,9 +114,12 @@ pub use self::{
 pub mod driver {
     #[doc(no_inline)]
     pub use ::redis::{
-        Client, ClientTlsConfig, RedisResult, TlsCertificates,
+        Client, RedisResult,
         auth::{BasicAuth, StreamingCredentialsProvider},
     };
+    #[cfg(feature = "redis-rustls")]
+    #[doc(no_inline)]
+    pub use ::redis::{ClientTlsConfig, TlsCertificates};
     #[cfg(feature = "deadpool")]
     #[doc(no_inline)]
     pub use deadpool_redis::Pool;
