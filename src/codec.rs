@@ -8,6 +8,12 @@ use bytes::Bytes;
 ///
 /// A value that cannot be decoded (another release wrote it, say) is treated as missing, and loaded
 /// and written again.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not encode `{V}`",
+    label = "not a `Codec<{V}>`",
+    note = "`codec::Json` and `codec::Postcard`, of the features `json` and `postcard`, encode what serde serializes and deserializes, and `codec::Raw` encodes bytes",
+    note = "for a format of your own, implement `cattleguard::codec::Codec`"
+)]
 pub trait Codec<V>: Send + Sync + 'static {
     /// Appends the value's bytes to `bytes`.
     ///

@@ -7,6 +7,9 @@ use crate::{Fault, Version};
 /// Its message ends with that of the loader's own error, or of the far tier's fault, which is its source, too. Logs
 /// of this crate say only [`as_str`](Self::as_str): what a loader puts into its errors is not for them.
 ///
+/// For an HTTP handler the feature `http` makes a response of it that strangers may read (`to_response`), and the
+/// feature `axum` implements `IntoResponse`.
+///
 /// The loader's own error is inside [`Origin`](Self::Origin) and can be downcast:
 ///
 /// ```
@@ -72,7 +75,8 @@ pub enum Error {
     NegativeVersion,
     /// The far tier could not take a write or an invalidation: it is not acknowledged. Fetches do not
     /// fail this way. After an outage the guard repeats the invalidation by itself, see
-    /// [`Guard::invalidate`](crate::Guard::invalidate).
+    /// [`Guard::invalidate`](crate::Guard::invalidate). What was written to the origin before stands: answer its client as
+    /// after any other write.
     Far(Arc<Fault>),
 }
 

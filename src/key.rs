@@ -86,6 +86,10 @@ struct Parts<'a>(&'a [&'a dyn Key]);
 
 impl fmt::Display for Parts<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            // No part is spelt so, which would double it; an empty name is that of one empty part.
+            return f.write_str("\\");
+        }
         for (i, part) in self.0.iter().enumerate() {
             if i > 0 {
                 f.write_str(":")?;
@@ -223,6 +227,8 @@ tuple_keys!(A 0, B 1, C 2, D 3);
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     #[test]
@@ -239,6 +245,35 @@ mod tests {
         assert_ne!(&*("a\\", "b").name(), &*("a", "\\b").name());
         assert_ne!(&*("a\\:b", "c").name(), &*("a\\", "b:c").name());
         assert_ne!(&*(("a", "b"), "c").name(), &*("a", ("b", "c")).name());
+    }
+
+    /// The parts that a name was made of: if every name tells them, different parts have different names.
+    fn parts_of(name: &str) -> Vec<String> {
+        let mut parts = vec![String::new()];
+        let mut rest = name.chars();
+        while let Some(char) = rest.next() {
+            let part = parts.last_mut().expect("one at least");
+            match char {
+                ':' => parts.push(String::new()),
+                '\\' => match rest.next() {
+                    Some(escaped) => part.push(escaped),
+                    None => return Vec::new(),
+                },
+                plain => part.push(plain),
+            }
+        }
+        parts
+    }
+
+    proptest! {
+        #[test]
+        fn different_parts_never_make_the_same_name(
+            parts in vec(prop_oneof![r"[:\\a\x00]{0,5}", any::<String>()], 0..5),
+        ) {
+            let keys: Vec<&dyn Key> = parts.iter().map(|part| part as _).collect();
+            let name = Name::of_parts(&keys);
+            prop_assert_eq!(parts_of(&name), parts);
+        }
     }
 
     #[test]

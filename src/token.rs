@@ -39,6 +39,7 @@ impl fmt::Debug for Token {
 
 /// What became of a renewal.
 #[must_use = "a lost lease can no longer commit"]
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Renewal {
     /// The lease lasts for another ttl.

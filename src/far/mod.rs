@@ -39,6 +39,12 @@
 //! 15. *(terms)* keep what [`Entry::terms`] gives with the entry.
 //!
 //! `tests/far` stamps a test per clause over every implementer.
+//!
+//! # What may grow
+//!
+//! A method that is added to [`Far`] or [`Watcher`] has a default. Answers, events and records are
+//! `#[non_exhaustive]`: an implementer makes every variant as before, and may not match on all of them. So a minor
+//! release may add to each.
 
 use std::{
     fmt,
@@ -71,6 +77,12 @@ pub use crate::token::{Renewal, Token};
 /// ([`Refused`](crate::FaultKind::Refused), [`Config`](crate::FaultKind::Config)), and a write when the value
 /// cannot be encoded ([`Codec`](crate::FaultKind::Codec)). That another holds the lease, or a newer version is
 /// on record, is an answer and no error.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a far tier for `{V}`",
+    label = "not a `Far<{V}>`",
+    note = "a connection becomes one with a codec: `RedisFar::new(connection, codec::Json)`; without servers there is `MemoryFar`",
+    note = "for a store of your own, implement `cattleguard::far::Far`"
+)]
 pub trait Far<V>: Send + Sync + 'static {
     /// The clock whose moments are in the entries that this tier returns.
     fn clock(&self) -> &Clock;
@@ -225,6 +237,7 @@ impl fmt::Debug for Event<'_> {
 }
 
 /// The answer to [`Far::look_up_or_lease`].
+#[non_exhaustive]
 #[derive(Debug)]
 pub enum Attempt<V> {
     /// There is an entry that is fresh for long enough.
@@ -245,6 +258,7 @@ pub enum Attempt<V> {
 
 /// A lease that was granted.
 #[must_use = "a lease that is neither committed nor released blocks other processes for its ttl"]
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Grant {
     /// The fencing token: grows with every grant of a name.
@@ -255,7 +269,16 @@ pub struct Grant {
     pub failures: u32,
 }
 
+impl Grant {
+    /// A lease with this fencing token, on a name whose version on record is `minimum`, after so many failures in
+    /// a row.
+    pub const fn new(fence: u64, minimum: Version, failures: u32) -> Self {
+        Self { fence, minimum, failures }
+    }
+}
+
 /// What a commit or a put writes.
+#[non_exhaustive]
 #[derive(Debug)]
 pub struct Record<V> {
     /// The entry. Its `fresh_until` is the writer's estimate; a store with its own clock uses `ttl`.
@@ -269,8 +292,18 @@ pub struct Record<V> {
     pub retention: Duration,
 }
 
+impl<V> Record<V> {
+    /// A record of `entry` with its own version, fresh for `ttl`, and kept for `retention`. A guard makes it; an
+    /// implementer needs it for tests.
+    pub fn new(entry: Arc<Entry<V>>, ttl: Duration, retention: Duration) -> Self {
+        let version = Some(entry.version());
+        Self { entry, version, ttl, retention }
+    }
+}
+
 /// The outcome of a commit.
 #[must_use = "a refused commit was not written"]
+#[non_exhaustive]
 #[derive(Debug)]
 pub enum Commit<V> {
     /// Written, as this entry.
@@ -286,6 +319,7 @@ pub enum Commit<V> {
 
 /// The outcome of a put.
 #[must_use = "an older put was not written"]
+#[non_exhaustive]
 #[derive(Debug)]
 pub enum Put<V> {
     /// Written.

@@ -4,6 +4,7 @@ use super::core::Guard;
 
 /// What a [`shutdown`](Guard::shutdown) found to do.
 #[must_use = "aborted loads have left their callers without an answer"]
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shutdown {
     /// Every load was finished in time.

@@ -12,6 +12,7 @@ use crate::{
 
 /// What became of a [`put`](Guard::put).
 #[must_use = "an older value was not stored"]
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Write {
     /// Stored in the far tier; the next fetch brings it near.

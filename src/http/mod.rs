@@ -200,6 +200,11 @@
 //! invalidation, after which nothing old comes back; versions; all that the service knows of its data; and
 //! no other server to run. It can stand behind TLS, routing and authentication. Both go together:
 //! `Cache-Status` names both, and `CDN-Cache-Control` addresses the one nearest to it.
+//!
+//! # Types of other crates
+//!
+//! Signatures name types of `http` 1, `http-body` 1 and `tower` 0.5; the feature `axum` is about `axum` 0.8. A handler
+//! answers for an [`Error`](crate::Error) with [`to_response`](crate::Error::to_response).
 
 mod body;
 mod cache;

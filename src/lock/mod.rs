@@ -78,6 +78,11 @@ pub(crate) use self::{queue::Queue, validity::end_of};
 pub use crate::token::Renewal;
 
 /// A lock on names that processes share. See the [module](self) for the contract.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a lock",
+    label = "not a `Lock`",
+    note = "a connection or pool becomes one: `RedisLock::new(connection)`, `PostgresSessionLock::new(pool)`, and others that the module `cattleguard::lock` lists"
+)]
 pub trait Lock: Send + Sync + 'static {
     /// Tries once to acquire the lock on `name`, for `ttl`.
     ///
@@ -125,6 +130,7 @@ impl<L: Lock> Lock for Arc<L> {
 }
 
 /// The answer to [`Lock::try_acquire`].
+#[non_exhaustive]
 #[derive(Debug)]
 pub enum Attempt {
     /// The lock is the caller's.

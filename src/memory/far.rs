@@ -192,7 +192,7 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
             });
         }
         let (fence, failures) = leases.grant(name, token, now, now.after(ttl));
-        Ok(Attempt::Granted(Grant { fence, minimum, failures }))
+        Ok(Attempt::Granted(Grant::new(fence, minimum, failures)))
     }
 
     async fn commit(

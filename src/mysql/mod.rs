@@ -28,6 +28,11 @@
 //! | `UUID_SHORT()` | both | fencing tokens |
 //! | table `cattleguard_lock` | `MysqlRowLock` | a row a name, deleted a day after its last use |
 //!
+//! # The driver
+//!
+//! Signatures name types of the crate `sqlx` 0.8. They are re-exported in [`driver`]: a service that takes
+//! them from there has the version that fits. Another major version comes with a breaking release of this crate.
+//!
 //! # What it promises, and what breaks it
 //!
 //! The whole contract of [`Lock`](crate::lock::Lock) but for the order, which only the session lock keeps.
@@ -42,3 +47,9 @@ mod row_lock;
 mod session_lock;
 
 pub use self::{pool::Pool, row_lock::MysqlRowLock, session_lock::MysqlSessionLock};
+
+/// The types of `sqlx` 0.8 that signatures name.
+pub mod driver {
+    #[doc(no_inline)]
+    pub use sqlx::mysql::MySqlConnectOptions;
+}

@@ -30,6 +30,11 @@
 //! | table `cattleguard_lock` | `PostgresRowLock` | a row a name, deleted a day after its last use |
 //! | channel `cattleguard_lock` | `PostgresRowLock` | `NOTIFY` of releases |
 //!
+//! # The driver
+//!
+//! Signatures name types of the crate `sqlx` 0.8. They are re-exported in [`driver`]: a service that takes
+//! them from there has the version that fits. Another major version comes with a breaking release of this crate.
+//!
 //! # What it promises, and what breaks it
 //!
 //! The whole contract of [`Lock`](crate::lock::Lock) but for the order, which only the session lock keeps.
@@ -49,3 +54,9 @@ mod waiting;
 mod wakeups;
 
 pub use self::{pool::Pool, row_lock::PostgresRowLock, session_lock::PostgresSessionLock};
+
+/// The types of `sqlx` 0.8 that signatures name.
+pub mod driver {
+    #[doc(no_inline)]
+    pub use sqlx::{PgConnection, postgres::PgConnectOptions};
+}

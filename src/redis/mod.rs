@@ -51,6 +51,12 @@
 //!
 //! A key of another type under one of these is a stranger's: it is no entry and no lease, and is replaced.
 //!
+//! # The driver
+//!
+//! Signatures name types of the crate `redis` 1, and with the feature `deadpool` one of `deadpool-redis` 0.23. They are
+//! re-exported in [`driver`]: a service that takes them from there has the version that fits. Another major
+//! version of either comes with a breaking release of this crate.
+//!
 //! # What it promises, and what breaks it
 //!
 //! The whole contract of [`Far`](crate::far::Far) and [`Lock`](crate::lock::Lock), as long as the server keeps what it has
@@ -101,3 +107,20 @@ pub use self::{
     lock::{RedisLock, RedisQuorumLock},
     options::Options,
 };
+
+/// The types of `redis` 1 and `deadpool-redis` 0.23 that signatures name.
+///
+/// Types alone: with whole crates in reach, the compiler's messages would write out `std::string::String`.
+pub mod driver {
+    #[doc(no_inline)]
+    pub use ::redis::{
+        Client, RedisResult,
+        auth::{BasicAuth, StreamingCredentialsProvider},
+    };
+    #[cfg(feature = "redis-rustls")]
+    #[doc(no_inline)]
+    pub use ::redis::{ClientTlsConfig, TlsCertificates};
+    #[cfg(feature = "deadpool")]
+    #[doc(no_inline)]
+    pub use deadpool_redis::Pool;
+}

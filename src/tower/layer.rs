@@ -1,10 +1,12 @@
-use std::{fmt, time::Duration};
+use std::{borrow::Borrow, fmt, time::Duration};
+
+use tower::{BoxError, Service};
 
 use super::{
     GuardService,
-    service::{ByKey, ByName},
+    service::{ByKey, ByName, KeyOf, NameOf},
 };
-use crate::{Guard, Name};
+use crate::{Guard, Key, Loaded, Name};
 
 /// Puts a [`Guard`] before a service. See the [module](super) for an example.
 ///
@@ -15,15 +17,19 @@ pub struct GuardLayer<K: ?Sized, V, F> {
     timeout: Option<Duration>,
 }
 
-impl<K: ?Sized, V, F> GuardLayer<K, V, ByKey<F>> {
+impl<K: ?Sized, V, F, Request> GuardLayer<K, V, ByKey<F, Request>> {
     /// A layer that guards the requests for which `key_of` finds a key. `key_of` is a closure
-    /// `Fn(&Request) -> Option<K>`, or a type that implements [`KeyOf`](super::KeyOf).
-    pub fn new(guard: Guard<K, V>, key_of: F) -> Self {
-        Self { guard, key_of: ByKey(key_of), timeout: None }
+    /// `Fn(&Request) -> Option<K>`, or a type that implements [`KeyOf`](super::KeyOf). For a key that is a part of the
+    /// request there is [`by_name`](Self::by_name).
+    pub fn new(guard: Guard<K, V>, key_of: F) -> Self
+    where
+        F: KeyOf<Request, Key: Borrow<K>>,
+    {
+        Self { guard, key_of: ByKey::new(key_of), timeout: None }
     }
 }
 
-impl<K: ?Sized, V, F> GuardLayer<K, V, ByName<F>> {
+impl<K: ?Sized, V, F, Request> GuardLayer<K, V, ByName<F, Request>> {
     /// A layer that guards the requests for which `name_of` finds the [`Name`] of a key of the guard, which may be
     /// a part of the request: nothing is copied for a hit.
     ///
@@ -37,11 +43,11 @@ impl<K: ?Sized, V, F> GuardLayer<K, V, ByName<F>> {
     /// let layer = GuardLayer::by_name(pages, |request: &GetPage| Some(request.path.name()));
     /// # let _ = layer;
     /// ```
-    pub fn by_name<Request>(guard: Guard<K, V>, name_of: F) -> Self
+    pub fn by_name(guard: Guard<K, V>, name_of: F) -> Self
     where
         F: for<'a> Fn(&'a Request) -> Option<Name<'a>>,
     {
-        Self { guard, key_of: ByName(name_of), timeout: None }
+        Self { guard, key_of: ByName::new(name_of), timeout: None }
     }
 }
 
@@ -56,7 +62,17 @@ impl<K: ?Sized, V, F> GuardLayer<K, V, F> {
     }
 }
 
-impl<S, K: ?Sized, V, F: Clone> tower::Layer<S> for GuardLayer<K, V, F> {
+/// Bounds as those of the service, though wrapping needs none: of a bound that a call does not meet, the compiler
+/// says no more than that there is no such method.
+impl<S, K, V, F> tower::Layer<S> for GuardLayer<K, V, F>
+where
+    S: Service<F::Request, Response: Into<Loaded<V>>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError> + 'static,
+    F: NameOf<K, Request: Clone + Send + 'static> + Clone,
+    K: Key + ?Sized + 'static,
+    V: Send + Sync + 'static,
+{
     type Service = GuardService<S, K, V, F>;
 
     fn layer(&self, inner: S) -> Self::Service {

@@ -26,6 +26,8 @@
 //! assert_eq!(ada.value().map(String::as_str), Some("user 42"));
 //! # Ok(()) }
 //! ```
+//!
+//! The traits are those of `tower` 0.5 (`tower-service` 0.3, `tower-layer` 0.3).
 
 mod future;
 mod layer;

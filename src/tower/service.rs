@@ -1,5 +1,7 @@
 use std::{
+    borrow::Borrow,
     fmt,
+    marker::PhantomData,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -38,10 +40,13 @@ impl<Request, K: Key, F: Fn(&Request) -> Option<K>> KeyOf<Request> for F {
 }
 
 /// How a layer comes from a request to the name of its key. Sealed: made by [`GuardLayer`](super::GuardLayer).
-pub trait NameOf<Request, K: ?Sized>: sealed::Sealed {
+pub trait NameOf<K: ?Sized>: sealed::Sealed {
+    /// What is asked of the service.
+    type Request;
+
     /// Calls `look` with the name, if the request has one.
     #[doc(hidden)]
-    fn with_name<R>(&self, request: &Request, look: impl FnOnce(&str) -> R) -> Option<R>;
+    fn with_name<R>(&self, request: &Self::Request, look: impl FnOnce(&str) -> R) -> Option<R>;
 }
 
 mod sealed {
@@ -49,27 +54,61 @@ mod sealed {
 }
 
 /// By a [`KeyOf`]: the layer of [`GuardLayer::new`](super::GuardLayer::new).
-#[derive(Clone, Copy, Debug)]
-pub struct ByKey<F>(pub(super) F);
+pub struct ByKey<F, Request>(F, Asked<Request>);
 
 /// By a closure that names a key within the request: the layer of
 /// [`GuardLayer::by_name`](super::GuardLayer::by_name).
-#[derive(Clone, Copy, Debug)]
-pub struct ByName<F>(pub(super) F);
+pub struct ByName<F, Request>(F, Asked<Request>);
 
-impl<F> sealed::Sealed for ByKey<F> {}
-impl<F> sealed::Sealed for ByName<F> {}
+/// The request's type is part of a layer's: so a service that does not fit is refused where it is wrapped, and the
+/// compiler says why.
+type Asked<Request> = PhantomData<fn(&Request)>;
 
-impl<Request, K: Key, F: KeyOf<Request, Key = K>> NameOf<Request, K> for ByKey<F> {
+macro_rules! ways {
+    ($($Way:ident),*) => {$(
+        impl<F, Request> $Way<F, Request> {
+            pub(super) fn new(f: F) -> Self {
+                Self(f, PhantomData)
+            }
+        }
+
+        impl<F, Request> sealed::Sealed for $Way<F, Request> {}
+
+        impl<F: Clone, Request> Clone for $Way<F, Request> {
+            fn clone(&self) -> Self {
+                Self(self.0.clone(), PhantomData)
+            }
+        }
+
+        impl<F: Copy, Request> Copy for $Way<F, Request> {}
+
+        impl<F, Request> fmt::Debug for $Way<F, Request> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($Way)).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+ways!(ByKey, ByName);
+
+impl<Request, K, F> NameOf<K> for ByKey<F, Request>
+where
+    K: Key + ?Sized,
+    F: KeyOf<Request, Key: Borrow<K>>,
+{
+    type Request = Request;
+
     fn with_name<R>(&self, request: &Request, look: impl FnOnce(&str) -> R) -> Option<R> {
-        self.0.key_of(request).map(|key| look(&name_of(&key)))
+        self.0.key_of(request).map(|key| look(&name_of(key.borrow())))
     }
 }
 
-impl<Request, K: ?Sized, F> NameOf<Request, K> for ByName<F>
+impl<Request, K: ?Sized, F> NameOf<K> for ByName<F, Request>
 where
     F: for<'a> Fn(&'a Request) -> Option<Name<'a>>,
 {
+    type Request = Request;
+
     fn with_name<R>(&self, request: &Request, look: impl FnOnce(&str) -> R) -> Option<R> {
         (self.0)(request).map(|name| look(&name.escaped()))
     }
@@ -97,7 +136,7 @@ where
     S: Service<Request, Response: Into<Loaded<V>>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError> + 'static,
-    F: NameOf<Request, K>,
+    F: NameOf<K, Request = Request>,
     K: Key + ?Sized + 'static,
     V: Send + Sync + 'static,
     Request: Clone + Send + 'static,

@@ -27,6 +27,11 @@
 //!
 //! The server deletes a container soon after it is empty, and an ephemeral node with its session.
 //!
+//! # The driver
+//!
+//! Signatures name types of the crate `zookeeper-client` 0.11. They are re-exported in [`driver`]: a service that takes
+//! them from there has the version that fits. Another major version comes with a breaking release of this crate.
+//!
 //! # What it promises, and what breaks it
 //!
 //! The whole contract of [`Lock`](crate::lock::Lock), also over the crash of a minority of the ensemble, and
@@ -46,3 +51,9 @@ mod node_lease;
 mod session;
 
 pub use self::{lock::ZookeeperLock, session::Session};
+
+/// The types of `zookeeper-client` 0.11 that signatures name.
+pub mod driver {
+    #[doc(no_inline)]
+    pub use zookeeper_client::Connector;
+}

@@ -60,9 +60,8 @@ impl Server {
 }
 
 fn record(far: &impl Far<String>, version: u64, ttl: Duration) -> Record<String> {
-    let version = Version::new(version);
-    let entry = Entry::new(Some("a".into()), version, far.clock().now().after(ttl));
-    Record { entry: Arc::new(entry), version: Some(version), ttl, retention: LONG * 2 }
+    let entry = Entry::new(Some("a".into()), Version::new(version), far.clock().now().after(ttl));
+    Record::new(Arc::new(entry), ttl, LONG * 2)
 }
 
 async fn ask(far: &impl Far<String>) -> Attempt<String> {
@@ -143,7 +142,7 @@ async fn die_holding(lock: &RedisLock) -> u64 {
             std::mem::forget(lease);
             fence
         }
-        held @ lock::Attempt::Held { .. } => panic!("{held:?}"),
+        held => panic!("{held:?}"),
     }
 }
 
@@ -157,7 +156,7 @@ async fn a_dead_holders_lock_ends(_: Arc<Servers>) {
     server.set_back_by(2 * HOUR);
     match lock.try_acquire("n", TTL).await.expect("an answer") {
         lock::Attempt::Held { remaining } => assert!(remaining <= LONG, "{remaining:?}"),
-        granted @ lock::Attempt::Granted(_) => panic!("{granted:?}"),
+        granted => panic!("{granted:?}"),
     }
     lease.renew_for(LONG).await.expect("still held");
 }

@@ -41,7 +41,7 @@ fn record_for(
     ttl: Duration,
 ) -> Record<String> {
     let entry = Entry::new(value.map(str::to_owned), version, far.clock().now().after(ttl));
-    Record { entry: Arc::new(entry), version: Some(version), ttl, retention: LONG * 2 }
+    Record::new(Arc::new(entry), ttl, LONG * 2)
 }
 
 pub async fn lease(far: &impl Far<String>, name: &str, ttl: Duration) -> (Token, Grant) {
@@ -100,7 +100,7 @@ pub async fn one_holder_and_fences_grow<F: Far<String> + Clone>(far: F) {
             match attempt.await.expect("a task") {
                 (token, Attempt::Granted(grant)) => granted.push((token, grant)),
                 (_, Attempt::Held { remaining }) => assert!(remaining <= LONG),
-                (_, Attempt::Hit(_) | Attempt::BackOff { .. }) => panic!("nothing was stored"),
+                (_, other) => panic!("nothing was stored: {other:?}"),
             }
         }
         let [(token, grant)] = granted[..] else { panic!("{} holders", granted.len()) };
@@ -244,7 +244,11 @@ pub async fn an_invalidation_is_kept_for_its_retention_whatever_is_on_record<
     far: F,
 ) {
     let at = |version| Some(Version::new(version));
-    let brief = |version| Record { retention: SHORT, ..stale(&far, "brief", version) };
+    let brief = |version| {
+        let mut brief = stale(&far, "brief", version);
+        brief.retention = SHORT;
+        brief
+    };
     let [entry, newer, overwritten, committed, repeated, yardstick] =
         [(); 6].map(|()| fresh_name());
     // At, and above, the version asked for.
@@ -287,7 +291,8 @@ pub async fn an_absence_without_version_takes_over_the_one_on_record<F: Far<Stri
     let name = fresh_name();
     far.invalidate(&name, Some(Version::new(6)), LONG).await.expect("an invalidation");
     let (token, _) = lease(&far, &name, LONG).await;
-    let absent = Record { version: None, ..record(&far, None, 0) };
+    let mut absent = record(&far, None, 0);
+    absent.version = None;
     let Ok(Commit::Stored(entry)) = far.commit(&name, token, absent).await else {
         panic!("refused");
     };
@@ -532,13 +537,14 @@ pub async fn a_load_time_is_kept<F: Far<String> + Clone>(far: F) {
     let name = fresh_name();
     let took = Duration::from_micros(1_250_001);
     let timed = |value: Option<&str>, version: u64| {
-        let record = record(&far, value, version);
+        let mut record = record(&far, value, version);
         let entry = Entry::new(
             record.entry.value().cloned(),
             record.entry.version(),
             record.entry.fresh_until(),
         );
-        Record { entry: Arc::new(entry.loaded_in(took)), ..record }
+        record.entry = Arc::new(entry.loaded_in(took));
+        record
     };
     let (token, _) = lease(&far, &name, LONG).await;
     let Ok(Commit::Stored(entry)) = far.commit(&name, token, timed(Some("a"), 1)).await else {
@@ -547,7 +553,8 @@ pub async fn a_load_time_is_kept<F: Far<String> + Clone>(far: F) {
     assert_eq!(entry.load_time(), took);
     let hit = far.look_up_or_lease(&name, token, LONG, Duration::ZERO).await;
     assert!(matches!(hit, Ok(Attempt::Hit(entry)) if entry.load_time() == took));
-    let absent = Record { version: None, ..timed(None, 0) };
+    let mut absent = timed(None, 0);
+    absent.version = None;
     let Ok(Put::Stored(entry)) = far.put(&name, absent).await else { panic!("refused") };
     assert_eq!(entry.load_time(), took);
     let found = far.read(&name).await.expect("a read").expect("an entry");

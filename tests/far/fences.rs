@@ -114,7 +114,7 @@ impl Process {
     fn record(&self, value: &str, version: u64, ttl: Duration) -> Record<String> {
         let until = Far::<String>::clock(&self.far).now().after(ttl);
         let entry = Arc::new(Entry::new(Some(value.to_owned()), Version::new(version), until));
-        Record { entry, version: Some(Version::new(version)), ttl, retention: LONG }
+        Record::new(entry, ttl, LONG)
     }
 
     fn stale(&self, value: &str, version: u64) -> Record<String> {

@@ -30,8 +30,7 @@ async fn a_value_that_does_not_decode_is_replaced_under_a_lease(on: Arc<Servers>
     let other_release: RedisFar<Vec<u8>, Raw> = RedisFar::new(setup::open(&url).await, Raw);
     let until = Far::clock(&other_release).now().after(contract::LONG);
     let entry = Arc::new(Entry::new(Some(vec![0xff]), Version::new(1), until));
-    let (ttl, retention) = (contract::LONG, contract::LONG);
-    let record = Record { entry, version: Some(Version::new(1)), ttl, retention };
+    let record = Record::new(entry, contract::LONG, contract::LONG);
     let put = other_release.put(&name, record).await;
     assert!(matches!(put, Ok(Put::Stored(_))), "{put:?}");
 
@@ -64,8 +63,7 @@ async fn a_value_that_does_not_encode_ends_its_lease(on: Arc<Servers>) {
     let until = Far::clock(&far).now().after(contract::LONG);
     let map = Map::from([(vec![1], 1)]);
     let entry = Arc::new(Entry::new(Some(map), Version::new(1), until));
-    let (ttl, retention) = (contract::LONG, contract::LONG);
-    let record = Record { entry, version: Some(Version::new(1)), ttl, retention };
+    let record = Record::new(entry, contract::LONG, contract::LONG);
     let refused = far.commit(&name, token, record).await.expect_err("not JSON");
     assert_eq!(refused.kind(), FaultKind::Codec);
     let granted =
@@ -79,8 +77,7 @@ async fn a_value_that_is_too_long_ends_its_lease(on: Arc<Servers>) {
     let record = |length| {
         let until = Far::clock(&far).now().after(contract::LONG);
         let entry = Arc::new(Entry::new(Some(vec![7; length]), Version::new(1), until));
-        let (ttl, retention) = (contract::LONG, contract::LONG);
-        Record { entry, version: Some(Version::new(1)), ttl, retention }
+        Record::new(entry, contract::LONG, contract::LONG)
     };
     let name = contract::fresh_name();
     for length in [11, 10] {

@@ -162,12 +162,7 @@ async fn a_store_in_memory_stays_within_its_bound() {
         Version::new(7),
         far.clock().now().after(secs(60)),
     );
-    let record = Record {
-        entry: Arc::new(entry),
-        version: Some(Version::new(7)),
-        ttl: secs(60),
-        retention: secs(60),
-    };
+    let record = Record::new(Arc::new(entry), secs(60), secs(60));
     let _ = far.put("large", record).await.expect("an answer");
     assert!(far.read("large").await.expect("an answer").is_none());
     let lease = far.look_up_or_lease("large", Token::random(), secs(1), Duration::ZERO);

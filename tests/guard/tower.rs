@@ -63,6 +63,16 @@ async fn a_key_may_be_a_part_of_the_request_and_an_answer_a_row() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_layer_takes_keys_that_borrow_as_the_guards() {
+    let pages: Guard<str, String> = Guard::builder().policy(plain()).far(memory()).build();
+    let layer = GuardLayer::new(pages.clone(), |page: &u64| Some(format!("page:{page}")));
+    let read = |page: u64| ready(Ok::<_, io::Error>(Loaded::found(page.to_string(), 7)));
+    let service = layer.layer(service_fn(read));
+    service.oneshot(3).await.expect("a page");
+    assert!(pages.peek("page:3").is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn clones_of_a_layer_share_their_flights() {
     let origin = Origin::taking(ms(50));
     let layer = GuardLayer::new(guard(), key_of);

@@ -146,5 +146,5 @@ fn granted(mut answer: vec::IntoIter<Value>) -> Result<Grant, Fault> {
     let (fence, failures) = grant.ok_or_else(malformed)?;
     let minimum = answer.next().and_then(bulk);
     let minimum = minimum.as_deref().and_then(header::version).unwrap_or_default();
-    Ok(Grant { fence, minimum, failures })
+    Ok(Grant::new(fence, minimum, failures))
 }
