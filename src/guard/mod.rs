@@ -58,5 +58,5 @@ pub use self::{
     loading_guard::{Loaders, LoadingGuard},
     options::FetchOptions,
     shutdown::Shutdown,
-    write::{Invalidation, Write},
+    write::Invalidation,
 };

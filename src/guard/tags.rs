@@ -137,11 +137,13 @@ impl<V: Send + Sync + 'static> Core<V> {
         loaded.tags = match before {
             Before::Nothing if names.is_empty() => Tags::None,
             Before::Nothing => {
-                tracing::warn!("a load names tags: not kept; see `GuardBuilder::tags`");
+                let guard = self.observer.guard();
+                tracing::warn!(guard, "a load names tags: not kept; see `GuardBuilder::tags`");
                 return loaded.uncacheable();
             }
             _ if too_many => {
-                tracing::warn!("a load names too many tags, or too long ones: not kept");
+                let guard = self.observer.guard();
+                tracing::warn!(guard, "a load names too many tags, or too long ones: not kept");
                 return loaded.uncacheable();
             }
             Before::Purges(purges) => Tags::Local(purges),

@@ -3,25 +3,16 @@ use std::{borrow::Borrow, fmt, future::IntoFuture, sync::Arc, time::Duration};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tracing::Instrument;
 
-use super::core::{Core, Guard};
+use super::{
+    core::{Core, Guard},
+    tags::ALL_TAGS,
+};
 use crate::{
-    Error, Fault, FaultKind, Key, Loaded, NegativeVersion, Version,
+    Error, Fault, FaultKind, Key, Loaded, NegativeVersion, Version, Write,
     far::{Invalidated, Put},
     key::name_of,
+    observe::Invalidating,
 };
-
-/// What became of a [`put`](Guard::put).
-#[must_use = "an older value was not stored"]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Write {
-    /// Stored in the far tier; the next fetch brings it near.
-    Stored,
-    /// Refused: a newer version is on record.
-    Older {
-        /// The version on record.
-        minimum: Version,
-    },
-}
 
 impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// Writes through: stores a value that the caller has just written to the origin, iff it is not
@@ -69,24 +60,23 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         // nothing to drop.
         core.forget_below(&name, record.version);
         let version = record.version;
-        match core.ask_to_write(core.far.put(&name, record)).await {
+        let written = match core.ask_to_write(core.far.put(&name, record)).await {
             Ok(Put::Stored(entry)) => {
-                core.forget(&name, |near| near <= entry.version());
-                core.observer.put("stored");
+                core.forget_through(&name, entry.version());
                 Ok(Write::Stored)
             }
             Ok(Put::Older { minimum }) => {
                 core.forget_below(&name, Some(minimum));
-                core.observer.put("older");
                 Ok(Write::Older { minimum })
             }
             Err(error) => {
                 core.keep_if_it_may_pass(&name, version, &error);
                 core.forget_below(&name, None);
-                core.observer.put("failed");
-                Err(error.into())
+                Err(error)
             }
-        }
+        };
+        core.observer.put(&name, written.as_ref().copied().map_err(Fault::kind));
+        Ok(written?)
     }
 
     /// Makes every tier forget `key`, and revokes the lease of the load in the air: once this
@@ -264,12 +254,13 @@ impl<V: Send + Sync + 'static> Core<V> {
             }
             (invalidated, _) => invalidated,
         };
-        self.observer.invalidated(match &invalidated {
-            Ok(Invalidated::Everywhere) => "everywhere",
-            Ok(Invalidated::Unconfirmed) => "unconfirmed",
-            Ok(Invalidated::Unreplicated { .. }) => "unreplicated",
-            Err(_) => "failed",
-        });
+        self.observer.invalidated(
+            match *name == *ALL_TAGS {
+                true => Invalidating::PartOfPurge,
+                false => Invalidating::Name(&name),
+            },
+            invalidated.as_ref().copied().map_err(Fault::kind),
+        );
         Ok(invalidated?)
     }
 
@@ -289,7 +280,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                 if error.kind() == FaultKind::Config {
                     return Err(error);
                 }
-                tracing::debug!(%error, "replicas not asked");
+                tracing::debug!(guard = self.observer.guard(), %error, "replicas not asked");
                 Ok(Invalidated::Unreplicated { replicas: 0 })
             }
         }
