@@ -37,7 +37,9 @@ use crate::{
 
 /// Everything that a hook was told.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<(Kind, Option<String>)>>>);
+struct Told(Arc<Mutex<Vec<WithKey>>>);
+
+type WithKey = (Kind, Option<String>);
 
 impl Told {
     fn guard(&self, far: impl Far<String>, policy: Policy) -> TestGuard {
@@ -55,13 +57,13 @@ impl Told {
     }
 
     /// What was told since this was asked last.
-    fn take(&self) -> Vec<(Kind, Option<String>)> {
+    fn take(&self) -> Vec<WithKey> {
         std::mem::take(&mut *self.0.lock())
     }
 
     /// The same, if it is all about this key.
     fn about(&self, key: &str) -> Vec<Kind> {
-        let of = |(kind, about): (Kind, Option<String>)| {
+        let of = |(kind, about): WithKey| {
             assert_eq!(about.as_deref(), Some(key), "{kind:?}");
             kind
         };
