@@ -128,6 +128,14 @@ impl Name<'_> {
     }
 }
 
+/// The key of a name, as [`Key::name`] has it. `None` for a name that the guard makes itself.
+pub(crate) fn own_name(name: &str) -> Option<&str> {
+    match name.strip_prefix(RESERVED) {
+        Some(reserved) => reserved.strip_prefix('k'),
+        None => Some(name),
+    }
+}
+
 pub(crate) const RESERVED: char = '\0';
 
 impl<'a> From<&'a str> for Name<'a> {

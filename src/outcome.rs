@@ -1,5 +1,7 @@
 use std::fmt;
 
+use crate::Version;
+
 /// How a request was answered.
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -55,6 +57,19 @@ pub enum Bypass {
     /// The far tier refused, and goes on refusing until it is set up otherwise (permissions, memory, a value that
     /// is too big): one load per process, and nothing stored.
     FarRefused,
+}
+
+/// What became of a [`put`](crate::Guard::put).
+#[must_use = "an older value was not stored"]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Write {
+    /// Stored in the far tier; the next fetch brings it near.
+    Stored,
+    /// Refused: a newer version is on record.
+    Older {
+        /// The version on record.
+        minimum: Version,
+    },
 }
 
 impl Outcome {

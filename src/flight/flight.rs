@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{depth::Depth, solo_state::SoloState};
-use crate::Moment;
+use crate::{Moment, Version};
 
 /// What a flight's task and its callers share.
 pub(super) struct Flight<T> {
@@ -27,6 +27,8 @@ pub(super) struct Flight<T> {
     /// The answer to give until the flight completes. Its lock is taken under the name's lock by writers, and
     /// alone by callers.
     provisional: Mutex<Option<Given<T>>>,
+    /// Set under the name's lock, by what closes this flight for its callers.
+    overtaken: OnceLock<(Overtaken, Epoch)>,
     /// Notified when `completion` or `provisional` is set.
     changed: Notify,
     pub(super) depth: Arc<Depth>,
@@ -64,6 +66,13 @@ pub(crate) struct Completion<T> {
     visible_before: Option<Epoch>,
 }
 
+/// A write or an invalidation of a flight's name, heard of while it was open.
+#[derive(Clone, Copy)]
+pub(crate) struct Overtaken {
+    pub(crate) since: Instant,
+    below: Option<Version>,
+}
+
 /// A point between boardings: callers boarded before it or after.
 #[derive(Clone, Copy)]
 pub(crate) struct Epoch(u32);
@@ -71,6 +80,12 @@ pub(crate) struct Epoch(u32);
 impl Epoch {
     /// Before a flight's first.
     pub(super) const BEGINNING: Self = Self(0);
+}
+
+impl Overtaken {
+    pub(crate) fn outdates(&self, version: Version) -> bool {
+        self.below.is_none_or(|below| version < below)
+    }
 }
 
 impl<T> Provisional<T> {
@@ -110,6 +125,7 @@ impl<T> Flight<T> {
             epochs: AtomicU32::new(0),
             completion: OnceLock::new(),
             provisional: Mutex::default(),
+            overtaken: OnceLock::new(),
             changed: Notify::new(),
             depth: Depth::new(),
         })
@@ -171,6 +187,24 @@ impl<T> Flight<T> {
         drop(current);
         self.changed.notify_waiters();
         before.map(|given| given.provisional)
+    }
+
+    /// Answers below `version` are outdated, all without one.
+    pub(super) fn overtake(&self, version: Option<Version>) {
+        let overtaken = Overtaken { since: Instant::now(), below: version };
+        // Closed once.
+        let _ = self.overtaken.set((overtaken, self.epoch()));
+    }
+
+    /// What has overtaken the answer of now, if that was read before it, or may have been.
+    pub(super) fn overtaken(&self) -> Option<Overtaken> {
+        let (overtaken, epoch) = self.overtaken.get()?;
+        let read = match self.completion.get() {
+            Some(Completion { visible_before: Some(epoch), .. }) => *epoch,
+            Some(_) => self.epoch(),
+            None => self.provisional.lock().as_ref()?.epoch,
+        };
+        (read.0 <= epoch.0).then_some(*overtaken)
     }
 
     /// Whether a caller may get an answer from before the flight's own reading.

@@ -55,11 +55,16 @@ impl<T> Flights<T> {
         self.shards[self.hasher.hash_one(name) as usize % SHARDS].lock()
     }
 
-    /// Closes the flight of `name` to newcomers and runs `also` under the name's lock. Callers aboard
-    /// still get its answer, but it will not fill the near tier.
-    pub(crate) fn close<R>(&self, name: &str, also: impl FnOnce() -> R) {
+    /// Closes the flight of `name` to newcomers, because answers below `version` (all, without one) are
+    /// outdated, and runs `also` under the name's lock. Callers aboard still get its answer, but it will not fill
+    /// the near tier.
+    pub(crate) fn close<R>(&self, name: &str, version: Option<Version>, also: impl FnOnce() -> R) {
         let mut names = self.lock(name);
-        let closed = (names.remove(name), also());
+        let open = names.remove(name);
+        if let Some(Open { by: OpenBy::Flight(flight), .. }) = &open {
+            flight.overtake(version);
+        }
+        let closed = (open, also());
         drop(names);
         drop(closed);
     }

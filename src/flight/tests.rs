@@ -53,7 +53,7 @@ fn a_solo_reader_leaves_nothing_and_fills_if_open() {
     assert_eq!(flights.open_count(), 0);
 
     let closed = solo(&flights);
-    flights.close("k", || ());
+    flights.close("k", None, || ());
     let next = solo(&flights);
     closed.complete(|_| panic!("filled although closed"));
     assert_eq!(flights.open_count(), 1, "the next one is still there");
@@ -82,14 +82,14 @@ fn something_stale_is_shared_only_with_the_flight_beside() {
 
     let flights = Flights::new();
     let first = solo(&flights);
-    flights.close("k", || ());
+    flights.close("k", None, || ());
     let (_completer, waiter) = lead(&flights);
     assert!(first.refresh(stale(3), || 0).is_none());
     assert_eq!(waiter.answer(now).now_or_never(), None, "it is older than the invalidation");
 
     let flights = Flights::new();
     let first = solo(&flights);
-    flights.close("k", || ());
+    flights.close("k", None, || ());
     assert!(first.refresh(stale(3), || 0).is_none(), "closed and nobody there");
     assert_eq!(flights.open_count(), 0);
 }
@@ -139,7 +139,7 @@ fn a_caller_that_boards_after_the_epoch_began_goes_round_again() {
 fn a_closed_flight_takes_no_newcomers_and_fills_nothing() {
     let flights = Flights::new();
     let (old, waiter) = lead(&flights);
-    flights.close("k", || ());
+    flights.close("k", None, || ());
     let (new, _) = lead(&flights);
     old.complete(Completion::for_all(1), |_| panic!("filled by a closed flight"));
     assert_eq!(waiter.answer(now).now_or_never(), Some(Some(1)));
@@ -190,7 +190,7 @@ fn what_a_solo_reader_has_found_is_for_callers_of_the_flight_beside_it() {
 fn what_was_found_before_an_invalidation_is_for_no_caller_after_it() {
     let flights = Flights::new();
     let before = solo(&flights);
-    flights.close("k", || ());
+    flights.close("k", None, || ());
     let (_completer, waiter) = lead(&flights);
     assert!(before.fly(expired(3), || 0).is_none());
     assert_eq!((waiter.at_deadline(now), follow(&flights).at_deadline(now)), (None, None));

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::flight::{Epoch, Flight};
+use super::flight::{Epoch, Flight, Overtaken};
 use crate::Moment;
 
 /// A caller that waits for a flight: its leader, or a follower.
@@ -34,6 +34,13 @@ impl<T> Waiter<T> {
     /// Says how deep within other loads this caller waits.
     pub(crate) fn waits_at(&self, depth: usize) {
         self.flight.depth.reach(depth);
+    }
+}
+
+impl<T> Waiter<T> {
+    /// Asked with an answer: what this process has heard of meanwhile, that may make it outdated.
+    pub(crate) fn overtaken(&self) -> Option<Overtaken> {
+        self.flight.overtaken()
     }
 }
 

@@ -158,7 +158,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// Boards flights of `name` until there is an answer for this caller.
     pub(super) async fn await_answer(
         self: &Arc<Self>,
-        name: Arc<str>,
+        name: &Arc<str>,
         deadline: Option<Instant>,
         mut load: impl FlightLoader<V>,
     ) -> Answer<V> {
@@ -167,10 +167,10 @@ impl<V: Send + Sync + 'static> Core<V> {
         let longest = self.policy.wait_timeout.saturating_add(self.policy.load_timeout);
         let mut last_round = None;
         loop {
-            let step = match self.board(&name) {
-                Step::Read(reader) => match by(deadline, self.read_far(&name)).await {
+            let step = match self.board(name) {
+                Step::Read(reader) => match by(deadline, self.read_far(name)).await {
                     Some(found) => self.decide(reader, found, &mut None),
-                    None => return self.leave_to_a_flight(&name, load),
+                    None => return self.leave_to_a_flight(name, load),
                 },
                 step => step,
             };
@@ -179,7 +179,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                 Step::Read(_) => continue,
                 Step::Pass(minimum) => {
                     // Boxed: it is large, and every caller has room for it otherwise.
-                    let passing = Box::pin(self.pass(&name, minimum, &mut load));
+                    let passing = Box::pin(self.pass(name, minimum, &mut load));
                     let passed = by(deadline, passing).await;
                     if let Some(answer) = passed.unwrap_or(Some(Err(Error::DeadlineExceeded))) {
                         return answer;
@@ -205,7 +205,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             if now >= *last_round.get_or_insert(now + longest.min(FOREVER)) {
                 return Err(Error::WaitTimeout { after: longest });
             }
-            if let Some(entry) = self.found_near(&name).fresh() {
+            if let Some(entry) = self.found_near(name).fresh() {
                 return Ok(Fetched::new(entry, Outcome::Followed));
             }
         }
@@ -372,7 +372,7 @@ impl<V: Send + Sync + 'static> Waiting<V> {
     /// A leader boards before its flight's first epoch, so every answer is for it.
     pub(super) async fn lead(self, core: &Core<V>, deadline: Option<Instant>) -> Answer<V> {
         match by(deadline, self.waiter.answer(|| core.now())).await {
-            Some(answer) => answer.unwrap_or_else(abandoned),
+            Some(answer) => self.told(core, answer).unwrap_or_else(abandoned),
             None => self.at_deadline(core),
         }
     }
@@ -388,20 +388,30 @@ impl<V: Send + Sync + 'static> Waiting<V> {
         let purged = core.epochs.last_purge().is_some_and(|at| self.waiter.is_of_flight_from(at));
         match by(deadline, self.waiter.answer(|| core.now())).await {
             Some(Some(Ok(fetched))) if !core.may_follow(&fetched, purged) => {
-                core.flights.close(self.waiter.name(), || ());
+                core.flights.close(self.waiter.name(), None, || ());
                 None
             }
             Some(answer) => {
                 let followed = |fetched: Fetched<V>| fetched.with(fetched.outcome().followed());
-                answer.map(|answer| answer.map(followed))
+                self.told(core, answer).map(|answer| answer.map(followed))
             }
             None => Some(self.at_deadline(core)),
         }
     }
 
     fn at_deadline(self, core: &Core<V>) -> Answer<V> {
-        let provisional = self.waiter.at_deadline(|| core.now());
+        let provisional = self.told(core, self.waiter.at_deadline(|| core.now()));
         provisional.or(self.expired.map(Ok)).unwrap_or(Err(Error::DeadlineExceeded))
+    }
+
+    /// The flight's answer, once it is counted if it may be older than this process knows.
+    fn told(&self, core: &Core<V>, answer: Option<Answer<V>>) -> Option<Answer<V>> {
+        if let (Some(Ok(fetched)), Some(overtaken)) = (&answer, self.waiter.overtaken())
+            && overtaken.outdates(fetched.version())
+        {
+            core.observer.served_outdated(overtaken.since.elapsed());
+        }
+        answer
     }
 }
 

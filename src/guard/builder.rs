@@ -26,7 +26,7 @@ use crate::{
     freshness::Freshness,
     memory::MemoryFar,
     near::{self, Near},
-    observe::Observer,
+    observe::{EventHook, GuardEvent, Observer},
     size::SizeOf,
 };
 
@@ -60,6 +60,7 @@ struct Settings<V> {
     counts_as_failure: Option<CountsAsFailure>,
     has_tags: bool,
     name: String,
+    hook: EventHook,
 }
 
 impl<K: ?Sized, V> Guard<K, V> {
@@ -82,6 +83,7 @@ impl<K: ?Sized, V> GuardBuilder<K, V> {
             counts_as_failure: None,
             has_tags: false,
             name: "default".to_owned(),
+            hook: EventHook::default(),
         };
         Self { settings, loaders: (), key: PhantomData }
     }
@@ -175,9 +177,41 @@ impl<K: ?Sized, V, L> GuardBuilder<K, V, L> {
         self
     }
 
-    /// What this guard is called in metrics: the label `guard`. Default: `default`.
+    /// What this guard is called in metrics, logs and spans: their label or field `guard`. Default: `default`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.settings.name = name.into();
+        self
+    }
+
+    /// A function that is told what happens in the guard, for logs of your own or alerts: see
+    /// [`GuardEventKind`](crate::GuardEventKind). Default: none. Set it where one event matters; what counts as a rate is in
+    /// the metrics (feature `metrics`).
+    ///
+    /// It runs in the middle of fetches and loads, without a lock, on several threads at the same time: it must be
+    /// quick and must not block. It may call the guard, and spawn what takes longer. If it panics, only the event is
+    /// lost. Hits are not told. A guard that is captured in its own hook is never dropped.
+    ///
+    /// ```
+    /// use cattleguard::{Guard, GuardEventKind};
+    ///
+    /// let users: Guard<u64, String> = Guard::builder()
+    ///     .name("users")
+    ///     .on_event(|event| match event.kind() {
+    ///         GuardEventKind::FarAway { why } => eprintln!("{}: Redis is away ({why:?})", event.guard()),
+    ///         GuardEventKind::InvalidationLost { .. } => eprintln!("{}: old values may stay", event.guard()),
+    ///         _ => {}
+    ///     })
+    ///     .build();
+    /// ```
+    pub fn on_event(mut self, on_event: impl Fn(&GuardEvent<'_>) + Send + Sync + 'static) -> Self {
+        self.settings.hook.set(on_event);
+        self
+    }
+
+    /// Events say their [key](GuardEvent::key). Default: they do not, for a key may be what logs must not hold. Set
+    /// it where the hook sees to that.
+    pub fn event_keys(mut self) -> Self {
+        self.settings.hook.with_keys();
         self
     }
 
@@ -257,7 +291,7 @@ impl<V: Send + Sync + 'static> Settings<V> {
             Arc::new(MemoryFar::embedded(records, bytes, clock, self.size_of.clone()))
         });
         let policy = self.policy;
-        let observer = Observer::new(&self.name);
+        let observer = Observer::new(&self.name, far.clock().clone(), self.hook);
         let gauges = observer.gauges.clone();
         let core = Arc::new_cyclic(|me| Core {
             me: me.clone(),

@@ -292,12 +292,19 @@ const SHORTEST_TURN: Duration = Duration::from_millis(1);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::Observer;
+    use crate::{
+        Clock,
+        observe::{EventHook, Gauges, Observer},
+    };
+
+    fn gauges() -> Gauges {
+        Observer::new("test", Clock::manual(), EventHook::default()).gauges
+    }
 
     fn bulkhead(limit: usize, max_queued: usize) -> Arc<Bulkhead> {
         let policy = Policy::default().max_concurrent_loads(limit).max_queued_loads(max_queued);
         let policy = policy.slow_load_after(NEVER);
-        Bulkhead::new(&policy, Observer::new("test").gauges)
+        Bulkhead::new(&policy, gauges())
     }
 
     const NEVER: Duration = Duration::from_secs(3600);
@@ -342,7 +349,7 @@ mod tests {
     async fn places_of_slow_loads_go_to_the_queue_in_its_order() {
         let second = Duration::from_secs(1);
         let policy = Policy::default().max_concurrent_loads(2).slow_load_after(second);
-        let bulkhead = Bulkhead::new(&policy, Observer::new("test").gauges);
+        let bulkhead = Bulkhead::new(&policy, gauges());
         let mut held = VecDeque::from([bulkhead.try_enter().expect("room")]);
         // Each load turns slow at a moment of its own.
         tokio::time::advance(second / 2).await;

@@ -88,7 +88,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             let record = core.freshness.record(loaded, core.now());
             Fetched::new(record.entry, Outcome::Bypassed(Bypass::NoKey))
         });
-        fetching.answered(&answer);
+        fetching.answered(None, &answer);
         answer
     }
 }

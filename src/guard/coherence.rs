@@ -110,12 +110,13 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     /// Closes the flight of `name`, and drops the near entry below `version`, or any without one.
     pub(super) fn forget_below(&self, name: &str, version: Option<Version>) {
-        self.forget(name, |near| version.is_none_or(|version| near < version));
+        let outdated = |near| version.is_none_or(|version| near < version);
+        self.flights.close(name, version, || self.drop_if(name, outdated));
     }
 
-    /// Closes the flight of `name`, and drops the near entry if its version is outdated.
-    pub(super) fn forget(&self, name: &str, outdated: impl Fn(Version) -> bool) {
-        self.flights.close(name, || self.drop_if(name, outdated));
+    /// Closes the flight of `name`, and drops the near entry of `version` or below.
+    pub(super) fn forget_through(&self, name: &str, version: Version) {
+        self.flights.close(name, Some(version), || self.drop_if(name, |near| near <= version));
     }
 
     /// Drops what this process keeps of `name`, because of a write. Called under the name's lock.
@@ -146,7 +147,7 @@ impl<V: Send + Sync + 'static> Watcher for Core<V> {
             }
             Event::Put { name, version } => {
                 let _notified = self.wakeups.notify_on_drop(name);
-                self.forget(name, |near| near <= version);
+                self.forget_through(name, version);
             }
             Event::Invalidated { name, version } => {
                 let _notified = self.wakeups.notify_on_drop(name);
@@ -161,7 +162,7 @@ impl<V: Send + Sync + 'static> Watcher for Core<V> {
 
 impl<V: Send + Sync + 'static> Core<V> {
     fn on_disconnected(&self) {
-        tracing::debug!("far tier messages stopped");
+        tracing::debug!(guard = self.observer.guard(), "far tier messages stopped");
         self.connected.store(false, Ordering::Release);
         // A fill that saw the flag up has ended before the clearing, and later ones are for
         // a short life. Flights go on: closing them would cost a second load each, in the

@@ -69,6 +69,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         remaining: Duration,
     ) -> Resolution<V> {
         let name = completer.name();
+        completer.begin_epoch();
         let found = self.found_in_far(name).await;
         let error = Error::FailedElsewhere { retry_after: remaining };
         // The far tier has counted it.

@@ -13,7 +13,7 @@ use super::{
     breaker::{Call, Failed},
     core::Core,
     limits::FOREVER,
-    pending::{Full, PendingInvalidations},
+    pending::{Added, Full, PendingInvalidations},
 };
 use crate::{
     Entry, Fault, FaultKind, Version,
@@ -52,8 +52,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             Err(fault) => {
                 self.observer.far_failed(fault);
                 if fault.kind().is_outage() && self.breaker.failed(&permission) == Failed::Opened {
-                    tracing::warn!(%fault, "the far tier is away; going on without it");
-                    self.go_without();
+                    self.go_without(fault);
                 }
             }
         }
@@ -113,29 +112,39 @@ impl<V: Send + Sync + 'static> Core<V> {
         if !fault.kind().may_pass() {
             return;
         }
-        self.keep_pending(name, version);
+        self.keep_pending(name, version, fault);
         match fault.kind().is_outage() && self.breaker.open() == Failed::Opened {
-            true => self.go_without(),
+            true => self.go_without(fault),
             false => self.start_recovery(),
         }
     }
 
-    fn keep_pending(&self, name: &str, version: Option<Version>) {
+    fn keep_pending(&self, name: &str, version: Option<Version>, fault: &Fault) {
         // Kept before the breaker is opened, and the recovery closes it only under the lock and with
         // nothing pending: in either order of the two, it ends up open.
-        if let Err(Full) = self.pending.add(name, version) {
-            let capacity = PendingInvalidations::CAPACITY;
-            tracing::error!(
-                "an invalidation is lost: {capacity} others are waiting for the far tier already"
-            );
+        match self.pending.add(name, version) {
+            Ok(Added::First) => self.observer.invalidation_pending(name, fault.kind()),
+            Ok(Added::Another) => {}
+            Err(Full) => {
+                let capacity = PendingInvalidations::CAPACITY;
+                tracing::error!(
+                    guard = self.observer.guard(),
+                    "an invalidation is lost: {capacity} others are waiting for the far tier already"
+                );
+                self.observer.invalidation_lost(name, fault.kind());
+            }
         }
     }
 
     /// The breaker has opened.
-    fn go_without(&self) {
+    fn go_without(&self, fault: &Fault) {
+        let guard = self.observer.guard();
+        tracing::warn!(guard, %fault, "the far tier is away; going on without it");
         // Flights that wait for another process would hear of it only when the silence of the messages is
         // noticed, a second later.
         self.wakeups.notify_all();
+        // Before the recovery begins, which says that it is back.
+        self.observer.far_away(fault);
         self.start_recovery();
     }
 }

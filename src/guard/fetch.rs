@@ -231,7 +231,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
             self.core.reload(&name, previous, load).await
         });
         let answer = fetching.within(refreshing).await;
-        fetching.answered(&answer);
+        fetching.answered(Some(&name), &answer);
         answer
     }
 
@@ -257,10 +257,10 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         self.core.observer.near_hit();
     }
 
-    /// Counts a request that was answered from what is stored.
+    /// Counts a request that was answered from what is stored under `name`.
     #[cfg(feature = "http")]
-    pub(crate) fn count_hit(&self, outcome: Outcome) {
-        self.core.observer.hit(outcome);
+    pub(crate) fn count_hit(&self, name: &str, fetched: &Fetched<V>) {
+        self.core.observer.hit(name, fetched);
     }
 
     /// As [`resolve_miss`](Self::resolve_miss), for what is a part of a request that is counted already.
@@ -341,9 +341,9 @@ impl<V: Send + Sync + 'static> Core<V> {
                 let _within = fetching.span().enter();
                 core.serve_due(&name, due, load)
             }
-            None => fetching.within(core.await_answer(name, deadline, load)).await,
+            None => fetching.within(core.await_answer(&name, deadline, load)).await,
         };
-        fetching.answered(&answer);
+        fetching.answered(Some(&name), &answer);
         answer
     }
 
@@ -357,7 +357,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     ) -> Answer<V> {
         match core.due(found) {
             Some(due) => core.serve_due(&name, due, load),
-            None => core.await_answer(name, deadline, load).await,
+            None => core.await_answer(&name, deadline, load).await,
         }
     }
 

@@ -111,13 +111,17 @@ impl<V: Send + Sync + 'static> Core<V> {
         if let Some(previous) = &previous {
             load.previous(previous);
         }
-        let span = tracing::debug_span!("flight", outcome = tracing::field::Empty);
+        let span = tracing::debug_span!(
+            "flight",
+            guard = self.observer.guard(),
+            outcome = tracing::field::Empty
+        );
         let (task, counted) = (self.tasks.begin(), self.observer.gauges.flights.up());
         let core = self.clone();
         let flight = async move {
             let _alive = (task, counted);
             let resolution = core.resolve(&completer, load, plan).await;
-            record_outcome(resolution.completion.answer());
+            core.record_outcome(resolution.completion.answer());
             core.complete(completer, resolution);
         };
         tokio::spawn(Loading::scope(Loading::current(), flight).instrument(span));
@@ -174,6 +178,20 @@ impl<V: Send + Sync + 'static> Core<V> {
         match served {
             Some(served) => Resolution::visible_before(epoch, served),
             None => Resolution::failed(Error::ShutDown),
+        }
+    }
+
+    fn record_outcome(&self, answer: &Answer<V>) {
+        let span = tracing::Span::current();
+        match answer {
+            Ok(fetched) => {
+                span.record("outcome", fetched.outcome().as_str());
+            }
+            Err(error) => {
+                span.record("outcome", error.as_str());
+                let guard = self.observer.guard();
+                tracing::debug!(guard, error = error.as_str(), "flight failed");
+            }
         }
     }
 
@@ -280,7 +298,8 @@ impl<'a, V: Send + Sync + 'static, L: FlightLoader<V>> FlightTask<'a, V, L> {
         self.found = Outcome::Awaited;
         self.place = None;
         self.load.stand_by();
-        tracing::trace!(?remaining, "another process holds the lease");
+        let guard = self.core.observer.guard();
+        tracing::trace!(guard, ?remaining, "another process holds the lease");
         // The jitter keeps the waiters of many processes from looking at one moment when a holder died
         // without a word.
         let look_again = now + remaining.min(FOREVER) + look_jitter();
@@ -404,19 +423,6 @@ impl<'a, V: Send + Sync + 'static, L: FlightLoader<V>> FlightTask<'a, V, L> {
         let place = self.place.take();
         let loading = core.load_unleased(completer, &mut self.load, budget, place, bypass);
         Stage::Resolved(loading.await)
-    }
-}
-
-fn record_outcome<V>(answer: &Answer<V>) {
-    let span = tracing::Span::current();
-    match answer {
-        Ok(fetched) => {
-            span.record("outcome", fetched.outcome().as_str());
-        }
-        Err(error) => {
-            span.record("outcome", error.as_str());
-            tracing::debug!(error = error.as_str(), "flight failed");
-        }
     }
 }
 

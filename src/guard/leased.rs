@@ -20,6 +20,7 @@ use crate::{
     far::{Commit, Grant, Record, Token},
     flight::{Completer, Epoch},
     freshness::Age,
+    observe::Refusal,
 };
 
 /// A lease on the name of a flight, and what its load needs.
@@ -109,8 +110,14 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
                 false => self.pass(epoch, &record, load).await,
             });
         }
-        core.observer.commit_refused("outdated");
-        tracing::debug!(target: REFUSED, %version, %minimum, "load refused: older than the record");
+        tracing::debug!(
+            target: REFUSED,
+            guard = core.observer.guard(),
+            %version,
+            %minimum,
+            "load refused: older than the record"
+        );
+        core.observer.load_refused(self.completer.name(), Refusal::Outdated);
         Attempted::Behind(version)
     }
 
@@ -160,16 +167,20 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
             // Accepted means that the lease was never revoked: no invalidation came between this
             // load's beginning and now, so the value is right also for callers that boarded meanwhile.
             Ok(Commit::Stored(entry)) => {
+                // As good as a reading: it is not older than an invalidation that was heard of before.
+                self.completer.begin_epoch();
                 Resolution::loaded(entry, Outcome::Loaded, NearTtl::Shared)
             }
             Ok(refused) => {
                 let lost = matches!(refused, Commit::Lost);
-                core.observer.commit_refused(if lost { "lease_lost" } else { "older" });
                 tracing::debug!(
                     target: REFUSED,
+                    guard = core.observer.guard(),
                     lost,
                     "commit refused: something newer came between"
                 );
+                let why = if lost { Refusal::LeaseLost } else { Refusal::Older };
+                core.observer.load_refused(name, why);
                 let reread = self.completer.begin_epoch();
                 match core.found_in_far(name).await {
                     Some(entry) if core.freshness.age(&entry, core.now()) == Age::Fresh => {
@@ -219,6 +230,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                 Some(place) => place,
                 None => self.place_for(load, budget).await?,
             };
+            completer.begin_epoch();
             let is_far_there = bypass != Bypass::FarUnavailable;
             self.load_once(completer.name(), load, budget, place, is_far_there).await
         };
@@ -280,6 +292,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                 self.share_failure(name, token, pause).await;
             }
         };
+        completer.begin_epoch();
         let ((), found) = futures::future::join(sharing, self.found_in_far(name)).await;
         self.back_off(found, error, pause, failures)
     }
@@ -290,14 +303,14 @@ impl<V: Send + Sync + 'static> Core<V> {
             return self.release(name, token).await;
         }
         if let Err(fault) = self.ask(self.far.fail(name, token, pause)).await {
-            tracing::debug!(%fault, "failure not shared");
+            tracing::debug!(guard = self.observer.guard(), %fault, "failure not shared");
             self.release_later(name, token);
         }
     }
 
     pub(super) async fn release(&self, name: &Arc<str>, token: Token) {
         if let Err(fault) = self.ask(self.far.release(name, token)).await {
-            tracing::debug!(%fault, "release failed");
+            tracing::debug!(guard = self.observer.guard(), %fault, "release failed");
             self.release_later(name, token);
         }
     }
@@ -317,7 +330,8 @@ impl<V: Send + Sync + 'static> Core<V> {
                 this.observer.far_failed(fault);
                 let is_over = !fault.kind().is_outage() && Instant::now() >= lease_ends;
                 if is_over || !fault.kind().may_pass() {
-                    tracing::debug!(%fault, "release failed; the lease ends after its ttl");
+                    let guard = this.observer.guard();
+                    tracing::debug!(guard, %fault, "release failed; the lease ends after its ttl");
                     return;
                 }
                 let back = this.breaker.closes();

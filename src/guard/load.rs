@@ -38,7 +38,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         load.begins(before);
         let begun = Instant::now();
         // A batch has one load for all its members, and counts it itself.
-        let counted = (!load.has_own_place()).then(|| self.observer.load());
+        let counted = (!load.has_own_place()).then(|| self.observer.load(Some(name)));
         let loaded = self.call(name, load, budget, place).await.and_then(Loaded::into_result);
         if let Some(counted) = counted {
             counted.ended(&loaded);
@@ -69,7 +69,8 @@ impl<V: Send + Sync + 'static> Core<V> {
             let _place = place;
             loading.await
         });
-        let mut task = AbortOnDrop(tokio::spawn(loading.instrument(tracing::debug_span!("load"))));
+        let span = tracing::debug_span!("load", guard = self.observer.guard());
+        let mut task = AbortOnDrop(tokio::spawn(loading.instrument(span)));
         tokio::select! {
             biased;
             joined = &mut task.0 => match joined {

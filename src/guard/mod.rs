@@ -56,7 +56,7 @@ pub use self::{
     loading_guard::{Loaders, LoadingGuard},
     options::FetchOptions,
     shutdown::Shutdown,
-    write::{Invalidation, Write},
+    write::Invalidation,
 };
 #[cfg(feature = "http")]
 pub(crate) use self::{

@@ -39,6 +39,23 @@ pub(super) struct PendingInvalidation {
     times: u64,
 }
 
+/// What an invalidation is that was added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Added {
+    /// Of its name: there was none.
+    First,
+    Another,
+}
+
+/// What has become of the pending invalidations of a name that were sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Left {
+    /// None is pending any more.
+    Nothing,
+    /// There has been another meanwhile.
+    Another,
+}
+
 /// There is no room: an invalidation is lost.
 pub(super) struct Full;
 
@@ -58,9 +75,10 @@ impl PendingInvalidations {
         Self { by_name: Mutex::default(), count: AtomicUsize::new(0), gauge }
     }
 
-    pub(super) fn add(&self, name: &str, version: Option<Version>) -> Result<(), Full> {
+    pub(super) fn add(&self, name: &str, version: Option<Version>) -> Result<Added, Full> {
         let mut by_name = self.by_name.lock();
-        if !by_name.contains_key(name) && by_name.len() >= Self::CAPACITY {
+        let is_first = !by_name.contains_key(name);
+        if is_first && by_name.len() >= Self::CAPACITY {
             return Err(Full);
         }
         let new = || Pending { invalidation: Default::default(), _counted: self.gauge.up() };
@@ -69,7 +87,7 @@ impl PendingInvalidations {
         pending.of_any |= version.is_none();
         pending.times += 1;
         self.count.store(by_name.len(), Relaxed);
-        Ok(())
+        Ok(if is_first { Added::First } else { Added::Another })
     }
 
     /// Whether an invalidation of this name is pending. Whoever knows of one by its caller sees it here.
@@ -87,12 +105,14 @@ impl PendingInvalidations {
     }
 
     /// Done with `sent`, unless there has been more meanwhile.
-    pub(super) fn sent(&self, name: &str, sent: PendingInvalidation) {
+    pub(super) fn sent(&self, name: &str, sent: PendingInvalidation) -> Left {
         let mut by_name = self.by_name.lock();
-        if by_name.get(name).is_some_and(|pending| pending.invalidation == sent) {
-            by_name.remove(name);
-            self.count.store(by_name.len(), Relaxed);
+        if by_name.get(name).is_none_or(|pending| pending.invalidation != sent) {
+            return Left::Another;
         }
+        by_name.remove(name);
+        self.count.store(by_name.len(), Relaxed);
+        Left::Nothing
     }
 
     /// Keeps others from adding while it lives; `None` if something is pending.

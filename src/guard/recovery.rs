@@ -13,8 +13,12 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt, future, stream};
 
-use super::{core::Core, pending::PendingInvalidation, tags::is_epoch};
-use crate::{Fault, backoff::Backoff, far::Token};
+use super::{
+    core::Core,
+    pending::{Left, PendingInvalidation},
+    tags::is_epoch,
+};
+use crate::{Fault, FaultKind, backoff::Backoff, far::Token};
 
 impl<V: Send + Sync + 'static> Core<V> {
     /// Starts the task that brings the far tier back, if there is none.
@@ -53,11 +57,13 @@ impl<V: Send + Sync + 'static> Core<V> {
         self.breaker.half_open();
         let close = || {
             self.breaker.close();
-            tracing::info!("the far tier is back");
+            tracing::info!(guard = self.observer.guard(), "the far tier is back");
         };
         let recovered = self.probe().await && self.send_pending(close).await;
-        if !recovered {
-            self.breaker.reopen();
+        match recovered {
+            // Not in `close`, which runs under a lock.
+            true => self.observer.far_back(),
+            false => self.breaker.reopen(),
         }
         recovered
     }
@@ -94,11 +100,14 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// Whether all went through. One name that is refused does not hold up the others; an outage does.
     async fn send_all(&self, all: Vec<(Arc<str>, PendingInvalidation)>) -> bool {
         let sending = stream::iter(all).map(|(name, pending)| async move {
-            let sent = self.send(&name, pending).await;
-            if sent.is_ok() {
-                self.pending.sent(&name, pending);
+            let lost = self.send(&name, pending).await?;
+            if self.pending.sent(&name, pending) == Left::Nothing {
+                match lost {
+                    Some(why) => self.observer.invalidation_lost(&name, why),
+                    None => self.observer.invalidation_sent(&name),
+                }
             }
-            sent
+            Ok(())
         });
         let sent_so_far = |all_sent, sent| {
             future::ready(match sent {
@@ -111,7 +120,13 @@ impl<V: Send + Sync + 'static> Core<V> {
         sending.try_fold(true, sent_so_far).await.unwrap_or(false)
     }
 
-    async fn send(&self, name: &str, pending: PendingInvalidation) -> Result<(), NotSent> {
+    /// How it was refused for good, if it was.
+    async fn send(
+        &self,
+        name: &str,
+        pending: PendingInvalidation,
+    ) -> Result<Option<FaultKind>, NotSent> {
+        let mut lost = None;
         let retention = self.freshness.tombstone_retention();
         for version in pending.versions() {
             let sent = match is_epoch(name) {
@@ -123,10 +138,14 @@ impl<V: Send + Sync + 'static> Core<V> {
             match fault.kind() {
                 kind if kind.is_outage() => return Err(NotSent::Outage),
                 kind if kind.may_pass() => return Err(NotSent::Refused),
-                _ => tracing::error!(%fault, "an invalidation is lost"),
+                kind => {
+                    lost = Some(kind);
+                    let guard = self.observer.guard();
+                    tracing::error!(guard, %fault, "an invalidation is lost");
+                }
             }
         }
-        Ok(())
+        Ok(lost)
     }
 }
 

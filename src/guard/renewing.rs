@@ -48,6 +48,7 @@ impl<'a, V: Send + Sync + 'static> Renewing<'a, V> {
         // Without an answer it may still be held: the commit will tell.
         if matches!(core.ask(renewing).await, Ok(Renewal::Lost)) {
             self.held = false;
+            core.observer.lease_lost(self.name);
         }
     }
 }
@@ -61,11 +62,13 @@ impl<V: Send + Sync + 'static> Core<V> {
             match self.ask(self.far.renew(name, token, ttl)).await {
                 Ok(Renewal::Renewed) => {}
                 Ok(Renewal::Lost) => {
-                    tracing::debug!("lease lost while loading");
-                    return;
+                    return self.observer.lease_lost(name);
                 }
                 // It may still be ours: the commit will tell.
-                Err(fault) => tracing::debug!(%fault, "lease renewal failed"),
+                Err(fault) => {
+                    let guard = self.observer.guard();
+                    tracing::debug!(guard, %fault, "lease renewal failed");
+                }
             }
         }
     }

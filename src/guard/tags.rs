@@ -34,7 +34,7 @@ use super::core::{Core, Guard};
 use crate::{
     Entry, Error, Fault, FaultKind, Fetched, Key, Loaded, Moment, Outcome, Version,
     far::{Event, Invalidated, Put, Record},
-    key::RESERVED,
+    key::{RESERVED, own_name},
     terms::{TAG, Tag, Tags, are_too_many},
 };
 
@@ -119,7 +119,7 @@ pub(crate) enum Before {
 
 /// Whether a name in the far tier is that of an epoch.
 pub(super) fn is_epoch(name: &str) -> bool {
-    name.starts_with(RESERVED)
+    name.starts_with(RESERVED) && own_name(name).is_none()
 }
 
 fn name_of(tag: &str) -> Arc<str> {
@@ -155,11 +155,13 @@ impl<V: Send + Sync + 'static> Core<V> {
         loaded.tags = match before {
             Before::Nothing if names.is_empty() => Tags::None,
             Before::Nothing => {
-                tracing::warn!("a load names tags: not kept; see `GuardBuilder::tags`");
+                let guard = self.observer.guard();
+                tracing::warn!(guard, "a load names tags: not kept; see `GuardBuilder::tags`");
                 return loaded.uncacheable();
             }
             _ if are_too_many(names.iter().map(String::as_str)) => {
-                tracing::warn!("a load names too many tags, or too long ones: not kept");
+                let guard = self.observer.guard();
+                tracing::warn!(guard, "a load names too many tags, or too long ones: not kept");
                 return loaded.uncacheable();
             }
             Before::Purges(purges) => Tags::Local(purges),
@@ -267,11 +269,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             self.keep_if_it_may_pass(&name, None, fault);
             self.forget_epoch(Some(&name));
         }
-        self.observer.invalidated(match &purged {
-            Ok(Invalidated::Everywhere) => "everywhere",
-            Ok(_) => "unconfirmed",
-            Err(_) => "failed",
-        });
+        self.observer.invalidated(&name, purged.as_ref().copied().map_err(Fault::kind));
         Ok(purged?)
     }
 

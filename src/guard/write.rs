@@ -5,24 +5,10 @@ use tracing::Instrument;
 
 use super::core::{Core, Guard};
 use crate::{
-    Error, Fault, FaultKind, Key, Loaded, NegativeVersion, Version,
+    Error, Fault, FaultKind, Key, Loaded, NegativeVersion, Version, Write,
     far::{Invalidated, Put},
     key::name_of,
 };
-
-/// What became of a [`put`](Guard::put).
-#[must_use = "an older value was not stored"]
-#[non_exhaustive]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Write {
-    /// Stored in the far tier; the next fetch brings it near.
-    Stored,
-    /// Refused: a newer version is on record.
-    Older {
-        /// The version on record.
-        minimum: Version,
-    },
-}
 
 impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// Writes through: stores a value that the caller has just written to the origin, iff it is not
@@ -77,24 +63,23 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         // nothing to drop.
         core.forget_below(&name, record.version);
         let version = record.version;
-        match core.ask_to_write(core.far.put(&name, record)).await {
+        let written = match core.ask_to_write(core.far.put(&name, record)).await {
             Ok(Put::Stored(entry)) => {
-                core.forget(&name, |near| near <= entry.version());
-                core.observer.put("stored");
+                core.forget_through(&name, entry.version());
                 Ok(Write::Stored)
             }
             Ok(Put::Older { minimum }) => {
                 core.forget_below(&name, Some(minimum));
-                core.observer.put("older");
                 Ok(Write::Older { minimum })
             }
             Err(error) => {
                 core.keep_if_it_may_pass(&name, version, &error);
                 core.forget_below(&name, None);
-                core.observer.put("failed");
-                Err(error.into())
+                Err(error)
             }
-        }
+        };
+        core.observer.put(&name, written.as_ref().copied().map_err(Fault::kind));
+        Ok(written?)
     }
 
     /// Makes every tier forget `key`, and revokes the lease of the load in the air: once this
@@ -272,12 +257,7 @@ impl<V: Send + Sync + 'static> Core<V> {
             }
             (invalidated, _) => invalidated,
         };
-        self.observer.invalidated(match &invalidated {
-            Ok(Invalidated::Everywhere) => "everywhere",
-            Ok(Invalidated::Unconfirmed) => "unconfirmed",
-            Ok(Invalidated::Unreplicated { .. }) => "unreplicated",
-            Err(_) => "failed",
-        });
+        self.observer.invalidated(&name, invalidated.as_ref().copied().map_err(Fault::kind));
         Ok(invalidated?)
     }
 
@@ -297,7 +277,7 @@ impl<V: Send + Sync + 'static> Core<V> {
                 if error.kind() == FaultKind::Config {
                     return Err(error);
                 }
-                tracing::debug!(%error, "replicas not asked");
+                tracing::debug!(guard = self.observer.guard(), %error, "replicas not asked");
                 Ok(Invalidated::Unreplicated { replicas: 0 })
             }
         }

@@ -146,7 +146,10 @@ impl<V> Map<V> {
             }
             measured => {
                 if let Err(Panicked) = measured {
-                    tracing::warn!("a size function panicked: the value is not kept near");
+                    tracing::warn!(
+                        guard = self.usage.guard(),
+                        "a size function panicked: the value is not kept near"
+                    );
                 }
                 let removed = self.remove_if(&name, is_same);
                 if let Some(removed) = removed {

@@ -8,14 +8,17 @@ use std::{
 
 use super::{Bounds, Evicted, Near};
 use crate::{
-    Clock, Entry, Moment, Policy, Version, freshness::Freshness, observe::Observer, size::SizeOf,
+    Clock, Entry, Moment, Policy, Version,
+    freshness::Freshness,
+    observe::{EventHook, Observer},
+    size::SizeOf,
 };
 
 struct Tier<V>(Near<V>, Freshness);
 
 impl<V> Tier<V> {
     fn of(bounds: Bounds, size_of: SizeOf<V>) -> Self {
-        let usage = Observer::new("").near_usage;
+        let usage = Observer::new("", Clock::manual(), EventHook::default()).near_usage;
         let near = Near::new(bounds, size_of, Clock::manual(), usage);
         Self(near, Freshness::new(Policy::default()))
     }

@@ -16,7 +16,8 @@ pub(crate) struct Fetching<'a> {
 
 impl Observer {
     pub(crate) fn fetching(&self, begun: Stopwatch) -> Fetching<'_> {
-        let span = tracing::debug_span!("fetch", outcome = tracing::field::Empty);
+        let span =
+            tracing::debug_span!("fetch", guard = self.guard(), outcome = tracing::field::Empty);
         // One that nobody watches would be entered and left all the same, for `log`.
         let span = if span.is_disabled() { Span::none() } else { span };
         Fetching { observer: Some(self), begun, span }
@@ -33,8 +34,8 @@ impl Fetching<'_> {
         &self.span
     }
 
-    /// Says how the answer came, to the span and to the metrics.
-    pub(crate) fn answered<V>(mut self, answer: &Result<Fetched<V>, Error>) {
+    /// Says how the answer to a request for `name` came, to the span, the metrics and the hook.
+    pub(crate) fn answered<V>(mut self, name: Option<&str>, answer: &Result<Fetched<V>, Error>) {
         let outcome = match answer {
             Ok(fetched) => fetched.outcome().as_str(),
             Err(error) => error.as_str(),
@@ -42,7 +43,10 @@ impl Fetching<'_> {
         self.span.record("outcome", outcome);
         if let Some(observer) = self.observer.take() {
             observer.fetches.count(outcome);
-            observer.fetch_seconds.record(self.begun);
+            observer.fetch_seconds.record(self.begun.elapsed());
+            if let Ok(fetched) = answer {
+                observer.served(name, fetched);
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
+use tokio::time::Instant;
+
 use super::{
-    Stopwatch,
+    event::GuardEventKind,
     observer::{OK, Observer},
 };
 use crate::Error;
@@ -10,12 +12,14 @@ use crate::Error;
 pub(crate) struct Load<'a> {
     /// `None` once it is counted.
     observer: Option<&'a Observer>,
-    begun: Stopwatch,
+    begun: Instant,
+    /// `None` for the load of a batch.
+    name: Option<&'a str>,
 }
 
 impl Observer {
-    pub(crate) fn load(&self) -> Load<'_> {
-        Load { observer: Some(self), begun: Stopwatch::start() }
+    pub(crate) fn load<'a>(&'a self, name: Option<&'a str>) -> Load<'a> {
+        Load { observer: Some(self), begun: Instant::now(), name }
     }
 }
 
@@ -27,7 +31,9 @@ impl Load<'_> {
     fn count(&mut self, result: &'static str) {
         if let Some(observer) = self.observer.take() {
             observer.loads.count(result);
-            observer.load_seconds.record(self.begun);
+            let took = self.begun.elapsed();
+            observer.load_seconds.record(took);
+            observer.tell(self.name, GuardEventKind::LoadEnded { result, took });
         }
     }
 }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 #[cfg(feature = "metrics")]
 use super::recorded::{Counters, Gauge, Meter};
 #[cfg(not(feature = "metrics"))]
@@ -6,6 +8,7 @@ use super::silent::{Counters, Gauge, Meter};
 /// What the near tier holds, and what leaves it unasked.
 #[derive(Clone)]
 pub(crate) struct NearUsage {
+    guard: Arc<str>,
     entries: Gauge,
     bytes: Gauge,
     evictions: Counters,
@@ -39,8 +42,9 @@ impl EvictedFor {
 }
 
 impl NearUsage {
-    pub(super) fn new(of: &Meter) -> Self {
+    pub(super) fn new(guard: &Arc<str>, of: &Meter) -> Self {
         Self {
+            guard: guard.clone(),
             entries: of.gauge("cattleguard_near_entries", "Entries in the near tier."),
             bytes: of.gauge(
                 "cattleguard_near_bytes",
@@ -53,6 +57,11 @@ impl NearUsage {
                 )
                 .by("why", EvictedFor::ALL.map(EvictedFor::as_str)),
         }
+    }
+
+    /// The name of the guard, for logs.
+    pub(crate) fn guard(&self) -> &str {
+        &self.guard
     }
 
     pub(crate) fn came(&self) {

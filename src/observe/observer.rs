@@ -1,12 +1,22 @@
-use super::near_usage::NearUsage;
+use std::{sync::Arc, time::Duration};
+
 #[cfg(feature = "metrics")]
 use super::recorded::{Counter, Counters, Gauge, Histogram, Meter};
 #[cfg(not(feature = "metrics"))]
 use super::silent::{Counter, Counters, Gauge, Histogram, Meter};
-use crate::{Error, Fault, FaultKind, Outcome, Tier};
+use super::{
+    event::{GuardEventKind, Refusal},
+    hook::EventHook,
+    near_usage::NearUsage,
+};
+use crate::{Clock, Error, Fault, FaultKind, Fetched, Outcome, Tier, Write, far::Invalidated};
 
-/// The metrics of one guard.
+/// The metrics of one guard, and its hook.
 pub(crate) struct Observer {
+    guard: Arc<str>,
+    /// That of the far tier, by which entries turn stale.
+    clock: Clock,
+    hook: EventHook,
     /// One of `fetches`, at hand: on the path of a near hit nothing is looked for.
     near_hits: Counter,
     pub(super) fetches: Counters,
@@ -14,6 +24,8 @@ pub(crate) struct Observer {
     pub(super) fetch_seconds: Histogram,
     pub(super) loads: Counters,
     pub(super) load_seconds: Histogram,
+    served_stale_seconds: Histogram,
+    served_outdated_seconds: Histogram,
     far_errors: Counters,
     puts: Counters,
     invalidations: Counters,
@@ -51,8 +63,8 @@ impl Drop for Up {
 }
 
 impl Observer {
-    pub(crate) fn new(guard: &str) -> Self {
-        let of = Meter::of(guard);
+    pub(crate) fn new(guard: &str, clock: Clock, hook: EventHook) -> Self {
+        let (of, guard) = (Meter::of(guard), Arc::from(guard));
         let outcomes = Outcome::ALL.iter().map(|outcome| outcome.as_str());
         let fetches = of
             .counters("cattleguard_fetches_total", "Requests that were answered, by how.")
@@ -79,6 +91,14 @@ impl Observer {
                 .by("result", LOAD_RESULTS),
             load_seconds: of
                 .seconds("cattleguard_load_seconds", "How long calls to the origin took."),
+            served_stale_seconds: of.seconds(
+                "cattleguard_served_stale_seconds",
+                "How long the ttl of a stale answer was over.",
+            ),
+            served_outdated_seconds: of.seconds(
+                "cattleguard_served_outdated_seconds",
+                "How long after news of a write or an invalidation an answer from before was given.",
+            ),
             far_errors: of
                 .counters(
                     "cattleguard_far_errors_total",
@@ -94,23 +114,53 @@ impl Observer {
                     "cattleguard_commits_refused_total",
                     "Loads whose value was not written because something newer is known, by why.",
                 )
-                .by("why", ["lease_lost", "older", "outdated"]),
-            near_usage: NearUsage::new(&of),
+                .by("why", Refusal::ALL.map(Refusal::as_str)),
+            near_usage: NearUsage::new(&guard, &of),
             gauges: Gauges::new(&of),
+            guard,
+            clock,
+            hook,
         }
+    }
+
+    /// The name of the guard, for logs.
+    pub(crate) fn guard(&self) -> &str {
+        &self.guard
+    }
+
+    pub(super) fn tell(&self, name: Option<&str>, kind: GuardEventKind) {
+        self.hook.tell(&self.guard, name, kind);
     }
 
     /// A request was answered by the near tier, and nothing else is to be done.
     pub(crate) fn near_hit(&self) {
         self.near_hits.increment();
-        tracing::trace!(outcome = Outcome::Hit(Tier::Near).as_str(), "fetch");
+        let outcome = Outcome::Hit(Tier::Near).as_str();
+        tracing::trace!(guard = self.guard(), outcome, "fetch");
     }
 
     /// A request was answered from what is stored, and nothing else is to be done.
     #[cfg(feature = "http")]
-    pub(crate) fn hit(&self, outcome: Outcome) {
-        self.fetches.count(outcome.as_str());
-        tracing::trace!(outcome = outcome.as_str(), "fetch");
+    pub(crate) fn hit<V>(&self, name: &str, fetched: &Fetched<V>) {
+        let outcome = fetched.outcome().as_str();
+        self.fetches.count(outcome);
+        tracing::trace!(guard = self.guard(), outcome, "fetch");
+        self.served(Some(name), fetched);
+    }
+
+    /// A request got this answer.
+    pub(super) fn served<V>(&self, name: Option<&str>, fetched: &Fetched<V>) {
+        let outcome = fetched.outcome();
+        if let Outcome::Stale(_) | Outcome::StaleIfError(_) = outcome {
+            let beyond = self.clock.now().since(fetched.entry().fresh_until());
+            self.served_stale_seconds.record(beyond);
+            self.tell(name, GuardEventKind::ServedStale { outcome, beyond });
+        }
+    }
+
+    /// A caller got an answer from before a write or an invalidation that this process has heard of so long ago.
+    pub(crate) fn served_outdated(&self, by: Duration) {
+        self.served_outdated_seconds.record(by);
     }
 
     /// A call to the far tier failed.
@@ -118,19 +168,62 @@ impl Observer {
         self.far_errors.count(fault.kind().as_str());
     }
 
-    /// This became of a put.
-    pub(crate) fn put(&self, result: &'static str) {
-        self.puts.count(result);
+    /// The breaker has opened.
+    pub(crate) fn far_away(&self, fault: &Fault) {
+        self.tell(None, GuardEventKind::FarAway { why: fault.kind() });
     }
 
-    /// This became of an invalidation.
-    pub(crate) fn invalidated(&self, result: &'static str) {
-        self.invalidations.count(result);
+    /// The breaker has closed.
+    pub(crate) fn far_back(&self) {
+        self.tell(None, GuardEventKind::FarBack);
+    }
+
+    /// This became of a put.
+    pub(crate) fn put(&self, name: &str, result: Result<Write, FaultKind>) {
+        self.puts.count(match result {
+            Ok(Write::Stored) => "stored",
+            Ok(Write::Older { .. }) => "older",
+            Err(_) => "failed",
+        });
+        self.tell(Some(name), GuardEventKind::Put { result });
+    }
+
+    /// This became of an invalidation of a key, a tag, or all.
+    pub(crate) fn invalidated(&self, name: &str, result: Result<Invalidated, FaultKind>) {
+        self.invalidations.count(match result {
+            Ok(Invalidated::Everywhere) => "everywhere",
+            Ok(Invalidated::Unconfirmed) => "unconfirmed",
+            Ok(Invalidated::Unreplicated { .. }) => "unreplicated",
+            Err(_) => "failed",
+        });
+        self.tell(Some(name), GuardEventKind::Invalidated { result });
+    }
+
+    /// An invalidation has become pending.
+    pub(crate) fn invalidation_pending(&self, name: &str, why: FaultKind) {
+        self.tell(Some(name), GuardEventKind::InvalidationPending { why });
+    }
+
+    /// A pending invalidation has gone through.
+    pub(crate) fn invalidation_sent(&self, name: &str) {
+        self.tell(Some(name), GuardEventKind::InvalidationSent);
+    }
+
+    /// An invalidation is not repeated.
+    pub(crate) fn invalidation_lost(&self, name: &str, why: FaultKind) {
+        self.tell(Some(name), GuardEventKind::InvalidationLost { why });
     }
 
     /// What was loaded was not written, because of this.
-    pub(crate) fn commit_refused(&self, why: &'static str) {
-        self.commits_refused.count(why);
+    pub(crate) fn load_refused(&self, name: &str, why: Refusal) {
+        self.commits_refused.count(why.as_str());
+        self.tell(Some(name), GuardEventKind::LoadRefused { why });
+    }
+
+    /// A lease is lost, and its load goes on.
+    pub(crate) fn lease_lost(&self, name: &str) {
+        tracing::debug!(guard = self.guard(), "lease lost while loading");
+        self.tell(Some(name), GuardEventKind::LeaseLost);
     }
 }
 

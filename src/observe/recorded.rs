@@ -1,6 +1,8 @@
 //! The handles with the feature `metrics`. Every label has few values, all known here and registered from
 //! the start: no key can become one, and a rate has its zero to begin from.
 
+use std::time::Duration;
+
 use ::metrics::{Label, SharedString, Unit};
 use tokio::time::Instant;
 
@@ -107,8 +109,8 @@ impl Counters {
 }
 
 impl Histogram {
-    pub(super) fn record(&self, since: Stopwatch) {
-        self.0.record(since.0.elapsed());
+    pub(super) fn record(&self, took: Duration) {
+        self.0.record(took);
     }
 }
 
@@ -131,5 +133,9 @@ impl Default for Gauge {
 impl Stopwatch {
     pub(crate) fn start() -> Self {
         Self(Instant::now())
+    }
+
+    pub(super) fn elapsed(self) -> Duration {
+        self.0.elapsed()
     }
 }

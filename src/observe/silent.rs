@@ -1,5 +1,7 @@
 //! The handles without the feature `metrics`: nothing is counted, and nothing is left after compiling.
 
+use std::time::Duration;
+
 #[derive(Clone, Copy)]
 pub(super) struct Meter;
 
@@ -61,7 +63,7 @@ impl Counters {
 }
 
 impl Histogram {
-    pub(super) fn record(&self, _since: Stopwatch) {}
+    pub(super) fn record(&self, _took: Duration) {}
 }
 
 impl Gauge {
@@ -71,5 +73,9 @@ impl Gauge {
 impl Stopwatch {
     pub(crate) fn start() -> Self {
         Self
+    }
+
+    pub(super) fn elapsed(self) -> Duration {
+        Duration::ZERO
     }
 }

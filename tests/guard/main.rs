@@ -13,6 +13,7 @@ mod coherence;
 mod deadlines;
 mod early;
 mod ending;
+mod events;
 mod failing;
 mod faults;
 mod flights;

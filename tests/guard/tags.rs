@@ -296,13 +296,16 @@ async fn nobody_gets_what_was_purged_before_he_asked() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_is_named_like_a_tag_is_a_key() {
-    let origin = Origin::new();
-    let pages = pages(memory(), &origin);
+    let (far, origin) = (memory(), Origin::new());
+    let (pages, other) = (pages(far.clone(), &origin), pages(far, &origin));
     pages.get("a:x").await.expect("a row");
-    for key in ["\0tx", "\0a", "\0e", "\0k\0tx"] {
-        assert_eq!(version_of(&pages.get(key).await), 1);
-        origin.write(1);
+    for (version, key) in (2..).zip(["\0tx", "\0s", "\0e", "\0k\0tx"]) {
+        for pages in [&pages, &other] {
+            assert_eq!(version_of(&pages.get(key).await), version - 1);
+        }
+        origin.write(version);
         pages.invalidate(key).await.expect("the far tier");
+        assert_eq!(version_of(&other.get(key).await), version, "the message is of a key");
     }
     assert!(pages.get("a:x").await.expect("a row").is_hit(), "nothing was purged");
 }

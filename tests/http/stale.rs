@@ -6,12 +6,15 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use cattleguard::{Clock, Guard, Policy, http::HttpGuardLayer, memory};
+use cattleguard::{
+    Clock, Guard, GuardEventKind, Outcome, Policy, Tier, http::HttpGuardLayer, memory,
+};
 use http_body_util::Full;
+use parking_lot::Mutex;
 use tower::{Layer, ServiceExt};
 
 use crate::{
-    Fields, Origin, cache, get, layer,
+    Fields, Origin, builder, cache, get, layer,
     origin::{Broken, OriginBody},
     policy, request, response, secs,
 };
@@ -89,6 +92,24 @@ async fn rfc5861_a_response_says_how_long_it_may_be_served_stale() {
             None => assert_eq!(answer.status(), 503),
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_is_told_how_old_a_response_is_that_a_request_takes_stale() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hook = told.clone();
+    let builder = builder().on_event(move |event| {
+        if let GuardEventKind::ServedStale { outcome, beyond } = event.kind() {
+            hook.lock().push((outcome, beyond, event.key().is_some()));
+        }
+    });
+    let fields = [("cache-control", "max-age=60, stale-if-error=100")];
+    let origin = Origin::new(move |_| response(200, &fields, "body"));
+    let cache = HttpGuardLayer::new(builder).layer(origin.service());
+    get(&cache, "/", &[]).await;
+    tokio::time::advance(secs(100)).await;
+    assert!(get(&cache, "/", &[("cache-control", "max-stale")]).await.is_hit());
+    assert_eq!(*told.lock(), [(Outcome::Stale(Tier::Far), secs(40), false)]);
 }
 
 #[tokio::test(start_paused = true)]

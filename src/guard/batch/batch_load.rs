@@ -200,7 +200,7 @@ impl<Q: BatchKey, V: Send + Sync + 'static> Origin<Q, V> {
         counted: Counted,
     ) -> Result<HashMap<Arc<str>, Loaded<V>>, Error> {
         let begun = Instant::now();
-        let load = matches!(counted, Counted::Here(_)).then(|| self.core.observer.load());
+        let load = matches!(counted, Counted::Here(_)).then(|| self.core.observer.load(None));
         let loaded = self.call(keys, names, deadline).await;
         if let Some(load) = load {
             load.ended(&loaded);

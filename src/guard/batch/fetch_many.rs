@@ -348,20 +348,19 @@ impl<V: Send + Sync + 'static> Core<V> {
         origin: &Arc<Origin<Q, V>>,
         begun: Stopwatch,
     ) -> Answer<V> {
-        let fetching = self.observer.fetching(begun);
+        let (fetching, name) = (self.observer.fetching(begun), wanted.name);
         let answer = match awaiting {
             Awaiting::Done(answer) => answer,
             Awaiting::Lead(waiting) => waiting.lead(self, None).await,
             Awaiting::Follow(waiting) => match waiting.follow(self, None).await {
                 Some(answer) => answer,
                 None => {
-                    let Wanted { name, key, .. } = wanted;
-                    let member = Member::single(origin.clone(), key, name.clone());
-                    fetching.within(Box::pin(self.await_answer(name, None, member))).await
+                    let member = Member::single(origin.clone(), wanted.key, name.clone());
+                    fetching.within(Box::pin(self.await_answer(&name, None, member))).await
                 }
             },
         };
-        fetching.answered(&answer);
+        fetching.answered(Some(&name), &answer);
         answer
     }
 }

@@ -76,9 +76,9 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         }
         let found = self.exchange.cache.find(&self.exchange.request, &self.primary, mode).await;
         match response(found.as_ref()) {
-            Some((cached, outcome)) => {
-                self.count(outcome);
-                Ok(self.respond(cached, outcome))
+            Some((cached, found)) => {
+                self.count(found);
+                Ok(self.respond(cached, found.outcome()))
             }
             // The response to a HEAD has no body to store.
             None if matches!(mode, CacheMode::Default | CacheMode::Stale(_)) => {
@@ -95,12 +95,12 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
     async fn stale(&mut self, mode: CacheMode) -> Option<Response<Body<S::Body>>> {
         let Exchange { cache, request, .. } = &self.exchange;
         let found = cache.find_stale(request, &self.primary, mode).await;
-        let (cached, outcome) = response(found.as_ref())?;
-        if !matches!(outcome, Outcome::Hit(_)) {
+        let (cached, found) = response(found.as_ref())?;
+        if !matches!(found.outcome(), Outcome::Hit(_)) {
             self.cache_status = Some(cache_status::MAX_STALE);
         }
-        self.count(outcome);
-        Some(self.respond(cached, outcome))
+        self.count(found);
+        Some(self.respond(cached, found.outcome()))
     }
 
     async fn get(mut self) -> Answer<S::Body, S::Error> {
@@ -113,7 +113,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
             };
             match fetched.value().map(|stored| &stored.0) {
                 Some(Kind::Response(cached) | Kind::Unvalidated(cached)) => {
-                    self.count(fetched.outcome());
+                    self.count(&fetched);
                     return self.found(&fetched, cached).await;
                 }
                 Some(Kind::Variants(variants)) => {
@@ -124,7 +124,7 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
                     self.next = Lookup::Variant(KnownVariants { variants, version });
                 }
                 Some(Kind::Unbuffered) | None => {
-                    self.count(fetched.outcome());
+                    self.count(&fetched);
                     break;
                 }
             }
@@ -169,9 +169,9 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
     }
 
     /// Counts this request, once.
-    fn count(&mut self, outcome: Outcome) {
+    fn count(&mut self, fetched: &Fetched<StoredResponse>) {
         if !std::mem::replace(&mut self.is_counted, true) {
-            self.exchange.cache.guard.count_hit(outcome);
+            self.exchange.cache.guard.count_hit(&self.key(), fetched);
         }
     }
 
@@ -212,13 +212,13 @@ impl<S: Origin<B>, B: Default + Send + 'static> Fetch<S, B> {
         if is_get && found.as_ref().is_none_or(is_unvalidated) {
             return self.get().await;
         }
-        let Some((cached, outcome)) = response(found.as_ref()) else {
+        let Some((cached, found)) = response(found.as_ref()) else {
             // A new load of several variants could not be shared.
             return self.exchange.forward(cache_status::REQUEST).await;
         };
         if mode.accepts(cached, SystemTime::now()) {
-            self.count(outcome);
-            return Ok(self.respond(cached, outcome));
+            self.count(found);
+            return Ok(self.respond(cached, found.outcome()));
         }
         if !is_get {
             return self.exchange.forward(cache_status::REQUEST).await;
@@ -298,7 +298,9 @@ fn is_unvalidated(fetched: &Fetched<StoredResponse>) -> bool {
     matches!(fetched.value(), Some(StoredResponse(Kind::Unvalidated(_))))
 }
 
-fn response(found: Option<&Fetched<StoredResponse>>) -> Option<(&CachedResponse, Outcome)> {
+fn response(
+    found: Option<&Fetched<StoredResponse>>,
+) -> Option<(&CachedResponse, &Fetched<StoredResponse>)> {
     let found = found?;
-    Some((found.value()?.response()?, found.outcome()))
+    Some((found.value()?.response()?, found))
 }

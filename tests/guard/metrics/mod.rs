@@ -12,6 +12,7 @@ mod fetches;
 mod loads;
 mod page;
 mod recorder;
+mod stale;
 
 const FETCHES: &str = "cattleguard_fetches_total";
 const LOADS: &str = "cattleguard_loads_total";
