@@ -47,7 +47,7 @@ async fn read(database: SqlitePool, id: i64) -> sqlx::Result<Option<(Product, i6
 
 async fn show(State(app): State<App>, Path(id): Path<i64>) -> Result<impl IntoResponse> {
     let options = FetchOptions::new().timeout(Duration::from_secs(2));
-    let fetched = app.products.get_with(&id, options).await.map_err(unavailable)?;
+    let fetched = app.products.get_with(&id, options).await?;
     let outcome = fetched.outcome().as_str();
     Ok(([("x-outcome", outcome)], Json(fetched.into_value().ok_or(NOT_FOUND)?)))
 }
@@ -74,11 +74,10 @@ async fn update(app: State<App>, id: Path<i64>, new: Json<Product>) -> Result<St
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn unavailable(error: impl Into<BoxError>) -> impl IntoResponse {
-    let error = error.into();
-    let known = error.downcast_ref().and_then(cattleguard::Error::retry_after);
-    let after = known.map_or(1, |after| after.as_secs() + 1).to_string();
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, after)], format!("{error}\n"))
+/// Its text is not for strangers.
+fn unavailable(error: sqlx::Error) -> StatusCode {
+    eprintln!("the database: {error}");
+    StatusCode::SERVICE_UNAVAILABLE
 }
 
 #[tokio::main]
@@ -89,7 +88,7 @@ async fn main() -> Result<(), BoxError> {
     sqlx::raw_sql(create).execute(&database).await?;
     let buckets = Matcher::Prefix("cattleguard_".to_owned());
     let metrics =
-        PrometheusBuilder::new().set_buckets_for_metric(buckets, &BUCKETS)?.install_recorder()?;
+        PrometheusBuilder::new().set_buckets_for_metric(buckets, BUCKETS)?.install_recorder()?;
     let policy = Policy::default().ttl(Duration::from_secs(60));
     let mut products = Guard::builder().name("products").policy(policy);
     let mut pages = Guard::builder().name("pages");

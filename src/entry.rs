@@ -124,7 +124,7 @@ impl<V> Loaded<V> {
     }
 
     /// How long this entry is served stale after its ttl while it is loaded anew. Default: the policy's grace.
-    /// Zero where what has ended must not be served.
+    /// Zero, with [`stale_if_error`](Self::stale_if_error) zero, where what has ended must never be served.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.stale.grace = Some(grace);
         self
@@ -136,9 +136,9 @@ impl<V> Loaded<V> {
         self
     }
 
-    /// Names a tag: [`Guard::invalidate_tag`](crate::Guard::invalidate_tag) invalidates all entries that have it. Of
-    /// a guard with [`tags`](crate::GuardBuilder::tags) only; elsewhere what is tagged is not kept. At most 64 of at most
-    /// 1,000 bytes, or it is not kept.
+    /// Adds a tag: [`Guard::invalidate_tag`](crate::Guard::invalidate_tag) invalidates all entries that have it. Needs
+    /// a guard with [`tags`](crate::GuardBuilder::tags); without, or with more than 64 tags or one above 1,000 bytes, the
+    /// value is not kept.
     ///
     /// ```
     /// use cattleguard::Loaded;

@@ -43,7 +43,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // Without buckets this exporter makes summaries, which cannot be added up over processes.
 //! let prometheus = PrometheusBuilder::new()
-//!     .set_buckets_for_metric(Matcher::Prefix("cattleguard_".to_owned()), &BUCKETS)?
+//!     .set_buckets_for_metric(Matcher::Prefix("cattleguard_".to_owned()), BUCKETS)?
 //!     .install_recorder()?;
 //! let users: Guard<u64, String> = Guard::builder().name("users").build();
 //!
@@ -56,7 +56,7 @@
 //!
 //! `examples/grafana.json` in the repository is a dashboard of all of them.
 //!
-//! # Which of them to be woken for
+//! # What to alert on
 //!
 //! - `cattleguard_breaker_state` above 0 for longer than the far tier takes to fail over.
 //! - `cattleguard_fetches_total` with `outcome=~"error_.*"`, as a share of all.
@@ -67,7 +67,7 @@
 //! - `cattleguard_commits_refused_total` with `why="outdated"`, growing: loads read from a replica that lags.
 
 /// Bounds for the histograms, in seconds: from a far hit to the default load timeout, and on to an hour for what is stale.
-pub const BUCKETS: [f64; 20] = [
+pub const BUCKETS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0, 30.0, 60.0, 600.0, 3600.0,
 ];

@@ -61,6 +61,7 @@ pub enum Bypass {
 
 /// What became of a [`put`](crate::Guard::put).
 #[must_use = "an older value was not stored"]
+#[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Write {
     /// Stored in the far tier; the next fetch brings it near.

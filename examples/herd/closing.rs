@@ -108,6 +108,7 @@ mod tests {
             stale: Count::default(),
             max_ms: loads as f64 * 1.5,
             commands: commands.map(Count::from),
+            updates: Count::default(),
         }
     }
 

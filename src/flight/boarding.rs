@@ -61,7 +61,7 @@ impl<T> Flights<T> {
     pub(crate) fn refresh(
         self: &Arc<Self>,
         name: &Arc<str>,
-        stale: impl FnOnce() -> Provisional<T>,
+        stale: impl FnOnce() -> Option<Provisional<T>>,
         abandoned: fn() -> T,
         valid: impl FnOnce() -> bool,
     ) -> Option<Completer<T>> {
@@ -70,7 +70,7 @@ impl<T> Flights<T> {
             return None;
         }
         let flight = Flight::new(name, None);
-        let _none = flight.provide(stale());
+        let _none = stale().map(|stale| flight.provide(stale));
         names.insert(name.clone(), Open::by(OpenBy::Flight(flight.clone())));
         Some(Completer::new(self, flight, abandoned))
     }

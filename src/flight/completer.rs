@@ -39,9 +39,9 @@ impl<T> Completer<T> {
     }
 
     /// Answers callers before the flight completes. `provisional` is made under the name's lock.
-    pub(crate) fn provide(&self, provisional: impl FnOnce() -> Provisional<T>) {
+    pub(crate) fn provide(&self, provisional: impl FnOnce() -> Option<Provisional<T>>) {
         let names = self.flights.lock(self.name());
-        let before = self.flight.provide(provisional());
+        let before = provisional().map(|provisional| self.flight.provide(provisional));
         drop(names);
         drop(before);
     }

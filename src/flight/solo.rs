@@ -41,12 +41,13 @@ impl<T> SoloReader<T> {
 
     /// Found something stale that is not refreshed now: answers callers of the flight that began beside this
     /// reader, if there is one.
-    pub(crate) fn share(self, stale: impl FnOnce() -> Provisional<T>) {
+    pub(crate) fn share(self, stale: impl FnOnce() -> Option<Provisional<T>>) {
         let names = self.flights.lock(&self.name);
         let Some(OpenBy::Flight(flight)) = names.get(&*self.name).map(|open| &open.by) else {
             return;
         };
-        let before = flight.is_beside(&self.state).then(|| flight.provide(stale()));
+        let stale = flight.is_beside(&self.state).then(stale).flatten();
+        let before = stale.map(|stale| flight.provide(stale));
         drop(names);
         drop(before);
     }
@@ -56,7 +57,7 @@ impl<T> SoloReader<T> {
     /// name meanwhile.
     pub(crate) fn refresh(
         self,
-        stale: impl FnOnce() -> Provisional<T>,
+        stale: impl FnOnce() -> Option<Provisional<T>>,
         abandoned: fn() -> T,
     ) -> Option<Completer<T>> {
         let (flight, is_new) = self.provide(stale)?;
@@ -68,7 +69,7 @@ impl<T> SoloReader<T> {
     /// alone then.
     pub(crate) fn fly(
         self,
-        expired: impl FnOnce() -> Provisional<T>,
+        expired: impl FnOnce() -> Option<Provisional<T>>,
         abandoned: fn() -> T,
     ) -> Option<Boarded<T>> {
         let (flight, is_new) = self.provide(expired)?;
@@ -84,11 +85,11 @@ impl<T> SoloReader<T> {
     /// whether it is new.
     fn provide(
         &self,
-        provisional: impl FnOnce() -> Provisional<T>,
+        provisional: impl FnOnce() -> Option<Provisional<T>>,
     ) -> Option<(Arc<Flight<T>>, bool)> {
         let mut names = self.flights.lock(&self.name);
         let (flight, is_new) = self.flight(names.get_mut(&*self.name)?)?;
-        let before = flight.provide(provisional());
+        let before = provisional().map(|provisional| flight.provide(provisional));
         drop(names);
         drop(before);
         Some((flight, is_new))

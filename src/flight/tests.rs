@@ -24,12 +24,12 @@ fn follow(flights: &Arc<Flights<u32>>) -> Waiter<u32> {
 }
 
 /// An answer to give without end.
-fn stale(answer: u32) -> impl FnOnce() -> Provisional<u32> {
-    move || Provisional::now(answer, Moment::FAR_FUTURE)
+fn stale(answer: u32) -> impl FnOnce() -> Option<Provisional<u32>> {
+    move || Some(Provisional::now(answer, Moment::FAR_FUTURE))
 }
 
-fn expired(answer: u32) -> impl FnOnce() -> Provisional<u32> {
-    move || Provisional::at_deadline(answer, Moment::FAR_FUTURE)
+fn expired(answer: u32) -> impl FnOnce() -> Option<Provisional<u32>> {
+    move || Some(Provisional::at_deadline(answer, Moment::FAR_FUTURE))
 }
 
 fn now() -> Moment {
@@ -200,7 +200,7 @@ fn what_was_found_before_an_invalidation_is_for_no_caller_after_it() {
 fn an_expired_answer_is_for_callers_aboard_and_for_others_until_its_end() {
     let flights = Flights::new();
     let (completer, waiter) = lead(&flights);
-    completer.provide(|| Provisional::at_deadline(3, now()));
+    completer.provide(|| Some(Provisional::at_deadline(3, now())));
     assert_eq!((waiter.at_deadline(now), follow(&flights).at_deadline(now)), (Some(3), None));
     assert_eq!(flights.open_count(), 1);
     flights.close_provisional();
@@ -211,10 +211,10 @@ fn an_expired_answer_is_for_callers_aboard_and_for_others_until_its_end() {
 fn a_provisional_answer_can_be_replaced() {
     let flights = Flights::new();
     let (completer, _) = lead(&flights);
-    completer.provide(|| Provisional::now(1, now()));
+    completer.provide(|| Some(Provisional::now(1, now())));
     let late = follow(&flights);
     assert_eq!(late.answer(now).now_or_never(), None);
-    completer.provide(|| Provisional::now(2, now()));
+    completer.provide(|| Some(Provisional::now(2, now())));
     assert_eq!(late.answer(now).now_or_never(), Some(Some(2)));
 }
 

@@ -2,7 +2,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::flight::{Epoch, Flight, Overtaken};
+use super::{
+    flight::{Epoch, Flight, Overtaken},
+    flights::Flights,
+};
 use crate::Moment;
 
 /// A caller that waits for a flight: its leader, or a follower.
@@ -22,8 +25,9 @@ impl<T> Waiter<T> {
         Self { flight, boarded }
     }
 
-    pub(crate) fn name(&self) -> &Arc<str> {
-        &self.flight.name
+    /// Closes its flight to newcomers. Not another one that took its place.
+    pub(crate) fn close(&self, flights: &Flights<T>) {
+        let _closed = flights.remove(&self.flight, |_| ());
     }
 
     /// Whether its flight was opened at this moment or before.

@@ -388,7 +388,7 @@ impl<V: Send + Sync + 'static> Waiting<V> {
         let purged = core.epochs.last_purge().is_some_and(|at| self.waiter.is_of_flight_from(at));
         match by(deadline, self.waiter.answer(|| core.now())).await {
             Some(Some(Ok(fetched))) if !core.may_follow(&fetched, purged) => {
-                core.flights.close(self.waiter.name(), None, || ());
+                self.waiter.close(&core.flights);
                 None
             }
             Some(answer) => {
@@ -400,7 +400,12 @@ impl<V: Send + Sync + 'static> Waiting<V> {
     }
 
     fn at_deadline(self, core: &Core<V>) -> Answer<V> {
-        let provisional = self.told(core, self.waiter.at_deadline(|| core.now()));
+        let provisional = self.waiter.at_deadline(|| core.now());
+        let is_purged = |answer: &Answer<V>| {
+            answer.as_ref().is_ok_and(|fetched| !core.is_current(fetched.entry()))
+        };
+        let provisional = provisional.filter(|answer| !is_purged(answer));
+        let provisional = self.told(core, provisional);
         provisional.or(self.expired.map(Ok)).unwrap_or(Err(Error::DeadlineExceeded))
     }
 

@@ -171,7 +171,7 @@ impl<K: ?Sized, V, L> GuardBuilder<K, V, L> {
 
     /// Loads may name tags, with [`Loaded::tag`], and [`Guard::invalidate_tag`] and [`Guard::clear`] work. Default: off,
     /// for it has a price: each hit looks up its tags in this process, some 30 ns, and a process asks the far tier
-    /// for the epoch of each tag once per near ttl.
+    /// for the epoch of each tag once per near ttl. What was stored without has no tags, and stays.
     pub fn tags(mut self) -> Self {
         self.settings.has_tags = true;
         self
@@ -256,7 +256,8 @@ where
     /// that takes a `Vec` of them and returns those that it has found, each with its [`Loaded`] or `Option`. Default:
     /// none, and each key is loaded by itself.
     ///
-    /// What it returns is read as by [`Guard::fetch_many`].
+    /// What it returns is read as by [`Guard::fetch_many`]. It does not see the entries there were:
+    /// [`Loader::load`] does.
     pub fn batch_loader<F, Fut, L, E>(mut self, load_many: F) -> Self
     where
         F: Fn(Vec<K::Owned>) -> Fut + Send + Sync + 'static,

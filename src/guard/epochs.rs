@@ -74,7 +74,13 @@ impl Epochs {
     pub(super) fn purged(&self, name: &str, epoch: Version, times: (Moment, Moment)) {
         let mut state = self.state.write();
         self.purge(&mut state);
-        state.learn(name, epoch, times);
+        // A far tier that has lost its numbers begins with smaller ones: what is known is of no use then.
+        if state.known.get(name).is_some_and(|known| known.epoch > epoch) {
+            state.known.remove(name);
+            state.forgotten += 1;
+        } else {
+            state.learn(name, epoch, times);
+        }
     }
 
     /// A purge of a tag, or perhaps of any: what its epoch is now is not known.

@@ -21,6 +21,7 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// The answer to give while `name` backs off. `None` also if the far tier has to be asked.
     pub(super) fn during_backoff(&self, name: &str) -> Option<Answer<V>> {
         match self.failures.answer(name, || self.now())? {
+            DuringBackoff::Stale(entry) if !self.is_current(&entry) => None,
             DuringBackoff::Stale(entry) => self.stale_fallback(&entry, StaleReason::Failed).map(Ok),
             DuringBackoff::AskFar => None,
             DuringBackoff::Error(error) => Some(Err(error)),

@@ -133,7 +133,14 @@ impl<V, L: FlightLoader<V>> FlightLoader<V> for WithTtl<L> {
         budget: &LoadBudget,
     ) -> impl Future<Output = Result<Loaded<V>, Error>> + Send + use<V, L> {
         let (loading, ttl) = (self.load.load(budget), self.ttl);
-        async move { loading.await.map(|loaded| Loaded { ttl: loaded.ttl.or(ttl), ..loaded }) }
+        async move {
+            let mut loaded = loading.await?;
+            // An absence has a ttl of another kind.
+            if loaded.value.is_some() {
+                loaded.ttl = loaded.ttl.or(ttl);
+            }
+            Ok(loaded)
+        }
     }
 
     fn previous(&mut self, entry: &Arc<Entry<V>>) {

@@ -9,7 +9,7 @@ use super::{
     loader::{FlightLoader, LoadBudget},
     options::FetchOptions,
 };
-use crate::{Entry, Error, Fetched, Key, Loaded, Loader};
+use crate::{Entry, Error, Fetched, Key, Loaded, Loader, terms::Tags};
 
 /// A [`Guard`] that knows how to load: made with [`GuardBuilder::loader`](crate::GuardBuilder::loader).
 ///
@@ -206,7 +206,7 @@ where
         self.guard.refresh_by(key, self.load_of(key)).await
     }
 
-    /// [`refresh`](Self::refresh) without waiting for it: on a task of its own, whose answer nobody gets.
+    /// [`refresh`](Self::refresh) without waiting for it: on a task of its own, its answer is dropped.
     ///
     /// # Panics
     ///
@@ -243,7 +243,10 @@ where
     }
 
     fn previous(&mut self, entry: &Arc<Entry<V>>) {
-        self.previous = Some(entry.clone());
+        // One whose tags are not known must not come back as if it had none.
+        if !matches!(entry.tags(), Tags::Local(_) | Tags::Purged) {
+            self.previous = Some(entry.clone());
+        }
     }
 }
 

@@ -31,13 +31,14 @@ impl FetchOptions {
     }
 
     /// Answers by this moment, with an expired entry, if there is one, or
-    /// [`DeadlineExceeded`](crate::Error::DeadlineExceeded); the load goes on. Default: none.
+    /// [`DeadlineExceeded`](crate::Error::DeadlineExceeded); the load continues. Default: none.
     pub const fn deadline(mut self, deadline: Instant) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// As [`deadline`](Self::deadline), so long from now.
+    /// As [`deadline`](Self::deadline), so long after this call of `timeout`: make new options for each fetch. Default:
+    /// none.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.deadline = Instant::now().checked_add(timeout);
         self
@@ -51,7 +52,7 @@ impl FetchOptions {
         self
     }
 
-    /// How long what this call loads is fresh, unless the load says so itself with
+    /// How long a value that this call loads is fresh, unless the load says so itself with
     /// [`Loaded::ttl`](crate::Loaded::ttl). Default: the policy's ttl. It changes nothing if another call's load
     /// is the answer.
     pub const fn ttl(mut self, ttl: Duration) -> Self {

@@ -54,20 +54,23 @@ impl<V: Send + Sync + 'static> Core<V> {
         Due { served, refresh }
     }
 
-    /// What callers get that come while it is refreshed: not for long, because messages may stop. Asked
-    /// under the name's lock, as `near_ttl`.
+    /// What callers get that come while it is refreshed: not for long, because messages may stop. Nothing, if it
+    /// was purged since it was found. Asked under the name's lock, as `near_ttl`, and when the flight is open: a purge
+    /// that comes after finds it so.
     pub(super) fn serve_meanwhile(
         &self,
         served: &Fetched<V>,
         until: Moment,
-    ) -> Provisional<Answer<V>> {
-        Provisional::now(Ok(served.clone()), self.provisional_until(until))
+    ) -> Option<Provisional<Answer<V>>> {
+        let meanwhile = || Provisional::now(Ok(served.clone()), self.provisional_until(until));
+        self.is_current(served.entry()).then(meanwhile)
     }
 
     /// What callers get at their deadlines. Asked under the name's lock, as `near_ttl`.
-    pub(super) fn serve_at_deadline(&self, expired: &Fetched<V>) -> Provisional<Answer<V>> {
+    pub(super) fn serve_at_deadline(&self, expired: &Fetched<V>) -> Option<Provisional<Answer<V>>> {
         let until = self.provisional_until(Moment::FAR_FUTURE);
-        Provisional::at_deadline(Ok(expired.clone()), until)
+        let at_deadline = || Provisional::at_deadline(Ok(expired.clone()), until);
+        self.is_current(expired.entry()).then(at_deadline)
     }
 
     /// What a far entry is worth while its refresh is in progress.

@@ -43,7 +43,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// [`invalidate`](Self::invalidate), for those whose load is in progress, too; its cost does not grow with their
     /// number. The next caller of each makes its load.
     ///
-    /// While the far tier does not acknowledge it, this process serves none of them either, and the guard repeats it.
+    /// While the far tier is away, busy or refuses for now, this process serves none of them either, and the guard
+    /// repeats it.
     ///
     /// # Cancel safety
     ///
@@ -51,8 +52,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     ///
     /// # Errors
     ///
-    /// As for [`invalidate`](Self::invalidate). [`Error::Far`], too, if the guard was built without
-    /// [`tags`](crate::GuardBuilder::tags).
+    /// As for [`invalidate`](Self::invalidate). [`Error::Far`] of the kind [`Config`](FaultKind::Config), and nothing
+    /// done, if the guard was built without [`tags`](crate::GuardBuilder::tags).
     ///
     /// # Panics
     ///
@@ -75,7 +76,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
         self.purge(name_of(tag)).await
     }
 
-    /// As [`invalidate_tag`](Self::invalidate_tag), for all entries of the guard, in all processes.
+    /// As [`invalidate_tag`](Self::invalidate_tag), for all entries of the guard, in all processes. Not for entries stored
+    /// before the guard kept tags, or by a process whose guard keeps none.
     ///
     /// # Cancel safety
     ///
@@ -111,8 +113,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 pub(crate) enum Before {
     /// The guard keeps no tags.
     Nothing,
-    /// The number that the sequence had reached.
-    Sequence(Version),
+    /// The number that the sequence had reached, and how many purges there were.
+    Sequence(Version, u64),
     /// So many purges: the far tier did not say more.
     Purges(u64),
 }
@@ -139,7 +141,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         let purges = self.epochs.purges();
         match is_far_there {
             true => match self.sequence().await {
-                Ok(number) => Before::Sequence(number),
+                Ok(number) => Before::Sequence(number, purges),
                 Err(_) => Before::Purges(purges),
             },
             false => Before::Purges(purges),
@@ -150,6 +152,10 @@ impl<V: Send + Sync + 'static> Core<V> {
     pub(super) async fn tagged(&self, mut loaded: Loaded<V>, before: Before) -> Loaded<V> {
         let names = std::mem::take(&mut loaded.tagged);
         if !loaded.cacheable {
+            // Not for callers who boarded after a purge.
+            if self.has_tags() {
+                loaded.tags = Tags::Purged;
+            }
             return loaded;
         }
         loaded.tags = match before {
@@ -165,8 +171,8 @@ impl<V: Send + Sync + 'static> Core<V> {
                 return loaded.uncacheable();
             }
             Before::Purges(purges) => Tags::Local(purges),
-            Before::Sequence(before) => {
-                self.tags_since(&names, before).await.unwrap_or(Tags::Purged)
+            Before::Sequence(before, purges) => {
+                self.tags_since(&names, before).await.unwrap_or(Tags::Local(purges))
             }
         };
         loaded
@@ -176,7 +182,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         let mut tags = Vec::with_capacity(names.len() + 1);
         let names = names.iter().map(|tag| name_of(tag));
         for name in std::iter::once(EVERYTHING.into()).chain(names) {
-            let epoch = self.epoch(&name, before.high()).await?;
+            let epoch = self.epoch(&name).await?;
             if epoch > before {
                 return Ok(Tags::Purged);
             }
@@ -202,7 +208,7 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     async fn are_current(&self, tags: &[Tag]) -> Result<bool, Fault> {
         for (name, epoch) in tags {
-            if self.epoch(name, epoch.high()).await? != *epoch {
+            if self.epoch(name).await? != *epoch {
                 return Ok(false);
             }
         }
@@ -219,30 +225,46 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     /// How far the sequence has come.
     async fn sequence(&self) -> Result<Version, Fault> {
-        self.epoch(SEQUENCE, unix_millis()).await
+        self.epoch(SEQUENCE).await
     }
 
-    /// The epoch under this name. Makes one if there is none to be read, a little below `high`: it was never made,
-    /// or the far tier has lost it, or a purge is under way that makes a larger one, which is on record then.
-    async fn epoch(&self, name: &str, high: u64) -> Result<Version, Fault> {
+    /// The epoch under this name. Makes one if there is none to be read: it was never made, or the far tier has lost
+    /// it, or a purge is under way that makes a larger one, which is on record then.
+    async fn epoch(&self, name: &str) -> Result<Version, Fault> {
+        self.may_ask_about(name)?;
         if let Some(epoch) = self.epochs.get(name, self.now()) {
             return Ok(epoch);
         }
         let forgotten = self.epochs.forgotten();
-        let read = async || self.ask_about(name, self.far.read(name)).await;
-        let epoch = match read().await? {
-            Some(epoch) => epoch.version(),
-            None => {
-                let made = number(high.saturating_sub(1));
-                match self.ask_about(name, self.far.put(name, self.record_of(made))).await? {
-                    Put::Older { minimum } => minimum,
-                    // Of two that are made at the same time the larger one stays.
-                    Put::Stored(_) => read().await?.map_or(made, |stored| stored.version()),
+        let epoch = match self.ask_about(name, self.far.read(name)).await? {
+            Some(found) => {
+                let epoch = found.version();
+                if found.fresh_until().since(self.now()) < EPOCH_TTL / 2 {
+                    // It lives on. If it is purged meanwhile, this one is older.
+                    let _ = self.ask_about(name, self.far.put(name, self.record_of(epoch))).await;
                 }
+                epoch
             }
+            None => self.make_epoch(name).await?,
         };
         self.epochs.read(name, epoch, self.known_times(), forgotten);
         Ok(epoch)
+    }
+
+    /// A little below the number that the sequence has now, and above what it was before the last purge: should the far
+    /// tier have lost the epoch during a load, it is beyond what that has read before, if anything was purged since.
+    async fn make_epoch(&self, name: &str) -> Result<Version, Fault> {
+        let read = async |name| self.ask_about(name, self.far.read(name)).await;
+        let reached = match name {
+            SEQUENCE => None,
+            _ => read(SEQUENCE).await?.map(|sequence| sequence.version().high()),
+        };
+        let made = number(reached.unwrap_or_else(unix_millis).saturating_sub(1));
+        Ok(match self.ask_about(name, self.far.put(name, self.record_of(made))).await? {
+            Put::Older { minimum } => minimum,
+            // Of two that are made at the same time the larger one stays.
+            Put::Stored(_) => read(name).await?.map_or(made, |stored| stored.version()),
+        })
     }
 
     fn record_of(&self, epoch: Version) -> Record<V> {
@@ -280,7 +302,6 @@ impl<V: Send + Sync + 'static> Core<V> {
         let invalidated = self.far.invalidate(name, Some(number), retention).await?;
         self.epochs.heard(SEQUENCE, number, self.known_times());
         self.epochs.purged(name, number, self.known_times());
-        self.failures.clear();
         // So that it can be read. Who reads before makes another one, or learns of this.
         let _ = self.far.put(name, self.record_of(number)).await;
         Ok(invalidated)
@@ -288,16 +309,23 @@ impl<V: Send + Sync + 'static> Core<V> {
 
     /// A number above all of the sequence, and above the epoch of the tag, should the sequence have been lost.
     async fn next_number(&self, name: &str) -> Result<Version, Fault> {
-        let known = self.far.read_many(&[SEQUENCE, name]).await;
         let mut high = unix_millis();
-        for known in known {
+        for known in self.far.read_many(&[SEQUENCE, name]).await {
             high = high.max(known?.map_or(0, |known| known.version().high()));
         }
+        let heard = [SEQUENCE, name].map(|name| self.epochs.get(name, self.now()));
+        high = heard.into_iter().flatten().map(Version::high).fold(high, u64::max);
         for _ in 0..ATTEMPTS {
-            let next = number(high.saturating_add(1));
-            match self.far.put(SEQUENCE, self.record_of(next)).await? {
-                Put::Stored(_) => return Ok(next),
-                Put::Older { minimum } => high = minimum.high(),
+            let next = number(high.saturating_add(STEP));
+            match self.far.put(SEQUENCE, self.record_of(next)).await {
+                Ok(Put::Stored(_)) => return Ok(next),
+                Ok(Put::Older { minimum }) => high = minimum.high(),
+                // Its memory is full: it lets through what begins by making room.
+                Err(fault) if fault.kind() == FaultKind::Refused => {
+                    self.far.invalidate(SEQUENCE, Some(next), EPOCH_TTL).await?;
+                    return Ok(next);
+                }
+                Err(fault) => return Err(fault),
             }
         }
         Err(Fault::saying(FaultKind::Busy, "other purges take the numbers of this one"))
@@ -306,10 +334,11 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// A message about an epoch.
     pub(super) fn heard_of_epoch(&self, event: Event<'_>) {
         match event {
+            // What this process has declared outdated is not known until that went through.
+            Event::Put { name, .. } if self.pending.contains(name) => {}
             Event::Put { name, version } => self.epochs.heard(name, version, self.known_times()),
             Event::Invalidated { name, version: Some(version) } => {
                 self.epochs.purged(name, version, self.known_times());
-                self.failures.clear();
             }
             Event::Invalidated { name, version: None } => self.forget_epoch(Some(name)),
             _ => {}
@@ -319,7 +348,6 @@ impl<V: Send + Sync + 'static> Core<V> {
     /// A purge of a tag, or perhaps of any, after which its epoch is not known.
     pub(super) fn forget_epoch(&self, name: Option<&str>) {
         self.epochs.forget(name);
-        self.failures.clear();
     }
 
     /// Whether a flight's answer is for a caller that boarded it. If it was `purged` since it was opened, its load may
@@ -349,4 +377,6 @@ const SEQUENCE: &str = "\0s";
 /// The tag of each entry.
 const EVERYTHING: &str = "\0e";
 
+/// From one number of the sequence to the next: there is one between for an epoch that was lost.
+const STEP: u64 = 2;
 const ATTEMPTS: u32 = 8;

@@ -30,7 +30,8 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     ///
     /// [`Error::Far`], when the far tier did not confirm. The near entry has been dropped then, and if
     /// the far tier is away, the older entry there is invalidated when it comes back. With the kind
-    /// [`Config`](FaultKind::Config), and nothing done, if the value has [tags](Loaded::tag) that cannot be kept.
+    /// [`Config`](FaultKind::Config), and nothing done, if the value has [tags](Loaded::tag) that cannot be kept;
+    /// [`Error::Origin`], if it has failed, for instance by a negative version.
     ///
     /// # Examples
     ///
@@ -43,6 +44,7 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
     /// match guard.put(&42, Loaded::found("Ada".to_owned(), version)).await? {
     ///     Write::Stored => {}
     ///     Write::Older { minimum } => println!("version {minimum} was written meanwhile"),
+    ///     _ => {}
     /// }
     /// # Ok(()) }
     /// ```
@@ -261,7 +263,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         Ok(invalidated?)
     }
 
-    /// How far an invalidation that has deliveryed the far tier got, its replicas included.
+    /// How far an invalidation that has reached the far tier got, its replicas included.
     async fn replicated(
         &self,
         name: &str,

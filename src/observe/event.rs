@@ -21,7 +21,7 @@ pub struct GuardEvent<'a> {
 /// | `LeaseLost` | a load runs on, and its process has learnt that it is not the holder any more |
 /// | `FarAway`, `FarBack` | in turn: the breaker opens, the breaker has closed |
 /// | `InvalidationPending`, then `InvalidationSent` or `InvalidationLost` | once for each key, however often it is invalidated meanwhile |
-/// | `Put`, `Invalidated` | once for each call, with what it returns |
+/// | `Put`, `Invalidated` | once for each call that asked the far tier, with what it returns |
 #[non_exhaustive]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GuardEventKind {

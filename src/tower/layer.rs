@@ -53,7 +53,7 @@ impl<K: ?Sized, V, F, Request> GuardLayer<K, V, ByName<F, Request>> {
 
 impl<K: ?Sized, V, F> GuardLayer<K, V, F> {
     /// The deadline of each request, from its call: then it is answered with an expired entry, if there
-    /// is one, or [`Error::DeadlineExceeded`](crate::Error::DeadlineExceeded), and its load goes on. As
+    /// is one, or [`Error::DeadlineExceeded`](crate::Error::DeadlineExceeded), and its load continues. As
     /// [`Guard::fetch_by`]. Default: none. Prefer it to `tower::timeout`, which knows of nothing stale.
     /// Requests without a key are not bounded.
     pub fn timeout(mut self, timeout: Duration) -> Self {

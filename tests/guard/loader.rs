@@ -12,6 +12,7 @@ use crate::{
     bounded, builder, guard_on, memory, ms,
     origin::{Broken, Origin, Reply, row_at},
     plain, secs, version_of,
+    wire::{Break, Wire},
 };
 
 type Users = LoadingGuard<str, String>;
@@ -128,6 +129,19 @@ async fn a_loader_sees_the_entry_there_was_and_may_keep_it() {
     tokio::time::advance(secs(9)).await;
     assert!(users.get("k").await.expect("a row").is_hit(), "its ttl began again");
     assert_eq!(*rows.previous.lock(), [None, Some(1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_loaded_while_tags_could_not_be_read_is_not_kept_as_if_it_had_none() {
+    let (far, origin) = (memory(), Origin::new());
+    let wire = Wire::to(&far);
+    let rows = Rows { validates: true, ..Rows::of(&origin) };
+    let users = builder().tags().far(wire.clone()).loader(rows.clone()).build();
+    wire.fault_all(&Break::Error);
+    users.get("k").await.expect("a row");
+    wire.heal();
+    users.refresh("k").await.expect("a row");
+    assert_eq!(*rows.previous.lock(), [None, None]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -112,6 +112,9 @@ impl<K: Key + ?Sized, V: Send + Sync + 'static> Guard<K, V> {
 /// 3 KB for each key that is loaded, and the length of its query.
 const ROUND: usize = 10_000;
 
+/// How many entries are checked for purges at the same time.
+const A_FEW: usize = 16;
+
 /// How many flights without room look for something stale at the same time.
 const REFUSED_AT_ONCE: usize = 64;
 
@@ -335,7 +338,8 @@ impl<V: Send + Sync + 'static> Core<V> {
                     may_ask?;
                     self.if_current(found?).await
                 });
-                join_all(current).await
+                // A few at a time: the first to ask learns the epochs for the others.
+                stream::iter(current).buffered(A_FEW).collect().await
             }
             Err(fault) => names.iter().map(|_| Err(fault.clone())).collect(),
         }
