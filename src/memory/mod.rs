@@ -20,8 +20,8 @@
 //!     [(); 2].map(|()| Guard::<u64, String>::builder().far(far.clone()).build());
 //! let load = || async { Ok::<_, std::io::Error>(Loaded::found("Ada".to_owned(), 1)) };
 //! one.fetch(&17, load).await?;
-//! let never = || async { Err(std::io::Error::other("not asked: the other guard has loaded it")) };
-//! assert_eq!(other.fetch(&17, never).await?.value().map(String::as_str), Some("Ada"));
+//! let ada = other.find(&17).await.expect("the other guard has loaded it");
+//! assert_eq!(ada.value().map(String::as_str), Some("Ada"));
 //! # Ok(()) }
 //! ```
 
