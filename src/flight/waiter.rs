@@ -69,6 +69,21 @@ impl<T: Clone> Waiter<T> {
         }
     }
 
+    /// As [`answer`](Self::answer), without the provisional ones.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`answer`](Self::answer).
+    pub(crate) async fn completion(&self) -> Option<T> {
+        loop {
+            let changed = self.flight.changed();
+            match self.flight.answer_for(self.boarded) {
+                Some(answer) => return answer,
+                None => changed.await,
+            }
+        }
+    }
+
     /// What is better than no answer, for a caller whose deadline has passed.
     pub(crate) fn at_deadline(&self, now: impl Fn() -> Moment) -> Option<T> {
         self.flight.provisional_for(self.boarded, true, now)

@@ -19,7 +19,7 @@ use super::{
     limits::FOREVER,
     loader::FlightLoader,
     nesting::Loading,
-    refresh::{Due, RefreshPermit},
+    refresh::{Due, RefreshPermit, Serving},
 };
 use crate::{
     Entry, Error, Fault, Fetched, Outcome, StaleReason, Tier, Version,
@@ -224,24 +224,34 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
         let replaces = previous.as_ref().map(|previous| previous.fresh_until());
         let mut answer = None;
-        for _ in 0..2 {
+        for _ in 0..RELOAD_ROUNDS {
             match self.fly(name) {
+                // The others are served meanwhile; who asks for a reload waits for its end.
                 Boarded::Leader(completer, waiter) => {
-                    let plan = Plan::Reload(Reload { replaces });
+                    let meanwhile =
+                        previous.as_ref().and_then(|entry| self.while_refreshing(entry));
+                    if let Some(Serving { served, until, .. }) = &meanwhile {
+                        completer.provide(|| self.serve_meanwhile(served, *until));
+                    }
+                    let meanwhile = meanwhile.map(|serving| serving.refresh(FOREVER));
+                    let plan = Plan::Reload(Reload { replaces, meanwhile });
                     self.launch(*Departure::of(completer, plan, previous), load);
-                    return Waiting { waiter, expired: None }.lead(self, None).await;
+                    return waiter.completion().await.unwrap_or_else(abandoned);
                 }
                 Boarded::Follower(waiter) => {
-                    answer = Waiting { waiter, expired: None }.follow(self, None).await;
-                    if let Some(Ok(fetched)) = &answer
-                        && Some(fetched.entry().fresh_until()) != replaces
-                    {
+                    let waiting = Waiting { waiter, expired: None };
+                    let Some(followed) = waiting.follow_to_its_end(self).await else { continue };
+                    let is_new = followed
+                        .as_ref()
+                        .is_ok_and(|fetched| Some(fetched.entry().fresh_until()) != replaces);
+                    // What brought nothing new may have read what there was, once.
+                    if answer.replace(followed).is_some() || is_new {
                         break;
                     }
                 }
             }
         }
-        answer.unwrap_or_else(abandoned)
+        answer.unwrap_or(Err(Error::WaitTimeout { after: self.policy.wait_timeout }))
     }
 
     /// The deadline has passed while this caller read by itself: without a flight no load would follow.
@@ -383,20 +393,41 @@ impl<V: Send + Sync + 'static> Waiting<V> {
         core: &Core<V>,
         deadline: Option<Instant>,
     ) -> Option<Answer<V>> {
-        self.waiter.waits_at(Loading::depth());
-        // Asked now, and not when the answer is there: who boarded before a purge has asked before.
-        let purged = core.epochs.last_purge().is_some_and(|at| self.waiter.is_of_flight_from(at));
+        let purged = self.begin(core);
         match by(deadline, self.waiter.answer(|| core.now())).await {
-            Some(Some(Ok(fetched))) if !core.may_follow(&fetched, purged) => {
-                self.waiter.close(&core.flights);
-                None
-            }
-            Some(answer) => {
-                let followed = |fetched: Fetched<V>| fetched.with(fetched.outcome().followed());
-                self.told(core, answer).map(|answer| answer.map(followed))
-            }
+            Some(answer) => self.followed(core, purged, answer),
             None => Some(self.at_deadline(core)),
         }
+    }
+
+    /// As [`follow`](Self::follow), until the flight completes: not for what is served meanwhile.
+    async fn follow_to_its_end(self, core: &Core<V>) -> Option<Answer<V>> {
+        let purged = self.begin(core);
+        let answer = self.waiter.completion().await;
+        self.followed(core, purged, answer)
+    }
+
+    /// Whether there was a purge since the flight was opened. Asked when the wait begins, and not when the answer is
+    /// there: who boarded before a purge has asked before.
+    fn begin(&self, core: &Core<V>) -> bool {
+        self.waiter.waits_at(Loading::depth());
+        core.epochs.last_purge().is_some_and(|at| self.waiter.is_of_flight_from(at))
+    }
+
+    fn followed(
+        &self,
+        core: &Core<V>,
+        purged: bool,
+        answer: Option<Answer<V>>,
+    ) -> Option<Answer<V>> {
+        if let Some(Ok(fetched)) = &answer
+            && !core.may_follow(fetched, purged)
+        {
+            self.waiter.close(&core.flights);
+            return None;
+        }
+        let followed = |fetched: Fetched<V>| fetched.with(fetched.outcome().followed());
+        self.told(core, answer).map(|answer| answer.map(followed))
     }
 
     fn at_deadline(self, core: &Core<V>) -> Answer<V> {
@@ -427,6 +458,9 @@ async fn by<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Opti
         None => Some(work.await),
     }
 }
+
+/// How often a reload boards, at most, while each flight is overtaken by an invalidation.
+const RELOAD_ROUNDS: usize = 16;
 
 /// How long callers share a flight at least while messages do not arrive: also where near entries do not live then.
 const SHORTEST_SHARE: Duration = Duration::from_millis(500);

@@ -50,6 +50,8 @@ pub(super) enum Plan {
 pub(super) struct Reload {
     /// The end of the entry that there was. Another one is the result of a load since.
     pub(super) replaces: Option<Moment>,
+    /// What others are served until then, if there is something.
+    pub(super) meanwhile: Option<Refresh>,
 }
 
 /// A flight that is to begin.
@@ -148,7 +150,13 @@ impl<V: Send + Sync + 'static> Core<V> {
             }
             Plan::Reload(reload) => {
                 let task = FlightTask::new(self, completer, load, FOREVER, true);
-                FlightTask { reload: Some(reload), ..task }.run().await
+                let resolving = FlightTask { reload: Some(reload), ..task }.run();
+                match reload.meanwhile {
+                    Some(refresh) => {
+                        self.resolve_while_serving(completer, resolving, refresh).await
+                    }
+                    None => resolving.await,
+                }
             }
             Plan::Unleased(bypass) => {
                 let budget = self.load_budget(completer, true);
@@ -313,7 +321,7 @@ impl<'a, V: Send + Sync + 'static, L: FlightLoader<V>> FlightTask<'a, V, L> {
     /// No look-up finds an entry that is fresh for as long as a reload asks for. But what the other process has
     /// loaded meanwhile is what it is to load.
     async fn look_up_unless_reloaded(&mut self) -> Stage<V> {
-        if let Some(Reload { replaces }) = self.reload {
+        if let Some(Reload { replaces, .. }) = self.reload {
             let epoch = self.completer.begin_epoch();
             let found = self.core.found_in_far(self.completer.name()).await;
             if let Some(entry) = found
@@ -328,7 +336,7 @@ impl<'a, V: Send + Sync + 'static, L: FlightLoader<V>> FlightTask<'a, V, L> {
 
     async fn leased(&mut self, token: Token, grant: Grant) -> Stage<V> {
         let Self { core, completer, .. } = *self;
-        if self.queues && self.has_become_a_refresh().await {
+        if self.queues && self.reload.is_none() && self.has_become_a_refresh().await {
             self.permit = core.refresh_permit(completer.name(), &mut None);
             if self.permit.is_none() {
                 core.release(completer.name(), token).await;

@@ -32,6 +32,13 @@ pub(super) struct Serving<V> {
     pub(super) changes_at: Moment,
 }
 
+impl<V> Serving<V> {
+    /// Its refresh, by an entry that is fresh for longer than this.
+    pub(super) fn refresh(self, fresh_for: Duration) -> Refresh {
+        Refresh { until: self.until, changes_at: self.changes_at, fresh_for }
+    }
+}
+
 /// For one refresh, or for the refreshes of one batch, which are one load.
 pub(super) type RefreshPermit = Arc<OwnedSemaphorePermit>;
 

@@ -223,6 +223,46 @@ async fn a_refresh_in_the_background_is_waited_for_by_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refresh_waits_for_the_load_of_another_and_gets_nothing_old() {
+    let (origin, gate) = Origin::gated();
+    let policy = Policy::default().jitter(0.0).early_refresh(0.0).ttl(secs(1)).grace(secs(60));
+    let users = users_with(builder().policy(policy).far(memory()), &origin);
+    gate.let_one_pass();
+    users.get("k").await.expect("a row");
+    tokio::time::advance(secs(2)).await;
+    origin.write(2);
+    let stale = users.get("k").await.expect("within grace");
+    assert!(matches!(stale.outcome(), Outcome::Stale(_)));
+    origin.begun(2).await;
+    let refreshing = tokio::spawn({
+        let users = users.clone();
+        async move { users.refresh("k").await }
+    });
+    tokio::time::sleep(ms(50)).await;
+    gate.open();
+    assert_eq!(version_of(&bounded(refreshing).await.expect("the caller lives")), 2);
+    assert_eq!(origin.loads(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_nothing_near_does_not_wait_for_a_refresh() {
+    let (origin, gate) = Origin::gated();
+    let policy = plain().near_ttl(secs(1)).load_timeout(secs(100));
+    let users = users_with(builder().policy(policy).far(memory()), &origin);
+    gate.let_one_pass();
+    users.get("k").await.expect("a row");
+    users.refresh_in_background("k");
+    origin.begun(2).await;
+    for _ in 0..5 {
+        tokio::time::sleep(secs(3)).await;
+        let begun = tokio::time::Instant::now();
+        assert_eq!(version_of(&users.get("k").await), 1);
+        assert_eq!(begun.elapsed(), ms(0));
+    }
+    gate.open();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refresh_that_fails_leaves_what_there_is() {
     let (far, origin) = (memory(), Origin::taking(ms(50)));
     let policy = Policy::default().jitter(0.0).early_refresh(0.0);
