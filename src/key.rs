@@ -116,14 +116,16 @@ impl Name<'static> {
 
 /// The name of a key in every tier. None begins with what names begin with that the guard makes itself.
 pub(crate) fn name_of<K: Key + ?Sized>(key: &K) -> Name<'_> {
-    key.name().escaped()
+    // A name is not moved on: that would cost a hit as much as the look into the near tier.
+    let mut name = key.name();
+    name.escape();
+    name
 }
 
 impl Name<'_> {
-    pub(crate) fn escaped(self) -> Self {
-        match self.starts_with(RESERVED) {
-            true => Name::format(format_args!("{RESERVED}k{}", &*self)),
-            false => self,
+    pub(crate) fn escape(&mut self) {
+        if self.as_bytes().first() == Some(&(RESERVED as u8)) {
+            *self = Name::format(format_args!("{RESERVED}k{}", &**self));
         }
     }
 }

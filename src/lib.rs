@@ -11,7 +11,9 @@ pub mod codec;
 mod entry;
 mod error;
 mod fault;
+mod fetched;
 mod key;
+mod loaded;
 mod loader;
 mod outcome;
 mod policy;
@@ -56,11 +58,13 @@ pub mod tower;
 
 pub use self::{
     clock::{Clock, Moment},
-    entry::{Entry, Fetched, Loaded},
+    entry::Entry,
     error::Error,
     fault::{Fault, FaultKind},
+    fetched::Fetched,
     guard::{FetchOptions, Guard, GuardBuilder, Invalidation, Loaders, LoadingGuard, Shutdown},
     key::{Key, Name},
+    loaded::Loaded,
     loader::Loader,
     observe::{GuardEvent, GuardEventKind, Refusal},
     outcome::{Bypass, Outcome, StaleReason, Tier, Write},

@@ -7,23 +7,24 @@
 //!
 //! A single fetch reads its name by itself, a batch reads all of its names at once.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
     answer::{Answer, NearTtl, Resolution, abandoned},
     core::Core,
-    flight_task::{Departure, Plan, Reload},
+    departure::{Departure, Plan},
     leased::bypass_of,
     limits::FOREVER,
     loader::FlightLoader,
     nesting::Loading,
-    refresh::{Due, RefreshPermit, Serving},
+    refresh::{Due, RefreshPermit},
+    waiting::{Waiting, by},
 };
 use crate::{
     Entry, Error, Fault, Fetched, Outcome, StaleReason, Tier, Version,
-    flight::{Boarded, Boarding, Completer, Epoch, SoloReader, Waiter},
+    flight::{Boarded, Boarding, Completer, Epoch, SoloReader},
     freshness::Found,
 };
 
@@ -47,13 +48,6 @@ pub(super) enum Reader<V> {
     Solo(SoloReader<Answer<V>>),
     /// With others of its batch, in a flight that other callers may board meanwhile.
     InFlight { completer: Completer<Answer<V>>, epoch: Epoch, waiting: Waiting<V> },
-}
-
-/// A caller's wait for a flight.
-pub(super) struct Waiting<V> {
-    waiter: Waiter<Answer<V>>,
-    /// What this caller alone has found, that is better than no answer.
-    expired: Option<Fetched<V>>,
 }
 
 impl<V: Send + Sync + 'static> Core<V> {
@@ -85,7 +79,7 @@ impl<V: Send + Sync + 'static> Core<V> {
         })
     }
 
-    fn fly(&self, name: &Arc<str>) -> Boarded<Answer<V>> {
+    pub(super) fn fly(&self, name: &Arc<str>) -> Boarded<Answer<V>> {
         self.flights.fly(name, self.oldest_to_board(), abandoned)
     }
 
@@ -211,49 +205,6 @@ impl<V: Send + Sync + 'static> Core<V> {
         }
     }
 
-    /// Loads `name` anew, in a flight for all that ask for it at one time. One that is open already will do, if it
-    /// brings something else than `previous`.
-    pub(super) async fn reload(
-        self: &Arc<Self>,
-        name: &Arc<str>,
-        previous: Option<Arc<Entry<V>>>,
-        load: impl FlightLoader<V>,
-    ) -> Answer<V> {
-        if Loading::is_current(self.id(), name) {
-            return Err(Error::Nested);
-        }
-        let replaces = previous.as_ref().map(|previous| previous.fresh_until());
-        let mut answer = None;
-        for _ in 0..RELOAD_ROUNDS {
-            match self.fly(name) {
-                // The others are served meanwhile; who asks for a reload waits for its end.
-                Boarded::Leader(completer, waiter) => {
-                    let meanwhile =
-                        previous.as_ref().and_then(|entry| self.while_refreshing(entry));
-                    if let Some(Serving { served, until, .. }) = &meanwhile {
-                        completer.provide(|| self.serve_meanwhile(served, *until));
-                    }
-                    let meanwhile = meanwhile.map(|serving| serving.refresh(FOREVER));
-                    let plan = Plan::Reload(Reload { replaces, meanwhile });
-                    self.launch(*Departure::of(completer, plan, previous), load);
-                    return waiter.completion().await.unwrap_or_else(abandoned);
-                }
-                Boarded::Follower(waiter) => {
-                    let waiting = Waiting { waiter, expired: None };
-                    let Some(followed) = waiting.follow_to_its_end(self).await else { continue };
-                    let is_new = followed
-                        .as_ref()
-                        .is_ok_and(|fetched| Some(fetched.entry().fresh_until()) != replaces);
-                    // What brought nothing new may have read what there was, once.
-                    if answer.replace(followed).is_some() || is_new {
-                        break;
-                    }
-                }
-            }
-        }
-        answer.unwrap_or(Err(Error::WaitTimeout { after: self.policy.wait_timeout }))
-    }
-
     /// The deadline has passed while this caller read by itself: without a flight no load would follow.
     fn leave_to_a_flight(
         self: &Arc<Self>,
@@ -367,100 +318,6 @@ impl<V> Step<V> {
         }
     }
 }
-
-impl<V> Departure<V> {
-    fn of(
-        completer: Completer<Answer<V>>,
-        plan: Plan,
-        previous: Option<Arc<Entry<V>>>,
-    ) -> Box<Self> {
-        Box::new(Self { completer, plan, previous })
-    }
-}
-
-impl<V: Send + Sync + 'static> Waiting<V> {
-    /// A leader boards before its flight's first epoch, so every answer is for it.
-    pub(super) async fn lead(self, core: &Core<V>, deadline: Option<Instant>) -> Answer<V> {
-        match by(deadline, self.waiter.answer(|| core.now())).await {
-            Some(answer) => self.told(core, answer).unwrap_or_else(abandoned),
-            None => self.at_deadline(core),
-        }
-    }
-
-    /// `None`: the flight's answer is not for this caller, which boards again.
-    pub(super) async fn follow(
-        self,
-        core: &Core<V>,
-        deadline: Option<Instant>,
-    ) -> Option<Answer<V>> {
-        let purged = self.begin(core);
-        match by(deadline, self.waiter.answer(|| core.now())).await {
-            Some(answer) => self.followed(core, purged, answer),
-            None => Some(self.at_deadline(core)),
-        }
-    }
-
-    /// As [`follow`](Self::follow), until the flight completes: not for what is served meanwhile.
-    async fn follow_to_its_end(self, core: &Core<V>) -> Option<Answer<V>> {
-        let purged = self.begin(core);
-        let answer = self.waiter.completion().await;
-        self.followed(core, purged, answer)
-    }
-
-    /// Whether there was a purge since the flight was opened. Asked when the wait begins, and not when the answer is
-    /// there: who boarded before a purge has asked before.
-    fn begin(&self, core: &Core<V>) -> bool {
-        self.waiter.waits_at(Loading::depth());
-        core.epochs.last_purge().is_some_and(|at| self.waiter.is_of_flight_from(at))
-    }
-
-    fn followed(
-        &self,
-        core: &Core<V>,
-        purged: bool,
-        answer: Option<Answer<V>>,
-    ) -> Option<Answer<V>> {
-        if let Some(Ok(fetched)) = &answer
-            && !core.may_follow(fetched, purged)
-        {
-            self.waiter.close(&core.flights);
-            return None;
-        }
-        let followed = |fetched: Fetched<V>| fetched.with(fetched.outcome().followed());
-        self.told(core, answer).map(|answer| answer.map(followed))
-    }
-
-    fn at_deadline(self, core: &Core<V>) -> Answer<V> {
-        let provisional = self.waiter.at_deadline(|| core.now());
-        let is_purged = |answer: &Answer<V>| {
-            answer.as_ref().is_ok_and(|fetched| !core.is_current(fetched.entry()))
-        };
-        let provisional = provisional.filter(|answer| !is_purged(answer));
-        let provisional = self.told(core, provisional);
-        provisional.or(self.expired.map(Ok)).unwrap_or(Err(Error::DeadlineExceeded))
-    }
-
-    /// The flight's answer, once it is counted if it may be older than this process knows.
-    fn told(&self, core: &Core<V>, answer: Option<Answer<V>>) -> Option<Answer<V>> {
-        if let (Some(Ok(fetched)), Some(overtaken)) = (&answer, self.waiter.overtaken())
-            && overtaken.outdates(fetched.version())
-        {
-            core.observer.served_outdated(overtaken.since.elapsed());
-        }
-        answer
-    }
-}
-
-/// `None` if it takes beyond the deadline.
-async fn by<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
-    match deadline {
-        Some(deadline) => tokio::time::timeout_at(deadline, work).await.ok(),
-        None => Some(work.await),
-    }
-}
-
-/// How often a reload boards, at most, while each flight is overtaken by an invalidation.
-const RELOAD_ROUNDS: usize = 16;
 
 /// How long callers share a flight at least while messages do not arrive: also where near entries do not live then.
 const SHORTEST_SHARE: Duration = Duration::from_millis(500);

@@ -11,10 +11,9 @@
 //!         └─ the far tier is away ──▶ Unleased ── load ─────▶ Resolved
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::Instrument;
 
 use super::{
     answer::{Answer, Resolution},
@@ -23,47 +22,17 @@ use super::{
     limits::FOREVER,
     load::Place,
     loader::{FlightLoader, LoadBudget},
-    nesting::Loading,
-    refresh::{Refresh, RefreshPermit},
+    refresh::{RefreshPermit, Reload},
     wakeups::{Message, Wakeup},
 };
 use crate::{
-    Bypass, Entry, Error, Moment, Outcome, StaleReason, Tier,
+    Bypass, Error, Outcome, Tier,
     far::{Attempt, Grant, Token},
     flight::Completer,
-    freshness::Found,
 };
 
-/// How a flight gets its answer.
-pub(super) enum Plan {
-    Lease,
-    /// Under a lease, too, and no caller waits for it.
-    Refresh(RefreshPermit, Refresh),
-    /// Under a lease, whatever there is, which stays until there is another entry.
-    Reload(Reload),
-    /// Without a lease: the far tier has just failed to answer, or refused.
-    Unleased(Bypass),
-}
-
-/// What is loaded although it may be fresh.
-#[derive(Clone, Copy)]
-pub(super) struct Reload {
-    /// The end of the entry that there was. Another one is the result of a load since.
-    pub(super) replaces: Option<Moment>,
-    /// What others are served until then, if there is something.
-    pub(super) meanwhile: Option<Refresh>,
-}
-
-/// A flight that is to begin.
-pub(super) struct Departure<V> {
-    pub(super) completer: Completer<Answer<V>>,
-    pub(super) plan: Plan,
-    /// The entry that is to be loaded anew.
-    pub(super) previous: Option<Arc<Entry<V>>>,
-}
-
 /// What a flight's stages share.
-struct FlightTask<'a, V: Send + Sync + 'static, L> {
+pub(super) struct FlightTask<'a, V: Send + Sync + 'static, L> {
     core: &'a Core<V>,
     completer: &'a Completer<Answer<V>>,
     load: L,
@@ -102,118 +71,8 @@ enum Stage<V> {
     Resolved(Resolution<V>),
 }
 
-impl<V: Send + Sync + 'static> Core<V> {
-    /// Starts the task, so that no caller's end ends the flight.
-    pub(super) fn launch(
-        self: &Arc<Self>,
-        departure: Departure<V>,
-        mut load: impl FlightLoader<V>,
-    ) {
-        let Departure { completer, plan, previous } = departure;
-        if let Some(previous) = &previous {
-            load.previous(previous);
-        }
-        let span = tracing::debug_span!(
-            "flight",
-            guard = self.observer.guard(),
-            outcome = tracing::field::Empty
-        );
-        let (task, counted) = (self.tasks.begin(), self.observer.gauges.flights.up());
-        let core = self.clone();
-        let flight = async move {
-            let _alive = (task, counted);
-            let resolution = core.resolve(&completer, load, plan).await;
-            core.record_outcome(resolution.completion.answer());
-            core.complete(completer, resolution);
-        };
-        tokio::spawn(Loading::scope(Loading::current(), flight).instrument(span));
-    }
-
-    async fn resolve(
-        &self,
-        completer: &Completer<Answer<V>>,
-        mut load: impl FlightLoader<V>,
-        plan: Plan,
-    ) -> Resolution<V> {
-        match plan {
-            Plan::Lease => {
-                let task = FlightTask::new(self, completer, load, Duration::ZERO, true);
-                tokio::select! {
-                    biased;
-                    resolution = self.resolve_with_soft_timeout(completer, task.run()) => resolution,
-                    never = self.serve_what_the_solo_reader_found(completer) => match never {},
-                }
-            }
-            Plan::Refresh(_permit, refresh) => {
-                let task = FlightTask::new(self, completer, load, refresh.fresh_for, false);
-                self.resolve_while_serving(completer, task.run(), refresh).await
-            }
-            Plan::Reload(reload) => {
-                let task = FlightTask::new(self, completer, load, FOREVER, true);
-                let resolving = FlightTask { reload: Some(reload), ..task }.run();
-                match reload.meanwhile {
-                    Some(refresh) => {
-                        self.resolve_while_serving(completer, resolving, refresh).await
-                    }
-                    None => resolving.await,
-                }
-            }
-            Plan::Unleased(bypass) => {
-                let budget = self.load_budget(completer, true);
-                self.load_unleased(completer, &mut load, &budget, None, bypass).await
-            }
-        }
-    }
-
-    fn load_budget(&self, completer: &Completer<Answer<V>>, queues: bool) -> LoadBudget {
-        let deadline = Instant::now() + self.policy.load_timeout.min(FOREVER);
-        LoadBudget { deadline, queues, depth: completer.depth().clone() }
-    }
-
-    /// What there is when no more loads are begun.
-    async fn without_a_load(&self, completer: &Completer<Answer<V>>) -> Resolution<V> {
-        let epoch = completer.begin_epoch();
-        let found = self.found_in_far(completer.name()).await;
-        let served = match self.judge(found) {
-            Found::Fresh(entry) => {
-                return Resolution::read(epoch, entry, Outcome::Hit(Tier::Far));
-            }
-            Found::Early(entry) => Some(self.early(entry, Tier::Far).served),
-            Found::Stale(entry) => Some(self.stale(entry, Tier::Far).served),
-            Found::Expired(entry) => self.stale_fallback(&entry, StaleReason::Slow),
-            Found::Dead(_) | Found::Nothing => None,
-        };
-        match served {
-            Some(served) => Resolution::visible_before(epoch, served),
-            None => Resolution::failed(Error::ShutDown),
-        }
-    }
-
-    fn record_outcome(&self, answer: &Answer<V>) {
-        let span = tracing::Span::current();
-        match answer {
-            Ok(fetched) => {
-                span.record("outcome", fetched.outcome().as_str());
-            }
-            Err(error) => {
-                span.record("outcome", error.as_str());
-                let guard = self.observer.guard();
-                tracing::debug!(guard, error = error.as_str(), "flight failed");
-            }
-        }
-    }
-
-    /// What the far tier's answer is worth now.
-    pub(super) fn judge(&self, found: Option<Arc<Entry<V>>>) -> Found<V> {
-        match found {
-            Some(entry) => Found::judge(entry, &self.freshness, self.now()),
-            None => Found::Nothing,
-        }
-    }
-}
-
 impl<'a, V: Send + Sync + 'static, L: FlightLoader<V>> FlightTask<'a, V, L> {
-    fn new(
+    pub(super) fn new(
         core: &'a Core<V>,
         completer: &'a Completer<Answer<V>>,
         load: L,
@@ -238,7 +97,11 @@ impl<'a, V: Send + Sync + 'static, L: FlightLoader<V>> FlightTask<'a, V, L> {
         }
     }
 
-    async fn run(mut self) -> Resolution<V> {
+    pub(super) fn reloading(self, reload: Reload) -> Self {
+        Self { reload: Some(reload), ..self }
+    }
+
+    pub(super) async fn run(mut self) -> Resolution<V> {
         if self.core.tasks.closing() {
             return self.core.without_a_load(self.completer).await;
         }

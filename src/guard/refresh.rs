@@ -18,6 +18,15 @@ pub(super) struct Refresh {
     pub(super) fresh_for: Duration,
 }
 
+/// What is loaded although it may be fresh.
+#[derive(Clone, Copy)]
+pub(super) struct Reload {
+    /// The end of the entry that there was. Another one is the result of a load since.
+    pub(super) replaces: Option<Moment>,
+    /// What others are served until then, if there is something.
+    pub(super) meanwhile: Option<Refresh>,
+}
+
 /// An entry to serve now, and its refresh.
 pub(super) struct Due<V> {
     pub(super) served: Fetched<V>,

@@ -110,7 +110,9 @@ where
     type Request = Request;
 
     fn with_name<R>(&self, request: &Request, look: impl FnOnce(&str) -> R) -> Option<R> {
-        (self.0)(request).map(|name| look(&name.escaped()))
+        let mut name = (self.0)(request)?;
+        name.escape();
+        Some(look(&name))
     }
 }
 

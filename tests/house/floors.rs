@@ -8,8 +8,8 @@ use super::{circles::Graph, references::Reference};
 const FLOORS: &[&[&str]] = &[
     // Vocabulary: values, no I/O.
     &[
-        "backoff", "clock", "codec", "entry", "error", "fault", "key", "loader", "outcome",
-        "policy", "size", "terms", "token", "version",
+        "backoff", "clock", "codec", "entry", "error", "fault", "fetched", "key", "loaded",
+        "loader", "outcome", "policy", "size", "terms", "token", "version",
     ],
     // Contracts.
     &["far"],

@@ -12,6 +12,7 @@ mod fetch;
 mod loader;
 mod origin;
 mod passthrough;
+mod received;
 mod reload;
 mod validation;
 
