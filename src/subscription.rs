@@ -44,6 +44,9 @@ pub(crate) trait Feed: Send + Sync + 'static {
         connection: Self::Connection,
     ) -> impl Future<Output = Result<(), Fault>> + Send;
 
+    /// The first attempt in a runtime begins.
+    fn on_starting(&self) {}
+
     /// Messages arrive from now on. As [`on_disconnected`](Self::on_disconnected), called on the task that
     /// reads them: must be quick and must not block.
     fn on_connected(&self);
@@ -102,6 +105,7 @@ impl<F: Feed> Subscription<F> {
         if !self.shared.running.swap(true, Ordering::Relaxed) {
             let running = Running(self.shared.clone());
             self.shared.state.send_replace(State::Starting);
+            self.shared.feed.on_starting();
             *task = Some(tokio::spawn(run(running)).abort_handle());
         }
     }

@@ -41,6 +41,12 @@ pub(crate) trait DynFar<V>: Send + Sync + 'static {
         version: Option<Version>,
         retention: Duration,
     ) -> Answer<'a, Invalidated>;
+    fn invalidate_unconfirmed<'a>(
+        &'a self,
+        name: &'a str,
+        version: Option<Version>,
+        retention: Duration,
+    ) -> Answer<'a, ()>;
     fn read_many<'a>(&'a self, names: &'a [&'a str]) -> BoxFuture<'a, Vec<Found<V>>>;
     fn replicated<'a>(
         &'a self,
@@ -102,6 +108,15 @@ impl<V: Send + Sync + 'static, T: Far<V>> DynFar<V> for T {
         retention: Duration,
     ) -> Answer<'a, Invalidated> {
         Far::invalidate(self, name, version, retention).boxed()
+    }
+
+    fn invalidate_unconfirmed<'a>(
+        &'a self,
+        name: &'a str,
+        version: Option<Version>,
+        retention: Duration,
+    ) -> Answer<'a, ()> {
+        Far::invalidate_unconfirmed(self, name, version, retention).boxed()
     }
 
     fn read_many<'a>(&'a self, names: &'a [&'a str]) -> BoxFuture<'a, Vec<Found<V>>> {

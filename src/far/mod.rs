@@ -23,10 +23,11 @@
 //!    out may have been carried out.
 //! 8. *(expiry)* end a lease that is not renewed after its ttl, and let a renewal extend only the lease of
 //!    its token.
-//! 9. *(messages)* tell every watcher, in every process, of each commit, put, invalidation and release, after
-//!    it took effect; of [`Event::Disconnected`] as soon as messages may be lost, and of [`Event::Connected`]
-//!    when they arrive again. While they arrive, [`Attempt::Held`] is followed by a message when that lease
-//!    ends by commit or release.
+//! 9. *(messages)* tell every watcher, in every process, after it took effect, of each put and invalidation, and of each
+//!    commit that replaced an entry of an older version: there alone can be an older near entry. While messages arrive,
+//!    [`Attempt::Held`] is followed by a message to whoever got it when that lease ends by commit, release or failure. A
+//!    commit that nobody waits for, and that replaced nothing older, needs none. Tell of [`Event::Disconnected`] as soon
+//!    as messages may be lost, and of [`Event::Connected`] when they arrive again.
 //! 10. *(bounded)* end every call within the implementer's own timeout.
 //! 11. *(cancel safe)* stay consistent when a call's future is dropped; the call may then have been
 //!     carried out or not.
@@ -144,6 +145,18 @@ pub trait Far<V>: Send + Sync + 'static {
         retention: Duration,
     ) -> impl Future<Output = Result<Invalidated, Fault>> + Send;
 
+    /// As [`invalidate`](Self::invalidate), for a caller that does not ask who has dropped the older entry: it waits for no
+    /// confirmation, and none is sent. Default: waits all the same.
+    fn invalidate_unconfirmed(
+        &self,
+        name: &str,
+        version: Option<Version>,
+        retention: Duration,
+    ) -> impl Future<Output = Result<(), Fault>> + Send {
+        let invalidating = self.invalidate(name, version, retention);
+        async move { invalidating.await.map(drop) }
+    }
+
     /// The entries of several names, in their order, as [`read`](Self::read) finds them. Default: one read for
     /// each, all at once.
     fn read_many(
@@ -248,6 +261,8 @@ pub enum Attempt<V> {
     Held {
         /// When to look again if no message comes: the rest of that lease, or less.
         remaining: Duration,
+        /// How many wait for it already, as far as is known: of many, not all should look at the moment of the message.
+        ahead: usize,
     },
     /// The last load failed: no process loads until the back-off is over.
     BackOff {

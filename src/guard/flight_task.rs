@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     Bypass, Error, Outcome, Tier,
+    backoff::Backoff,
     far::{Attempt, Grant, Token},
     flight::Completer,
 };
@@ -62,6 +63,7 @@ enum Stage<V> {
     /// Another process holds the lease.
     Holder {
         remaining: Duration,
+        ahead: usize,
         message: Message,
     },
     Leased(Token, Grant),
@@ -112,7 +114,9 @@ impl<'a, V: Send + Sync + 'static, L: FlightLoader<V>> FlightTask<'a, V, L> {
         loop {
             stage = match stage {
                 Stage::LookUp => self.look_up().await,
-                Stage::Holder { remaining, message } => self.holder(remaining, message).await,
+                Stage::Holder { remaining, ahead, message } => {
+                    self.holder(remaining, ahead, message).await
+                }
                 Stage::Leased(token, grant) => self.leased(token, grant).await,
                 Stage::Room(message) => self.room(message).await,
                 Stage::Unleased(bypass) => self.unleased(bypass).await,
@@ -148,7 +152,7 @@ impl<'a, V: Send + Sync + 'static, L: FlightLoader<V>> FlightTask<'a, V, L> {
                 self.load.stand_by();
                 Stage::Resolved(core.failed_elsewhere(self.completer, remaining).await)
             }
-            Ok(Attempt::Held { remaining }) => Stage::Holder { remaining, message },
+            Ok(Attempt::Held { remaining, ahead }) => Stage::Holder { remaining, ahead, message },
             Err(fault) => {
                 // It may have been granted all the same. Never committed under: the grant may
                 // have come after an invalidation that comes after this load's reading.
@@ -160,7 +164,7 @@ impl<'a, V: Send + Sync + 'static, L: FlightLoader<V>> FlightTask<'a, V, L> {
         }
     }
 
-    async fn holder(&mut self, remaining: Duration, message: Message) -> Stage<V> {
+    async fn holder(&mut self, remaining: Duration, ahead: usize, message: Message) -> Stage<V> {
         let now = Instant::now();
         if now >= self.wait_until {
             let timeout = Error::WaitTimeout { after: self.core.policy.wait_timeout };
@@ -174,6 +178,12 @@ impl<'a, V: Send + Sync + 'static, L: FlightLoader<V>> FlightTask<'a, V, L> {
         // The jitter keeps the waiters of many processes from looking at one moment when a holder died
         // without a word.
         let look_again = now + remaining.min(FOREVER) + look_jitter();
+        let message = async {
+            message.await;
+            if ahead >= CROWD {
+                tokio::time::sleep(CROWD_LOOKS_WITHIN.mul_f64(fastrand::f64())).await;
+            }
+        };
         tokio::select! {
             () = message => self.look_up_unless_reloaded().await,
             () = tokio::time::sleep_until(look_again.min(self.wait_until)) => Stage::LookUp,
@@ -257,9 +267,11 @@ impl<'a, V: Send + Sync + 'static, L: FlightLoader<V>> FlightTask<'a, V, L> {
         let depths = std::slice::from_ref(completer.depth());
         let entering = core.place_by(queue_until, true, depths);
         tokio::pin!(entering);
+        let mut looks = LOOKS_IN_QUEUE;
         loop {
             let look = async {
-                (&mut message).await;
+                // No holder of a lease knows of this wait.
+                let _ = tokio::time::timeout(looks.next(), &mut message).await;
                 // Made before the look: it hears of what comes after it.
                 message = self.wakeup.next();
                 let epoch = completer.begin_epoch();
@@ -297,9 +309,16 @@ impl<'a, V: Send + Sync + 'static, L: FlightLoader<V>> FlightTask<'a, V, L> {
     }
 }
 
+/// From so many waiting processes on, not all look at the moment of the message.
+const CROWD: usize = 64;
+const CROWD_LOOKS_WITHIN: Duration = Duration::from_millis(25);
+
 fn look_jitter() -> Duration {
     Duration::from_micros(fastrand::u64(1_000..10_000))
 }
+
+/// How often a load that waits for a place looks whether another process has loaded meanwhile.
+const LOOKS_IN_QUEUE: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(500));
 
 /// For a refresh that found enough others in progress, if it has nothing to serve.
 const NO_ROOM: Error = Error::Overloaded { retry_after: Duration::from_millis(50) };

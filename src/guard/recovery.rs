@@ -130,8 +130,9 @@ impl<V: Send + Sync + 'static> Core<V> {
         let retention = self.freshness.tombstone_retention();
         for version in pending.versions() {
             let sent = match is_epoch(name) {
-                true => self.purge_in_far(name).await,
-                false => self.far.invalidate(name, version, retention).await,
+                true => self.purge_in_far(name).await.map(drop),
+                // Its caller has its answer already.
+                false => self.far.invalidate_unconfirmed(name, version, retention).await,
             };
             let Err(fault) = sent else { continue };
             self.observer.far_failed(&fault);

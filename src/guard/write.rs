@@ -180,6 +180,7 @@ pub struct Invalidation<'a, V> {
     name: Arc<str>,
     version: Result<Option<Version>, NegativeVersion>,
     confirmed: Option<(usize, Duration)>,
+    is_unconfirmed: bool,
 }
 
 impl<'a, V> Invalidation<'a, V> {
@@ -188,7 +189,22 @@ impl<'a, V> Invalidation<'a, V> {
         name: &str,
         version: Result<Option<Version>, NegativeVersion>,
     ) -> Self {
-        Self { core, name: name.into(), version, confirmed: None }
+        Self { core, name: name.into(), version, confirmed: None, is_unconfirmed: false }
+    }
+
+    /// Does not wait for the near tiers of other processes, and has none of them confirm:
+    /// [`Invalidated::Unconfirmed`] once the far tier has dropped the entry. Another process' near tier drops it when the
+    /// message arrives, or after its near ttl. Confirmations cost the far tier most of an invalidation; leave
+    /// them out where nobody acts on the answer.
+    ///
+    /// ```
+    /// # async fn show(guard: cattleguard::Guard<u64, String>) -> Result<(), cattleguard::Error> {
+    /// guard.invalidate_at(&42, 18).unconfirmed().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn unconfirmed(mut self) -> Self {
+        self.is_unconfirmed = true;
+        self
     }
 
     /// Waits until `replicas` replicas of the far tier have the invalidation, up to `timeout`, so that a
@@ -217,11 +233,11 @@ impl<'a, V: Send + Sync + 'static> IntoFuture for Invalidation<'a, V> {
     type IntoFuture = BoxFuture<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { core, name, version, confirmed } = self;
+        let Self { core, name, version, confirmed, is_unconfirmed } = self;
         // On a task: a caller that is dropped must not leave the old value behind.
         let invalidating = async move {
             let version = version.map_err(|_| Error::NegativeVersion)?;
-            let work = core.clone().invalidate(name, version, confirmed);
+            let work = core.clone().invalidate(name, version, confirmed, is_unconfirmed);
             tokio::spawn(work.in_current_span()).await.unwrap_or(Err(Error::Abandoned))
         };
         invalidating.boxed()
@@ -243,12 +259,20 @@ impl<V: Send + Sync + 'static> Core<V> {
         name: Arc<str>,
         version: Option<Version>,
         confirmed: Option<(usize, Duration)>,
+        is_unconfirmed: bool,
     ) -> Result<Invalidated, Error> {
         // Before: so that a dead far tier leaves nothing old in this process. After: because a flight
         // that opened between may have read the far tier just before it forgot.
         self.forget_below(&name, version);
         let retention = self.freshness.tombstone_retention();
-        let invalidated = self.ask_to_write(self.far.invalidate(&name, version, retention)).await;
+        let invalidating = async {
+            if is_unconfirmed {
+                let done = self.far.invalidate_unconfirmed(&name, version, retention).await;
+                return done.map(|()| Invalidated::Unconfirmed);
+            }
+            self.far.invalidate(&name, version, retention).await
+        };
+        let invalidated = self.ask_to_write(invalidating).await;
         if let Err(fault) = &invalidated {
             self.keep_if_it_may_pass(&name, version, fault);
         }

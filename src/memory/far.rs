@@ -61,6 +61,8 @@ struct Lease {
     /// Failed loads in a row, and how long that is remembered.
     failures: u32,
     remembered_until: Moment,
+    /// How often another was told that it is held.
+    waiters: usize,
 }
 
 impl<V: Send + Sync + 'static> MemoryFar<V> {
@@ -186,10 +188,11 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
             && lease.token != Some(token)
         {
             let remaining = lease.until.since(now);
-            return Ok(match lease.token {
-                Some(_) => Attempt::Held { remaining },
-                None => Attempt::BackOff { remaining },
-            });
+            if lease.token.is_none() {
+                return Ok(Attempt::BackOff { remaining });
+            }
+            lease.waiters += 1;
+            return Ok(Attempt::Held { remaining, ahead: lease.waiters - 1 });
         }
         let (fence, failures) = leases.grant(name, token, now, now.after(ttl));
         Ok(Attempt::Granted(Grant::new(fence, minimum, failures)))
@@ -203,19 +206,23 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
     ) -> Result<Commit<V>, Fault> {
         let measured = self.inner.records.measure(name, &record.entry);
         let mut leases = self.inner.shard(name);
-        if leases.take(name, token, self.inner.clock.now()).is_none() {
+        let Some(lease) = leases.take(name, token, self.inner.clock.now()) else {
             return Ok(Commit::Lost);
-        }
+        };
+        let before = self.inner.records.get(name).and_then(|stored| stored.entry());
         let written = self.inner.records.write(name, record, measured);
         drop(leases);
         self.inner.records.settle();
         match written {
             Ok(entry) => {
-                self.inner.watchers.tell(Event::Committed { name, version: entry.version() });
+                let version = entry.version();
+                if before.is_some_and(|before| before.version() < version) || lease.waiters > 0 {
+                    self.inner.watchers.tell(Event::Committed { name, version });
+                }
                 Ok(Commit::Stored(entry))
             }
             Err(minimum) => {
-                self.inner.watchers.tell(Event::Released { name });
+                self.inner.tell_end(name, lease);
                 Ok(Commit::Older { minimum })
             }
         }
@@ -235,8 +242,8 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
 
     async fn release(&self, name: &str, token: Token) -> Result<(), Fault> {
         let released = self.inner.shard(name).take(name, token, self.inner.clock.now());
-        if released.is_some() {
-            self.inner.watchers.tell(Event::Released { name });
+        if let Some(lease) = released {
+            self.inner.tell_end(name, lease);
         }
         Ok(())
     }
@@ -251,8 +258,9 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
         lease.failures = lease.failures.saturating_add(1);
         lease.until = now.after(back_off);
         lease.remembered_until = lease.until.after(back_off).after(REMEMBERED);
+        let failed = *lease;
         drop(leases);
-        self.inner.watchers.tell(Event::Released { name });
+        self.inner.tell_end(name, failed);
         Ok(())
     }
 
@@ -298,6 +306,13 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
 }
 
 impl<V: Send + Sync + 'static> Inner<V> {
+    /// Tells those that wait.
+    fn tell_end(&self, name: &str, lease: Lease) {
+        if lease.waiters > 0 {
+            self.watchers.tell(Event::Released { name });
+        }
+    }
+
     fn shard(&self, name: &str) -> MutexGuard<'_, Leases> {
         self.leases[self.hasher.hash_one(name) as usize % SHARDS].lock()
     }
@@ -325,7 +340,8 @@ impl Leases {
         let (failures, remembered_until) =
             before.map_or((0, now), |lease| (lease.failures, lease.remembered_until));
         let fence = self.fence;
-        let lease = Lease { token: Some(token), fence, until, failures, remembered_until };
+        let lease =
+            Lease { token: Some(token), fence, until, failures, remembered_until, waiters: 0 };
         self.live.insert(name.into(), lease);
         (fence, failures)
     }

@@ -4,7 +4,7 @@
 //! primary that hangs, so it is made anew from what the other nodes say. The old one serves the other
 //! shards until then.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use ::redis::{
     Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, RedisError, RedisResult, Value,
@@ -32,9 +32,22 @@ pub(super) struct Cluster {
 #[derive(Default)]
 struct Nodes {
     clients: Vec<Client>,
-    primaries: Vec<Client>,
+    primaries: Vec<Primary>,
     gates: HashMap<String, Arc<Gate>>,
     slots: HashMap<Slot, Arc<Gate>>,
+}
+
+/// A node that takes commands, and its slots.
+#[derive(Clone)]
+pub(super) struct Primary {
+    pub(super) client: Client,
+    slots: Vec<RangeInclusive<u16>>,
+}
+
+impl Primary {
+    pub(super) fn has(&self, slot: u16) -> bool {
+        self.slots.iter().any(|slots| slots.contains(&slot))
+    }
 }
 
 /// How long one node may take to say what it knows of the others.
@@ -84,6 +97,10 @@ impl Cluster {
         clients
     }
 
+    pub(super) fn primaries(&self) -> Vec<Primary> {
+        self.nodes.read().primaries.clone()
+    }
+
     /// Asks all nodes for the others; the first answer counts. Returns the node that gave it.
     pub(super) async fn learn(&self) -> RedisResult<Client> {
         let asked = self.clients().into_iter().map(|client| async move {
@@ -115,9 +132,9 @@ impl Cluster {
 
     /// Whether every primary answers.
     async fn all_answer(&self) -> bool {
-        let primaries = self.nodes.read().primaries.clone();
-        let asked = primaries.iter().map(|client| async {
-            let answer = tokio::time::timeout(ASK_TIMEOUT, self.ask(client)).await;
+        let primaries = self.primaries();
+        let asked = primaries.iter().map(|primary| async {
+            let answer = tokio::time::timeout(ASK_TIMEOUT, self.ask(&primary.client)).await;
             answer.is_ok_and(|answer| answer.is_ok())
         });
         join_all(asked).await.into_iter().all(|answers| answers)
@@ -135,9 +152,7 @@ impl Nodes {
             let Some(primary) = servers.next() else { continue };
             let name = address(&primary);
             let known = before.get(&name).cloned();
-            if !self.gates.contains_key(&name) {
-                self.primaries.push(primary.clone());
-            }
+            self.note_slots(&primary, range.first..=range.last);
             let gate = self.gates.entry(name).or_insert_with(|| known.unwrap_or_default()).clone();
             let slots = (range.first..=range.last).filter_map(Slot::new);
             self.slots.extend(slots.map(|slot| (slot, gate.clone())));
@@ -145,6 +160,18 @@ impl Nodes {
                 if self.clients.iter().all(|client| address(client) != address(&server)) {
                     self.clients.push(server);
                 }
+            }
+        }
+    }
+}
+
+impl Nodes {
+    fn note_slots(&mut self, primary: &Client, slots: RangeInclusive<u16>) {
+        let is_it = |known: &&mut Primary| address(&known.client) == address(primary);
+        match self.primaries.iter_mut().find(is_it) {
+            Some(known) => known.slots.push(slots),
+            None => {
+                self.primaries.push(Primary { client: primary.clone(), slots: vec![slots] });
             }
         }
     }

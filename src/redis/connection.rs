@@ -1,21 +1,19 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use ::redis::{
-    Client, Cmd, FromRedisValue, RedisError, RedisResult, ScriptInvocation,
-    aio::{MultiplexedConnection, PubSub},
+    Client, Cmd, FromRedisValue, RedisResult, ScriptInvocation, aio::MultiplexedConnection,
 };
-use tokio::sync::watch;
 
 #[cfg(feature = "deadpool")]
 use super::pool::Pooled;
 use super::{
-    cluster::{self, Cluster},
-    command::Command,
-    fault::{is_demotion, to_fault, within},
-    link::{Link, typed},
-    options::{CONNECT_TIMEOUT, Options},
+    cluster::Cluster,
+    link::Link,
+    options::Options,
+    route::{Route, Topology},
     sentinel::Sentinels,
     server::Server,
+    subscriber::Subscriber,
 };
 use crate::{Fault, FaultKind};
 
@@ -34,23 +32,10 @@ use crate::{Fault, FaultKind};
 /// ```
 #[derive(Clone)]
 pub struct Connection {
-    topology: Topology,
-    /// Where to subscribe. Empty for a Cluster and a Sentinel group, which know, and for a pool, which does not.
-    subscribe_at: Vec<Client>,
-    options: Options,
+    route: Route,
+    subscriber: Arc<Subscriber>,
     timeout: Duration,
     max_value_bytes: usize,
-    /// How often a command found its server to be a replica.
-    demotions: Arc<watch::Sender<u64>>,
-}
-
-#[derive(Clone)]
-enum Topology {
-    Single(Arc<Link<Server>>),
-    Cluster(Arc<Link<Cluster>>),
-    Sentinel(Arc<Link<Sentinels>>),
-    #[cfg(feature = "deadpool")]
-    Pool(Arc<Pooled>),
 }
 
 const TIMEOUT: Duration = Duration::from_millis(50);
@@ -91,7 +76,8 @@ impl Connection {
     ///
     /// [`FaultKind::Config`] for a URL that cannot be used.
     pub fn subscribe_at(mut self, url: &str) -> Result<Self, Fault> {
-        self.subscribe_at = vec![self.options.client(url)?];
+        self.route.subscribe_at = vec![self.route.options.client(url)?];
+        self.subscriber = Arc::new(Subscriber::new(self.route.clone()));
         Ok(self)
     }
 
@@ -113,14 +99,9 @@ impl Connection {
     }
 
     fn new(topology: Topology, subscribe_at: Vec<Client>, options: Options) -> Self {
-        Self {
-            topology,
-            subscribe_at,
-            options,
-            timeout: TIMEOUT,
-            max_value_bytes: MAX_VALUE_BYTES,
-            demotions: Arc::default(),
-        }
+        let route = Route::new(topology, subscribe_at, options);
+        let subscriber = Arc::new(Subscriber::new(route.clone()));
+        Self { route, subscriber, timeout: TIMEOUT, max_value_bytes: MAX_VALUE_BYTES }
     }
 
     pub(crate) fn far_timeout(&self) -> Duration {
@@ -136,96 +117,35 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether this is a cluster, where a publisher does not learn how many subscribers there are.
     pub(crate) fn is_cluster(&self) -> bool {
-        matches!(self.topology, Topology::Cluster(_))
+        self.route.is_cluster()
     }
 
-    pub(crate) fn can_subscribe(&self) -> bool {
-        let finds_servers = matches!(self.topology, Topology::Sentinel(_) | Topology::Cluster(_));
-        !self.subscribe_at.is_empty() || finds_servers
-    }
-
-    /// A connection for a subscription. Every node of a cluster delivers every message; each attempt tries
-    /// another one.
-    pub(super) async fn subscription(&self, attempt: usize) -> Result<PubSub, Fault> {
-        let client = match (&self.topology, &self.subscribe_at[..]) {
-            (Topology::Sentinel(link), []) => link.dialer().client().await.map_err(to_fault)?,
-            (Topology::Cluster(link), []) => {
-                // The nodes of the moment; without an answer those that are known.
-                let _ = link.dialer().learn().await;
-                let clients = link.dialer().clients();
-                clients[attempt % clients.len()].clone()
-            }
-            (_, []) => return Err(FaultKind::Config.into()),
-            (_, clients) => clients[attempt % clients.len()].clone(),
-        };
-        within(CONNECT_TIMEOUT, self.options.subscribe(&client)).await
-    }
-
-    /// Resolves when a command finds that its server has become a replica: who subscribes there is not among the
-    /// receivers that the new primary counts.
-    pub(super) fn demoted(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut demotions = self.demotions.subscribe();
-        async move {
-            let _ = demotions.changed().await;
-        }
+    /// What all that use this connection hear messages through.
+    pub(super) fn subscriber(&self) -> &Arc<Subscriber> {
+        &self.subscriber
     }
 
     /// A connection of its own to the server that takes the commands.
     pub(super) async fn own(&self) -> RedisResult<MultiplexedConnection> {
-        match &self.topology {
-            Topology::Single(link) => self.options.dial(&link.dialer().client).await,
-            Topology::Sentinel(link) => {
-                self.options.dial(&link.get().await?.connection.client).await
-            }
-            // Many servers, and none of them is the one.
-            Topology::Cluster(_) => {
-                Err((::redis::ErrorKind::InvalidClientConfig, "a cluster").into())
-            }
-            #[cfg(feature = "deadpool")]
-            Topology::Pool(pool) => pool.own().await,
-        }
+        self.route.own().await
     }
 
     pub(crate) async fn query<T: FromRedisValue + Send>(&self, command: &Cmd) -> Result<T, Fault> {
-        self.send(command).await
+        self.route.send(command, self.timeout).await
     }
 
     pub(crate) async fn run<T: FromRedisValue + Send>(
         &self,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, Fault> {
-        self.send(script).await
-    }
-
-    async fn send<T: FromRedisValue + Send>(&self, command: &impl Command) -> Result<T, Fault> {
-        let answer = match &self.topology {
-            Topology::Single(link) => link.send(&link.dialer().gate, command, self.timeout).await,
-            // Boxed, so that the future of the most frequent kind stays small.
-            Topology::Sentinel(link) => {
-                Box::pin(link.send(&link.dialer().gate, command, self.timeout)).await
-            }
-            Topology::Cluster(link) => Box::pin(cluster::send(link, command, self.timeout)).await,
-            #[cfg(feature = "deadpool")]
-            Topology::Pool(pool) => Box::pin(pool.send(command, self.timeout)).await,
-        };
-        if let Ok(Err(error)) = &answer {
-            self.note(error);
-        }
-        typed(answer)
-    }
-
-    fn note(&self, error: &RedisError) {
-        if is_demotion(error) {
-            self.demotions.send_modify(|count| *count += 1);
-        }
+        self.route.send(script, self.timeout).await
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let topology = match self.topology {
+        let topology = match self.route.topology {
             Topology::Single(..) => "single",
             Topology::Cluster(_) => "cluster",
             Topology::Sentinel(_) => "sentinel",

@@ -1,18 +1,20 @@
-//! The bytes of a message about a far tier: kind (1) | version (16) | reply to (24) | name.
+//! The bytes of messages. Of one about a far tier: kind (1) | version (16) | reply to (28) | name. Of a letter to a process:
+//! length of a channel (2) | that channel | a message for it; without a channel, the numbers (8 each) of messages
+//! that are confirmed.
 
+use super::channel::ProcessId;
 use crate::{Version, far::Event};
 
-/// Names one process's subscription, for the confirmations of its invalidations.
-pub(crate) type SubscriberId = [u8; 16];
-
-/// The subscriber that counts the confirmations of a message, and its number for it.
+/// Who counts the confirmations of a message, its number for it, and how many processes confirmed the last one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ReplyTo {
-    pub(crate) subscriber: SubscriberId,
+    pub(crate) process: ProcessId,
     pub(crate) number: u64,
+    pub(crate) fleet: u32,
 }
 
-const NO_REPLY: [u8; 24] = [0; 24];
+const REPLY_TO: usize = 28;
+const NO_REPLY: [u8; REPLY_TO] = [0; REPLY_TO];
 
 /// Puts events into bytes and back.
 pub(crate) struct Message;
@@ -20,11 +22,12 @@ pub(crate) struct Message;
 impl Message {
     /// What follows kind and version, which a script puts before it.
     pub(crate) fn tail(name: &str, reply_to: Option<ReplyTo>) -> Vec<u8> {
-        let mut tail = Vec::with_capacity(24 + name.len());
+        let mut tail = Vec::with_capacity(REPLY_TO + name.len());
         match reply_to {
-            Some(ReplyTo { subscriber, number }) => {
-                tail.extend_from_slice(&subscriber);
+            Some(ReplyTo { process, number, fleet }) => {
+                tail.extend_from_slice(&process);
                 tail.extend_from_slice(&number.to_be_bytes());
+                tail.extend_from_slice(&fleet.to_be_bytes());
             }
             None => tail.extend_from_slice(&NO_REPLY),
         }
@@ -71,7 +74,7 @@ impl Message {
     pub(crate) fn read(message: &[u8]) -> Option<(Event<'_>, Option<ReplyTo>)> {
         let (&kind, rest) = message.split_first()?;
         let (found, rest) = rest.split_at_checked(16)?;
-        let (reply_to, name) = rest.split_at_checked(24)?;
+        let (reply_to, name) = rest.split_first_chunk::<REPLY_TO>()?;
         let name = str::from_utf8(name).ok()?;
         let found = Version::from_bytes(found.try_into().ok()?);
         let event = match kind {
@@ -82,15 +85,45 @@ impl Message {
             b'R' => Event::Released { name },
             _ => return None,
         };
-        let reply_to = (reply_to != NO_REPLY).then(|| reply_to.split_at(16)).and_then(
-            |(subscriber, number)| {
-                Some(ReplyTo {
-                    subscriber: subscriber.try_into().ok()?,
-                    number: u64::from_be_bytes(number.try_into().ok()?),
-                })
-            },
-        );
+        let reply_to = (*reply_to != NO_REPLY).then(|| ReplyTo::read(reply_to)).flatten();
         Some((event, reply_to))
+    }
+}
+
+impl ReplyTo {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (&process, rest) = bytes.split_first_chunk()?;
+        let (&number, rest) = rest.split_first_chunk()?;
+        let (&fleet, _) = rest.split_first_chunk()?;
+        let (number, fleet) = (u64::from_be_bytes(number), u32::from_be_bytes(fleet));
+        Some(Self { process, number, fleet })
+    }
+}
+
+/// What arrives on the channel of a process.
+pub(super) enum Letter<'a, N> {
+    /// A message for the listeners of a channel, sent to those only that wait for it.
+    Wakeup { channel: &'a str, message: &'a [u8] },
+    /// The numbers of messages that another process has acted on.
+    Confirmations(N),
+}
+
+impl Letter<'_, ()> {
+    pub(super) fn confirmations(numbers: &[u64]) -> Vec<u8> {
+        let mut bytes = vec![0, 0];
+        bytes.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+        bytes
+    }
+
+    /// `None` for what this release does not understand.
+    pub(super) fn read(bytes: &[u8]) -> Option<Letter<'_, impl Iterator<Item = u64>>> {
+        let (&length, rest) = bytes.split_first_chunk()?;
+        let (channel, message) = rest.split_at_checked(u16::from_be_bytes(length).into())?;
+        let numbers = message.chunks_exact(8).filter_map(|number| number.try_into().ok());
+        Some(match channel {
+            [] => Letter::Confirmations(numbers.map(u64::from_be_bytes)),
+            _ => Letter::Wakeup { channel: str::from_utf8(channel).ok()?, message },
+        })
     }
 }
 
@@ -100,7 +133,7 @@ mod tests {
 
     #[test]
     fn messages_round_trip() {
-        let reply_to = ReplyTo { subscriber: [7; 16], number: 1 << 60 };
+        let reply_to = ReplyTo { process: [7; 16], number: 1 << 60, fleet: 200 };
         let message = Message::invalidated("näme", Some(Version::new(9)), Some(reply_to));
         let (event, reply) = Message::read(&message).expect("our own message");
         assert!(
@@ -114,8 +147,22 @@ mod tests {
 
     #[test]
     fn rubbish_is_no_message() {
-        for rubbish in [&b""[..], b"C", b"Cshort", &[0xff; 80], &[b'C'; 40]] {
+        for rubbish in [&b""[..], b"C", b"Cshort", &[0xff; 80], &[b'C'; 44]] {
             assert!(Message::read(rubbish).is_none());
         }
+        for rubbish in [&b""[..], b"\0", b"\0\x02a", b"\0\x01\xff"] {
+            assert!(Letter::read(rubbish).is_none());
+        }
+    }
+
+    #[test]
+    fn letters_are_read() {
+        let sent = Letter::confirmations(&[1, 1 << 60]);
+        let Some(Letter::Confirmations(numbers)) = Letter::read(&sent) else { panic!("{sent:?}") };
+        assert_eq!(numbers.collect::<Vec<_>>(), [1, 1 << 60]);
+        // As the script writes it.
+        let sent = b"\0\x02cgmessage";
+        let Some(Letter::Wakeup { channel, message }) = Letter::read(sent) else { panic!() };
+        assert_eq!((channel, message), ("cg", &b"message"[..]));
     }
 }

@@ -74,15 +74,17 @@
 //! - *In a Cluster* the number of subscribers is not known: an invalidation is always
 //!   [`Unconfirmed`](crate::far::Invalidated::Unconfirmed).
 
-mod channels;
+mod channel;
 mod cluster;
 mod command;
+mod confirmations;
 mod connection;
 mod credentials;
 mod elected;
 mod far;
 mod fault;
 mod gate;
+mod line;
 mod link;
 mod lock;
 mod message;
@@ -95,9 +97,11 @@ mod permissions;
 mod pool;
 mod records;
 mod replicas;
+mod route;
 mod script;
 mod sentinel;
 mod server;
+mod subscriber;
 mod tls;
 
 pub use self::{

@@ -3,7 +3,8 @@ use std::{fmt, time::Duration};
 #[cfg(feature = "redis-rustls")]
 use ::redis::TlsCertificates;
 use ::redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisResult,
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
+    RedisResult,
     aio::{MultiplexedConnection, PubSub},
     auth::StreamingCredentialsProvider,
     cluster::ClusterClientBuilder,
@@ -85,6 +86,22 @@ impl Options {
         if let Some(credentials) = &self.credentials {
             config = config.set_credentials_provider(credentials.clone());
         }
+        client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    /// A connection that pushes messages, as `config` says where to.
+    pub(super) async fn dial_for_pushes(
+        &self,
+        client: &Client,
+        config: AsyncConnectionConfig,
+    ) -> RedisResult<MultiplexedConnection> {
+        let client = match &self.credentials {
+            Some(credentials) => credentials.put_into(client).await?,
+            None => client.clone(),
+        };
+        let info = client.get_connection_info().clone();
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let client = Client::open(info.set_redis_settings(settings))?;
         client.get_multiplexed_async_connection_with_config(&config).await
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Permitted {
     /// Whether the subscribers of a channel may be counted. If not, a stranger that listens by a pattern is
     /// taken for one of ours, which never confirms.
     pub(super) count: bool,
+    /// Whether scripts may publish to sharded channels. If not, they publish to those that all nodes pass on.
+    pub(super) sharded: bool,
 }
 
 /// Who sends the messages about what a script did.
@@ -43,7 +45,7 @@ pub(super) enum Publisher {
 
 impl Default for Permitted {
     fn default() -> Self {
-        Self { time: true, publisher: Publisher::Script, count: true }
+        Self { time: true, publisher: Publisher::Script, count: true, sharded: false }
     }
 }
 

@@ -90,7 +90,7 @@ async fn a_dead_holders_lease_ends(_: Arc<Servers>) {
     let _dead = lease(&far, "n", TTL).await;
     server.set_back_by(HOUR);
     match ask(&far).await {
-        Attempt::Held { remaining } => assert!(remaining <= TTL, "{remaining:?}"),
+        Attempt::Held { remaining, .. } => assert!(remaining <= TTL, "{remaining:?}"),
         other => panic!("{other:?}"),
     }
     eventually(async || matches!(ask(&far).await, Attempt::Granted(_)).then_some(())).await;
@@ -104,7 +104,7 @@ async fn a_living_holder_keeps_its_lease(_: Arc<Servers>) {
     server.set_back_by(HOUR);
     // As long as it was renewed for, and not as it was granted for.
     match ask(&far).await {
-        Attempt::Held { remaining } => assert!(remaining > LONG - TIMEOUT && remaining <= LONG),
+        Attempt::Held { remaining, .. } => assert!(remaining > LONG - TIMEOUT && remaining <= LONG),
         other => panic!("{other:?}"),
     }
     assert_eq!(far.renew("n", token, LONG).await.expect("a renewal"), Renewal::Renewed);

@@ -30,7 +30,7 @@ pub fn record(
 }
 
 /// A record that is stale as soon as it is written, and remembered.
-fn stale(far: &impl Far<String>, value: &str, version: impl Into<Version>) -> Record<String> {
+pub fn stale(far: &impl Far<String>, value: &str, version: impl Into<Version>) -> Record<String> {
     record_for(far, Some(value), version.into(), Duration::from_millis(1))
 }
 
@@ -53,7 +53,7 @@ pub async fn lease(far: &impl Far<String>, name: &str, ttl: Duration) -> (Token,
 }
 
 /// Asks again until the lease is granted, for a bounded time.
-async fn lease_soon(far: &impl Far<String>, name: &str) -> (Token, Grant) {
+pub async fn lease_soon(far: &impl Far<String>, name: &str) -> (Token, Grant) {
     let token = Token::random();
     let answer =
         eventually(async || match far.look_up_or_lease(name, token, LONG, Duration::ZERO).await {
@@ -99,7 +99,7 @@ pub async fn one_holder_and_fences_grow<F: Far<String> + Clone>(far: F) {
         for attempt in attempts.collect::<Vec<_>>() {
             match attempt.await.expect("a task") {
                 (token, Attempt::Granted(grant)) => granted.push((token, grant)),
-                (_, Attempt::Held { remaining }) => assert!(remaining <= LONG),
+                (_, Attempt::Held { remaining, .. }) => assert!(remaining <= LONG),
                 (_, other) => panic!("nothing was stored: {other:?}"),
             }
         }
@@ -372,40 +372,94 @@ impl Watcher for Recorder {
     }
 }
 
-pub async fn every_watcher_hears_what_happened<F: Far<String> + Clone>(far: F) {
-    let name = fresh_name();
+/// Two watchers that are connected.
+async fn recorders<F: Far<String>>(far: &F) -> [Arc<Recorder>; 2] {
     let recorders = [Arc::new(Recorder::default()), Arc::new(Recorder::default())];
     for recorder in &recorders {
         let weak: Weak<Recorder> = Arc::downgrade(recorder);
         far.watch(weak);
     }
-    far.read(&name).await.expect("a read");
+    far.read("any").await.expect("a read");
     for recorder in &recorders {
         eventually(async || recorder.heard.lock().iter().any(|e| e == "connected").then_some(()))
             .await;
     }
+    recorders
+}
 
-    let (token, _) = lease(&far, &name, LONG).await;
-    far.release(&name, token).await.expect("a release");
-    let (token, _) = lease(&far, &name, LONG).await;
-    let _ = far.commit(&name, token, record(&far, Some("a"), 1)).await.expect("a commit");
-    let _ = far.put(&name, stale(&far, "b", 2)).await.expect("a put");
-    far.invalidate(&name, Some(Version::new(3)), LONG).await.expect("an invalidation");
+/// Clause 9: near entries.
+pub async fn every_watcher_hears_what_could_make_a_near_entry_old<F: Far<String> + Clone>(far: F) {
+    let name = fresh_name();
+    let recorders = recorders(&far).await;
+    let _ = far.put(&name, stale(&far, "a", 1)).await.expect("a put");
+    let (token, _) = lease_soon(&far, &name).await;
+    let _ = far.commit(&name, token, stale(&far, "b", 2)).await.expect("a commit");
+    let _ = far.put(&name, stale(&far, "c", 3)).await.expect("a put");
+    far.invalidate(&name, Some(Version::new(4)), LONG).await.expect("an invalidation");
     far.invalidate(&name, None, LONG).await.expect("an invalidation");
-    let (token, _) = lease(&far, &name, LONG).await;
-    let _ = far.commit(&name, token, record(&far, Some("a"), 1)).await.expect("refused as older");
-    let (token, _) = lease(&far, &name, LONG).await;
-    far.fail(&name, token, LONG).await.expect("an answer");
 
     let expected = [
-        format!("released {name}"),
-        format!("committed {name} 1"),
-        format!("put {name} 2"),
-        format!("invalidated {name} Some(Version(3))"),
+        format!("put {name} 1"),
+        format!("committed {name} 2"),
+        format!("put {name} 3"),
+        format!("invalidated {name} Some(Version(4))"),
         format!("invalidated {name} None"),
-        format!("released {name}"),
-        format!("released {name}"),
     ];
+    for recorder in &recorders {
+        eventually(async || (recorder.about(&name).len() >= expected.len()).then_some(())).await;
+        assert_eq!(recorder.about(&name), expected);
+    }
+}
+
+/// Clause 9: wake-ups.
+pub async fn who_waits_hears_of_the_end_of_the_lease<F: Far<String> + Clone>(far: F) {
+    let recorders = recorders(&far).await;
+    for end in ["release", "commit", "older", "fail"] {
+        let name = fresh_name();
+        if end == "older" {
+            far.invalidate(&name, Some(Version::new(3)), LONG).await.expect("an invalidation");
+        }
+        let (token, _) = lease(&far, &name, LONG).await;
+        for _ in 0..2 {
+            let held = far.look_up_or_lease(&name, Token::random(), LONG, Duration::ZERO).await;
+            assert!(matches!(held, Ok(Attempt::Held { .. })), "{held:?}");
+        }
+        match end {
+            "release" => far.release(&name, token).await.expect("a release"),
+            "fail" => far.fail(&name, token, LONG).await.expect("an answer"),
+            _ => drop(far.commit(&name, token, record(&far, Some("a"), 2)).await.expect(end)),
+        }
+        let expected = match end {
+            "commit" => format!("committed {name} 2"),
+            _ => format!("released {name}"),
+        };
+        for recorder in &recorders {
+            eventually(async || recorder.about(&name).contains(&expected).then_some(())).await;
+        }
+    }
+}
+
+/// Clause 9: quiet.
+pub async fn what_nobody_waits_for_is_told_to_nobody<F: Far<String> + Clone>(far: F) {
+    let name = fresh_name();
+    let recorders = recorders(&far).await;
+    let (token, _) = lease_soon(&far, &name).await;
+    far.release(&name, token).await.expect("a release");
+    for version in [1, 1] {
+        let (token, _) = lease_soon(&far, &name).await;
+        let _ = far.commit(&name, token, stale(&far, "a", version)).await.expect("a commit");
+    }
+    far.invalidate(&name, Some(Version::new(2)), LONG).await.expect("an invalidation");
+    let (token, _) = lease_soon(&far, &name).await;
+    let _ = far.commit(&name, token, record(&far, Some("a"), 1)).await.expect("refused as older");
+    let (token, _) = lease_soon(&far, &name).await;
+    let _ = far.commit(&name, token, stale(&far, "b", 3)).await.expect("a commit");
+    let (token, _) = lease_soon(&far, &name).await;
+    far.fail(&name, token, LONG).await.expect("an answer");
+    far.invalidate(&name, None, LONG).await.expect("an invalidation");
+
+    let expected =
+        [format!("invalidated {name} Some(Version(2))"), format!("invalidated {name} None")];
     for recorder in &recorders {
         eventually(async || (recorder.about(&name).len() >= expected.len()).then_some(())).await;
         assert_eq!(recorder.about(&name), expected);

@@ -190,7 +190,7 @@ async fn without_publish_waiters_poll_and_near_entries_do_not_rely_on_messages(_
     }
     let (token, _) = lease(&one, &name, LONG).await;
     let held = other.look_up_or_lease(&name, Token::random(), LONG, Duration::ZERO).await;
-    let Ok(Attempt::Held { remaining }) = held else { panic!("{held:?}") };
+    let Ok(Attempt::Held { remaining, .. }) = held else { panic!("{held:?}") };
     assert!(remaining < Duration::from_millis(100), "it waits for no message: {remaining:?}");
     let last = recorder.heard.lock().last().cloned();
     assert!(last.is_none_or(|last| last == "disconnected"), "near entries rely on messages");
@@ -239,17 +239,22 @@ async fn where_scripts_may_not_publish_the_client_does(_: Arc<Servers>) {
     .await;
     let before = calls(&server, "publish");
     let name = fresh_name();
-    let (token, _) = lease(&far, &name, LONG).await;
-    far.release(&name, token).await.expect("a release");
-    let (token, _) = lease(&far, &name, LONG).await;
-    let stored = far.commit(&name, token, contract::record(&far, Some("a"), 1)).await;
+    // Somebody else waits.
+    let held = async || {
+        let (token, _) = lease(&far, &name, LONG).await;
+        let waits = hearing.look_up_or_lease(&name, Token::random(), LONG, Duration::ZERO).await;
+        assert!(matches!(waits, Ok(Attempt::Held { .. })), "{waits:?}");
+        token
+    };
+    far.release(&name, held().await).await.expect("a release");
+    let record = contract::record(&far, Some("a"), 1);
+    let stored = far.commit(&name, held().await, record).await;
     assert!(matches!(stored, Ok(Commit::Stored(_))), "{stored:?}");
     let put = far.put(&name, contract::record(&far, Some("a"), 2)).await;
     assert!(put.is_ok(), "{put:?}");
     let done = far.invalidate(&name, None, LONG).await.expect("an invalidation");
     assert_eq!(done, Invalidated::Everywhere);
-    let (token, _) = lease(&far, &name, LONG).await;
-    far.fail(&name, token, LONG).await.expect("an answer");
+    far.fail(&name, held().await, LONG).await.expect("an answer");
     let expected = [
         format!("released {name}"),
         format!("committed {name} 1"),
@@ -311,9 +316,9 @@ async fn relay(mut client: TcpStream, mut server: TcpStream) {
         let mut buffer = vec![0; 1 << 16];
         while let Ok(length @ 1..) = from_server.read(&mut buffer).await {
             let answer = &mut buffer[..length];
-            // The end of the probe's answer: published and counted. No other answer ends so.
-            if answer.starts_with(b"*4\r\n") && answer.ends_with(b"\r\n:1\r\n:1\r\n") {
-                answer[length - 7] = b'0';
+            // The end of the probe's answer: published, counted, no sharded channels. No other answer ends so.
+            if answer.starts_with(b"*5\r\n") && answer.ends_with(b"\r\n:1\r\n:1\r\n:0\r\n") {
+                answer[length - 11] = b'0';
             }
             if answers.write_all(answer).await.is_err() {
                 return;

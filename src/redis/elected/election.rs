@@ -40,11 +40,11 @@ pub(super) struct Election<C, L> {
 
 impl<C, L> Election<C, L> {
     pub(super) fn new(connection: Connection, codec: C, namespace: &str, lock: L) -> Self {
-        let keys = Namespace::new("cgs", namespace);
+        let keys = Arc::new(Namespace::new("cgs", namespace));
         let permissions = Arc::<Permissions>::default();
-        let messages = Messages::new(connection.clone(), &keys, permissions.clone());
-        // No channel: the messages are sent after the lock was freed.
-        let records = Records::new(connection, codec, keys, String::new(), &BY_LOCK, permissions);
+        let messages = Messages::new(connection.clone(), keys.clone(), permissions.clone());
+        // The messages are sent after the lock was freed.
+        let records = Records::new(connection, codec, keys, None, &BY_LOCK, permissions);
         Self {
             records,
             messages,
@@ -77,7 +77,7 @@ impl<C: Send + Sync + 'static, L: Lock> Election<C, L> {
         let (fence, lease) = (lease.fence(), Arc::new(lease));
         // A caller that was told "held" meanwhile must be notified, also when this future is dropped.
         let unused = FreeOnDrop { election: Some(self.clone()), lease: lease.clone() };
-        let opened = self.records.open(name, Token::of_fence(fence), OPEN_TTL, fresh_for);
+        let opened = self.records.open(name, Token::of_fence(fence), OPEN_TTL, fresh_for, None);
         match opened.await? {
             OpenReply::Granted(Grant { minimum, failures, .. }) => {
                 unused.disarm();
@@ -105,8 +105,8 @@ impl<C: Send + Sync + 'static, L: Lock> Election<C, L> {
         self.records.release(name, load.record_token()).await
     }
 
-    pub(super) async fn publish(&self, event: Event<'_>) {
-        if let Err(fault) = self.messages.publish(event).await {
+    pub(super) async fn publish(&self, name: &str, event: Event<'_>) {
+        if let Err(fault) = self.messages.tell(name, event).await {
             tracing::debug!(%fault, "message not sent; waiters look for themselves");
         }
     }
@@ -114,7 +114,7 @@ impl<C: Send + Sync + 'static, L: Lock> Election<C, L> {
     /// Frees the lock, then publishes that.
     pub(super) async fn free(&self, lease: &Lease) {
         unlock(lease).await;
-        self.publish(Event::Released { name: lease.name() }).await;
+        self.publish(lease.name(), Event::Released { name: lease.name() }).await;
     }
 
     /// Frees the locks of loads that were closed for certain.

@@ -105,7 +105,7 @@ where
             }
             lock::Attempt::Held { remaining } => {
                 let remaining = if connected { remaining } else { poll(remaining, ttl) };
-                Ok(Attempt::Held { remaining })
+                Ok(Attempt::Held { remaining, ahead: 0 })
             }
         }
     }
@@ -136,7 +136,7 @@ where
         settle(async move {
             match version {
                 Some(version) => {
-                    let told = this.publish(Event::Committed { name: &name, version });
+                    let told = this.publish(&name, Event::Committed { name: &name, version });
                     join(told, unlock(&load.lease)).await;
                 }
                 None => this.free(&load.lease).await,
@@ -192,7 +192,8 @@ where
             let open = this.open.of(&name);
             let put = this.records.put(&name, record).await?;
             if let Put::Stored(entry) = &put {
-                let told = this.publish(Event::Put { name: &name, version: entry.version() });
+                let version = entry.version();
+                let told = this.publish(&name, Event::Put { name: &name, version });
                 join(told, settle(this.clone().close(open))).await;
             }
             Ok(put)
@@ -200,9 +201,7 @@ where
         putting.await.unwrap_or_else(|_| Err(FaultKind::Timeout.into()))
     }
 
-    /// Waits, up to the far timeout, until every subscribed process has confirmed. In a Cluster
-    /// the number of subscribers is not known, and the answer is always
-    /// [`Invalidated::Unconfirmed`].
+    /// As [`RedisFar`](crate::redis::RedisFar) does.
     async fn invalidate(
         &self,
         name: &str,
@@ -214,7 +213,7 @@ where
         let invalidating = tokio::spawn(async move {
             let open = this.open.of(&name);
             this.records.invalidate(&name, version, retention, Vec::new()).await?;
-            let told = this.messages.publish(Event::Invalidated { name: &name, version });
+            let told = this.messages.tell(&name, Event::Invalidated { name: &name, version });
             let (told, ()) = join(told, settle(this.clone().close(open))).await;
             // Redis has dropped it: only the near tiers are in doubt.
             Ok(told.unwrap_or(Invalidated::Unconfirmed))

@@ -9,11 +9,11 @@ use crate::{
     backoff::Backoff,
     lock::{Attempt, Lease, Lock, Queue},
     redis::{
-        channels::{Channels, MessageHandler},
         connection::Connection,
+        message::ReplyTo,
         namespace::Namespace,
+        subscriber::{Listener, Membership, Topics},
     },
-    subscription::{State, Subscription},
     token::Token,
 };
 
@@ -59,7 +59,7 @@ pub struct RedisLock {
 struct Inner {
     server: Server,
     turns: Arc<Turns>,
-    subscription: Subscription<Channels<Turns>>,
+    membership: Membership,
     queue: Queue,
 }
 
@@ -77,11 +77,15 @@ impl RedisLock {
     fn with(connection: Connection, namespace: &str) -> Self {
         let process = *Token::random().as_bytes();
         let turns = Arc::new(Turns { process, waiting: Mutex::default() });
-        let feed = Channels { connection: connection.clone(), handler: turns.clone() };
-        let subscription = Subscription::new(feed);
+        let topics = Topics {
+            events: format!("cg:lock:{:032x}", u128::from_be_bytes(process)),
+            presence: None,
+            is_sharded: false,
+        };
+        let membership = connection.subscriber().join(topics, turns.clone());
         let server = Server { connection, keys: Arc::new(Namespace::new("cgk", namespace)) };
         let queue = Queue::default();
-        Self { inner: Arc::new(Inner { server, turns, subscription, queue }) }
+        Self { inner: Arc::new(Inner { server, turns, membership, queue }) }
     }
 }
 
@@ -108,7 +112,7 @@ impl Lock for RedisLock {
         // Before the first attempt: a message that is sent after it will arrive.
         let rest = deadline.saturating_duration_since(Instant::now());
         let limit = rest.min(inner.server.connection.far_timeout() / 2);
-        let connected = inner.subscription.ready(limit).await == State::Connected;
+        let connected = inner.membership.ready(limit).await;
         let _turn = inner.queue.turn(name, deadline).await?;
         let waiting = Waiting::enter(inner, name);
         match tokio::time::timeout_at(deadline, waiting.granted(ttl, connected)).await {
@@ -166,7 +170,7 @@ impl<'a> Waiting<'a> {
 
 impl Inner {
     fn is_connected(&self) -> bool {
-        *self.subscription.state() == State::Connected
+        self.membership.is_connected()
     }
 }
 
@@ -215,16 +219,13 @@ struct Turns {
     waiting: Mutex<HashMap<[u8; 16], Arc<Notify>>>,
 }
 
-impl MessageHandler for Turns {
-    fn channels(&self) -> Vec<String> {
-        vec![format!("cg:lock:{:032x}", u128::from_be_bytes(self.process))]
-    }
-
-    fn on_message(&self, _: &str, payload: &[u8]) {
-        let Ok(token) = <[u8; 16]>::try_from(payload) else { return };
+impl Listener for Turns {
+    fn on_message(&self, payload: &[u8]) -> Option<ReplyTo> {
+        let token = <[u8; 16]>::try_from(payload).ok()?;
         if let Some(notify) = self.waiting.lock().get(&token) {
             notify.notify_one();
         }
+        None
     }
 
     fn on_disconnected(&self) {

@@ -15,7 +15,7 @@ use crate::{
     Entry, Fault,
     codec::Codec,
     far::{Grant, Renewal, Token},
-    redis::{message::Message, namespace::millis},
+    redis::{channel::ProcessId, message::Message, namespace::millis},
 };
 
 /// Longer than any entry stays fresh, in milliseconds.
@@ -27,6 +27,8 @@ pub(crate) enum OpenReply<V> {
     Granted(Grant),
     Held {
         remaining: Duration,
+        /// How many processes wait already. `None` if this one may miss the end of the lease.
+        ahead: Option<usize>,
     },
     /// The record has seen a greater fencing token.
     Fenced,
@@ -43,17 +45,18 @@ impl<C> Records<C> {
         token: Token,
         ttl: Duration,
         fresh_for: Duration,
+        waiter: Option<ProcessId>,
     ) -> Result<OpenReply<V>, Fault>
     where
         C: Codec<V>,
     {
         let fresh_for = if fresh_for.is_zero() { 0 } else { millis(fresh_for) };
-        if let Some(reply) = self.try_open(name, token, ttl, fresh_for).await? {
+        if let Some(reply) = self.try_open(name, token, ttl, fresh_for, waiter).await? {
             return Ok(reply);
         }
         // The entry is fresh and does not decode: another release wrote it. Ask for the lease, to
         // replace it.
-        self.try_open(name, token, ttl, FOREVER).await?.ok_or_else(malformed)
+        self.try_open(name, token, ttl, FOREVER, waiter).await?.ok_or_else(malformed)
     }
 
     /// `None` for an entry that does not decode.
@@ -63,6 +66,7 @@ impl<C> Records<C> {
         token: Token,
         ttl: Duration,
         fresh_for: u64,
+        waiter: Option<ProcessId>,
     ) -> Result<Option<OpenReply<V>>, Fault>
     where
         C: Codec<V>,
@@ -70,6 +74,7 @@ impl<C> Records<C> {
         let answer = self.run(&self.scripts.open, |call| {
             call.key(self.keys.key(name)).key(self.lease_key(name));
             call.arg(token.as_bytes()).arg(millis(ttl)).arg(fresh_for);
+            call.arg(waiter.as_ref().map_or(&[][..], |waiter| waiter));
         });
         let answer: Vec<Value> = answer.await?;
         let mut answer = answer.into_iter();
@@ -85,7 +90,10 @@ impl<C> Records<C> {
                 return Ok(entry.map(|entry| OpenReply::Hit(Arc::new(entry))));
             }
             1 => OpenReply::Granted(granted(answer)?),
-            2 => OpenReply::Held { remaining: remaining(value()?)? },
+            2 => OpenReply::Held {
+                remaining: remaining(value()?)?,
+                ahead: integer(value()?).and_then(|ahead| ahead.try_into().ok()),
+            },
             3 => OpenReply::Fenced,
             4 => OpenReply::BackOff { remaining: remaining(value()?)? },
             _ => return Err(malformed()),
@@ -109,12 +117,13 @@ impl<C> Records<C> {
     }
 
     pub(crate) async fn release(&self, name: &str, token: Token) -> Result<(), Fault> {
+        let (address, message) = (self.address(name), Message::released(name));
         let mut call = ::redis::cmd("EVAL");
         call.arg(RELEASE).arg(1).arg(self.lease_key(name));
-        call.arg(token.as_bytes()).arg(self.script_channel()).arg(Message::released(name));
-        let answer = self.connection.query::<i64>(&call).await;
+        call.arg(token.as_bytes()).arg(&message).arg(&address);
+        let answer = self.connection.query(&call).await;
         self.doubt_if_refused(&answer);
-        self.announce_end(name, answer?).await;
+        self.told_end(name, answer?, &message).await;
         Ok(())
     }
 
@@ -124,18 +133,20 @@ impl<C> Records<C> {
         token: Token,
         back_off: Duration,
     ) -> Result<(), Fault> {
+        let (address, message) = (self.address(name), Message::released(name));
         let answer = self.run(&FAIL, |call| {
             call.key(self.lease_key(name)).arg(token.as_bytes()).arg(millis(back_off));
-            call.arg(self.script_channel()).arg(Message::released(name));
+            call.arg(&message).arg(&address);
         });
         let ended = answer.await?;
-        self.announce_end(name, ended).await;
+        self.told_end(name, ended, &message).await;
         Ok(())
     }
 
-    async fn announce_end(&self, name: &str, ended: i64) {
-        if ended == 1 {
-            self.announce(|| Message::released(name)).await;
+    /// Tells the end of a lease if its script could not.
+    async fn told_end(&self, name: &str, (_, told): (i64, i64), message: &[u8]) {
+        if told < 0 {
+            self.publish(name, message).await;
         }
     }
 }

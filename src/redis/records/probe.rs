@@ -111,27 +111,37 @@ impl<C> Records<C> {
     async fn probe_by_text(&self, name: &str) -> Result<Vec<Value>, Fault> {
         let mut call = Cmd::new();
         call.arg("EVAL").arg(PROBE_TEXT).arg(1).arg(self.keys.key(name));
-        call.arg(self.keys.subscribers());
+        call.arg(self.keys.subscribers()).arg(self.sharded_channel(name));
         self.connection.query(&call).await
     }
 
     async fn probe_by_hash(&self, name: &str) -> Result<Vec<Value>, Fault> {
         let mut call = PROBE.key(self.keys.key(name));
-        call.arg(self.keys.subscribers());
+        call.arg(self.keys.subscribers()).arg(self.sharded_channel(name));
         self.connection.run(&call).await
+    }
+
+    /// In the slot of the name, so that its node has it. Empty outside of a Cluster.
+    fn sharded_channel(&self, name: &str) -> String {
+        if self.connection.is_cluster() { self.keys.key_with(name, ":s") } else { String::new() }
     }
 
     /// Reads the answer of the probe, and notes the time if there is one.
     fn permitted(&self, answer: Vec<Value>) -> Result<Permitted, Fault> {
-        let [seconds, micros, published, counted] =
-            <[Value; 4]>::try_from(answer).map_err(|_| malformed())?;
+        let [seconds, micros, published, counted, sharded] =
+            <[Value; 5]>::try_from(answer).map_err(|_| malformed())?;
         let time = integer(seconds).zip(integer(micros));
         if let Some((seconds, micros)) = time {
             self.clock.note(millis(seconds, micros));
         }
         let by_script = integer(published) == Some(1);
         let publisher = if by_script { Publisher::Script } else { Publisher::Nobody };
-        Ok(Permitted { time: time.is_some(), publisher, count: integer(counted) == Some(1) })
+        Ok(Permitted {
+            time: time.is_some(),
+            publisher,
+            count: integer(counted) == Some(1),
+            sharded: integer(sharded) == Some(1),
+        })
     }
 
     /// Finds another way for what scripts may not do, and notes what is missing.

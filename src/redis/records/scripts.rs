@@ -20,26 +20,28 @@ const BEGIN: &str = include_str!("lua/begin.lua");
 const COMMIT: &str = include_str!("lua/commit.lua");
 const INVALIDATE: &str = include_str!("lua/invalidate.lua");
 
+/// Before the prelude, which knows how many waiters a lease has.
+const TELL: &str = include_str!("../lua/tell.lua");
 const PUBLISH_COUNTED: &str = include_str!("../lua/publish_counted.lua");
 
 /// Fencing tokens from the server's clock: Redis elects who loads.
 pub(crate) static BY_CLOCK: LazyLock<Scripts> = LazyLock::new(|| Scripts {
-    open: script(&[PRELUDE, OPEN, LOOK_UP_OR_LEASE]),
-    commit: script(&[PRELUDE, BY_CLOCK_FLOOR, COMMIT]),
-    invalidate: script(&[PRELUDE, BY_CLOCK_FLOOR, PUBLISH_COUNTED, INVALIDATE]),
+    open: script(&[TELL, PRELUDE, OPEN, LOOK_UP_OR_LEASE]),
+    commit: script(&[TELL, PRELUDE, BY_CLOCK_FLOOR, COMMIT]),
+    invalidate: script(&[TELL, PRELUDE, BY_CLOCK_FLOOR, PUBLISH_COUNTED, INVALIDATE]),
 });
 
 /// Fencing tokens from a lock of another system, which elects who loads.
 pub(crate) static BY_LOCK: LazyLock<Scripts> = LazyLock::new(|| Scripts {
-    open: script(&[PRELUDE, BY_LOCK_FLOOR, OPEN, BEGIN]),
-    commit: script(&[PRELUDE, BY_LOCK_FLOOR, COMMIT]),
-    invalidate: script(&[PRELUDE, BY_LOCK_FLOOR, PUBLISH_COUNTED, INVALIDATE]),
+    open: script(&[TELL, PRELUDE, BY_LOCK_FLOOR, OPEN, BEGIN]),
+    commit: script(&[TELL, PRELUDE, BY_LOCK_FLOOR, COMMIT]),
+    invalidate: script(&[TELL, PRELUDE, BY_LOCK_FLOOR, PUBLISH_COUNTED, INVALIDATE]),
 });
 
 pub(super) static RENEW: LazyLock<Script> =
-    LazyLock::new(|| script(&[PRELUDE, include_str!("lua/renew.lua")]));
+    LazyLock::new(|| script(&[TELL, PRELUDE, include_str!("lua/renew.lua")]));
 pub(super) static FAIL: LazyLock<Script> =
-    LazyLock::new(|| script(&[PRELUDE, include_str!("lua/fail.lua")]));
+    LazyLock::new(|| script(&[TELL, PRELUDE, include_str!("lua/fail.lua")]));
 
 /// What a user may do.
 pub(super) static PROBE: LazyLock<Script> = LazyLock::new(|| Script::new(PROBE_TEXT));
@@ -47,4 +49,5 @@ pub(super) const PROBE_TEXT: &str = include_str!("lua/probe.lua");
 
 /// Sent as text, not by its hash: when a look-up timed out, nothing waits for the answer that the server
 /// does not know the script yet, and the lease would stand unused until its ttl.
-pub(super) const RELEASE: &str = include_str!("lua/release.lua");
+pub(super) const RELEASE: &str =
+    concat!(include_str!("../lua/tell.lua"), include_str!("lua/release.lua"));

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use ::redis::{Cmd, FromRedisValue, Script, ScriptInvocation};
+use ::redis::{FromRedisValue, Script, ScriptInvocation};
 use bytes::Bytes;
 
 use super::{
@@ -12,9 +12,8 @@ use crate::{
     Clock, Entry, Fault,
     codec::Codec,
     redis::{
-        connection::Connection,
-        namespace::Namespace,
-        permissions::{Permissions, Publisher},
+        channel::Address, connection::Connection, messages::Messages, namespace::Namespace,
+        permissions::Permissions,
     },
 };
 
@@ -23,9 +22,9 @@ pub(crate) struct Records<C> {
     pub(super) connection: Connection,
     pub(super) clock: ServerClock,
     pub(super) codec: C,
-    pub(super) keys: Namespace,
-    /// Where the scripts announce what they did; empty for nowhere.
-    pub(super) channel: String,
+    pub(super) keys: Arc<Namespace>,
+    /// Who hears what the scripts did; nobody if that is told in another way.
+    messages: Option<Messages>,
     pub(super) scripts: &'static Scripts,
     pub(super) permissions: Arc<Permissions>,
 }
@@ -34,13 +33,13 @@ impl<C> Records<C> {
     pub(crate) fn new(
         connection: Connection,
         codec: C,
-        keys: Namespace,
-        channel: String,
+        keys: Arc<Namespace>,
+        messages: Option<Messages>,
         scripts: &'static Scripts,
         permissions: Arc<Permissions>,
     ) -> Self {
         let clock = ServerClock::new(Clock::system());
-        Self { connection, clock, codec, keys, channel, scripts, permissions }
+        Self { connection, clock, codec, keys, messages, scripts, permissions }
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -73,23 +72,20 @@ impl<C> Records<C> {
         answer
     }
 
-    /// Where a script announces what it did; empty for nowhere.
-    pub(super) fn script_channel(&self) -> &str {
-        match self.permissions.get().publisher {
-            Publisher::Script => &self.channel,
-            Publisher::Client | Publisher::Nobody => "",
-        }
+    /// Where a script tells what it does to `name`.
+    pub(super) fn address(&self, name: &str) -> Address {
+        self.messages.as_ref().map(|messages| messages.address(name)).unwrap_or_default()
     }
 
-    /// Announces what a script did, unless the script has. How many heard it.
-    pub(super) async fn announce(&self, message: impl FnOnce() -> Vec<u8>) -> usize {
-        let by_client = self.permissions.get().publisher == Publisher::Client;
-        if self.channel.is_empty() || !by_client {
-            return 0;
-        }
-        let mut publish = Cmd::new();
-        publish.arg("PUBLISH").arg(&self.channel).arg(message());
-        match self.connection.query(&publish).await {
+    /// The channel of who is to confirm.
+    pub(super) fn counted_on(&self, name: &str) -> String {
+        self.messages.as_ref().map(|messages| messages.counted_on(name)).unwrap_or_default()
+    }
+
+    /// Publishes what a script could not. How many heard it.
+    pub(super) async fn publish(&self, name: &str, message: &[u8]) -> usize {
+        let Some(messages) = &self.messages else { return 0 };
+        match messages.publish(name, message).await {
             Ok(receivers) => receivers,
             // What it is about has been done.
             Err(fault) => {

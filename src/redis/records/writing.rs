@@ -67,19 +67,21 @@ impl<C> Records<C> {
         retention: Duration,
         message: Vec<u8>,
     ) -> Result<usize, Fault> {
-        let subscribers =
-            if self.permissions.get().count { self.keys.subscribers() } else { String::new() };
+        let (address, counted_on) = (self.address(name), self.counted_on(name));
         let by_script = self.run(&self.scripts.invalidate, |call| {
             call.key(self.keys.key(name))
                 .key(self.lease_key(name))
                 .arg(version.map(|version| version.to_bytes().to_vec()).unwrap_or_default())
                 .arg(millis(retention))
-                .arg(self.script_channel())
                 .arg(&message)
-                .arg(subscribers);
+                .arg(counted_on)
+                .arg(&address);
         });
-        let by_script: usize = by_script.await?;
-        Ok(by_script + self.announce(|| message).await)
+        let by_script: i64 = by_script.await?;
+        match usize::try_from(by_script) {
+            Ok(receivers) => Ok(receivers),
+            Err(_) => Ok(self.publish(name, &message).await),
+        }
     }
 
     /// What follows the header's fields that the script writes.
@@ -114,6 +116,7 @@ impl<C> Records<C> {
         let kind = if record.entry.value().is_some() { Kind::Value } else { Kind::Absent };
         let has_terms = record.entry.terms().is_some();
         let version = record.version.map(|version| version.to_bytes().to_vec());
+        let address = self.address(name);
         let answer = self.run(&self.scripts.commit, |call| {
             call.key(self.keys.key(name))
                 .key(self.lease_key(name))
@@ -123,35 +126,31 @@ impl<C> Records<C> {
                 .arg(millis(record.ttl))
                 .arg(millis(record.retention))
                 .arg(payload)
-                .arg(self.script_channel())
-                .arg(Message::tail(name, None));
+                .arg(Message::tail(name, None))
+                .arg(&address);
         });
         let answer: Vec<Value> = answer.await?;
         let mut answer = answer.into_iter();
         let kind = answer.next().and_then(integer).ok_or_else(malformed)?;
         let detail = answer.next().and_then(bulk).unwrap_or_default();
-        let is_put = token.is_empty();
-        match kind {
-            1 => {
-                let entry = stored(record, &detail)?;
-                let version = entry.version();
-                let event = if is_put {
-                    Event::Put { name, version }
-                } else {
-                    Event::Committed { name, version }
-                };
-                self.announce(|| Message::of(event, None).unwrap_or_default()).await;
-                Ok(Written::Stored(entry))
-            }
-            0 => Ok(Written::Lost),
-            -1 => {
-                if !is_put {
-                    self.announce(|| Message::released(name)).await;
+        let told = answer.next().and_then(integer).ok_or_else(malformed)?;
+        let written = match kind {
+            1 => Written::Stored(stored(record, &detail)?),
+            0 => Written::Lost,
+            -1 => Written::Older(header::version(&detail).ok_or_else(malformed)?),
+            _ => return Err(malformed()),
+        };
+        if told < 0 {
+            let event = match &written {
+                Written::Stored(entry) if token.is_empty() => {
+                    Event::Put { name, version: entry.version() }
                 }
-                Ok(Written::Older(header::version(&detail).ok_or_else(malformed)?))
-            }
-            _ => Err(malformed()),
+                Written::Stored(entry) => Event::Committed { name, version: entry.version() },
+                Written::Older(_) | Written::Lost => Event::Released { name },
+            };
+            self.publish(name, &Message::of(event, None).unwrap_or_default()).await;
         }
+        Ok(written)
     }
 }
 

@@ -1,18 +1,21 @@
 -- KEYS entry, lease
 -- ARGV token ('' for a put), kind, version ('' takes over the one on record), ttl ms, retention ms,
---      load time and payload, channel ('' for no message), tail of the message, now ('' to ask)
--- {1, version} stored | {0} lease lost | {-1, version on record} older | the server's error
+--      load time and payload, tail of the message, address (command, channel, processes), now ('' to ask)
+-- {1, version, told} stored | {0, '', told} lease lost | {-1, version on record, told} older | the server's error
+-- told: -1 if the client has to publish it
 local put = ARGV[1] == ''
-local lease = first_bytes(KEYS[2], 23)
+local lease = first_bytes(KEYS[2], put and 23 or LEASE)
 local mine = not put and string.sub(lease, 1, 16) == ARGV[1]
-if not put and not mine then return {0} end
+if not put and not mine then return {0, '', 0} end
 
 local h = header(first_bytes(KEYS[1], HEADER - 1))
-local version = ARGV[3]
+local known = h and string.sub(h, 3, 18)
+local version, order = ARGV[3], 1
+if version == '' then version = known or string.rep('\0', 16) end
+if h then order = compare(version, known) end
 local reply
-if version == '' then version = h and string.sub(h, 3, 18) or string.rep('\0', 16) end
-if h and compare(version, string.sub(h, 3, 18)) < 0 then
-  reply = {-1, string.sub(h, 3, 18)}
+if order < 0 then
+  reply = {-1, known}
 else
   local floor = floor_after(h, lease, put)
   local ttl = tonumber(ARGV[4])
@@ -27,11 +30,15 @@ end
 local stored = reply[1] == 1
 -- a put also ends what only looks like a lease
 if mine or (stored and put) then redis.call('DEL', KEYS[2]) end
-if ARGV[7] == '' then
-  return reply
-elseif stored then
-  redis.call('PUBLISH', ARGV[7], (put and 'P' or 'C') .. version .. ARGV[8])
+-- An older near entry can exist only where there was an older entry: of what was invalidated all were told, and drop it
+-- before any message that comes now. Where there was no record, nobody has read one.
+local kind = put and 'P' or 'C'
+local all = put or (h and order > 0 and string.byte(h, 2) ~= 84)
+if stored then
+  reply[3] = tell(ARGV[8], ARGV[9], ARGV[10], kind .. version .. ARGV[7], lease, all)
 elseif mine then
-  redis.call('PUBLISH', ARGV[7], 'R' .. version .. ARGV[8])
+  reply[3] = tell(ARGV[8], ARGV[9], ARGV[10], 'R' .. version .. ARGV[7], lease, false)
+else
+  reply[3] = 0
 end
 return reply

@@ -1,6 +1,6 @@
--- KEYS entry, lease   ARGV version ('' for any), retention ms, channel ('' for no message), message,
---      channel of the subscribers ('' for no count), now ('' to ask)
--- how many subscribers are to confirm it
+-- KEYS entry, lease   ARGV version ('' for any), retention ms, message, channel of the subscribers ('' for no count),
+--      address (command, channel, processes), now ('' to ask)
+-- how many subscribers are to confirm it; -1 if the client has to publish it
 local h = header(first_bytes(KEYS[1], HEADER - 1))
 local lease = first_bytes(KEYS[2], 23)
 -- The first write is a DEL: with its memory full Redis refuses a script at its first write that
@@ -27,5 +27,6 @@ if stays then
 else
   redis.call('SET', KEYS[1], '\2T' .. version .. floor .. string.rep('\0', 16), 'PX', string.format('%.0f', retention))
 end
-if ARGV[3] == '' then return 0 end
-return publish_counted(ARGV[3], ARGV[4], ARGV[5])
+if ARGV[6] == '' then return 0 end
+if ARGV[5] == '' then return -1 end
+return publish_counted(ARGV[5], ARGV[6], ARGV[3], ARGV[4])

@@ -1,4 +1,5 @@
--- KEYS entry, lease   ARGV token, lease ttl ms, for how many ms an entry must stay fresh, now ('' to ask)
+-- KEYS entry, lease   ARGV token, lease ttl ms, for how many ms an entry must stay fresh, who waits ('' for nobody),
+--      now ('' to ask)
 -- {now ms, 0, entry} hit | {now ms, 1, fence and failures, version on record or ''} granted | {now ms, 4, ms remaining} backs off
 local found = redis.call('MGET', KEYS[1], KEYS[2])
 local entry, lease = found[1], found[2]

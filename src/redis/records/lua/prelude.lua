@@ -2,7 +2,7 @@
 --   1 format (2) | 2 kind 'V' value, 'N' absent, 'T' tombstone | 3-18 version, two u64 | 19-26 fence floor, u64
 --   27-34 fresh until, u64 ms of this server | 35-38 its ttl, u32 s rounded up | 39-42 load time, u32 us | payload;
 --   of kind 'v' and 'n' it begins with the entry's terms, their length before them, u32
--- lease: 16 bytes token | 17-24 fence, u64 | 25-28 failed loads in a row, u32 | 29-36 its ttl, u64 ms;
+-- lease: 16 bytes token | 17-24 fence, u64 | 25-28 failed loads in a row, u32 | 29-36 its ttl, u64 ms | who waits;
 --   it expires by its own PX
 -- back-off after a failed load: a lease whose token is BACK_OFF, and ttl its length | 37-44 its end, u64 ms of this
 --   server; it outlives that end, so that the next lease continues the count
@@ -10,6 +10,8 @@
 -- Versions are compared as four u32: a Lua number is exact only to 2^53, and `<` on strings follows
 -- the server's locale. A script must not call GET: that name counts the clients' plain reads.
 local HEADER = 42
+-- the last byte of a lease, with all its waiters
+local LEASE = 35 + 16 * WAITERS
 -- never a token: those are random, or a fence after zeros
 local BACK_OFF = string.rep('\255', 16)
 

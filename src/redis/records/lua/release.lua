@@ -1,8 +1,10 @@
--- KEYS lease   ARGV token, channel ('' for no message), message
-local lease = redis.pcall('GETRANGE', KEYS[1], 0, 15)
--- a refusal is the answer; a key of another type is no lease
-if type(lease) ~= 'string' and not string.find(lease.err, 'WRONGTYPE', 1, true) then return lease end
-if lease ~= ARGV[1] then return 0 end
+-- KEYS lease   ARGV token, message, address (command, channel, processes)   {1, told} released | {0, 0} lost
+local lease = redis.pcall('GETRANGE', KEYS[1], 0, 35 + 16 * WAITERS)
+if type(lease) ~= 'string' then
+  -- a refusal is the answer; a key of another type is no lease
+  if not string.find(lease.err, 'WRONGTYPE', 1, true) then return lease end
+  return {0, 0}
+end
+if string.sub(lease, 1, 16) ~= ARGV[1] then return {0, 0} end
 redis.call('DEL', KEYS[1])
-if ARGV[2] ~= '' then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
-return 1
+return {1, tell(ARGV[3], ARGV[4], ARGV[5], ARGV[2], lease, false)}

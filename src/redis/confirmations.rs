@@ -1,0 +1,221 @@
+//! Confirmations of invalidations: those that this process waits for, and those that it owes to others.
+//!
+//! Each process confirms each invalidation after its near tier has dropped the entry: no later caller there gets the
+//! older one. `P` processes would cost Redis `P` messages for each invalidation. So they travel together: a process sends one
+//! message to each writer for all that it has dropped since the last, and pauses between two for as long as the
+//! fleet needs to take no more than [`SHARE`] of Redis' time. A fleet of up to 25 does not pause.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ::redis::Cmd;
+use futures::future::join_all;
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    channel::{Place, ProcessId},
+    message::{Letter, ReplyTo},
+    route::Route,
+};
+
+/// What a confirmation costs Redis, about.
+const COST: Duration = Duration::from_micros(10);
+
+/// One in so many of Redis' time is for confirmations, at most.
+const SHARE: u32 = 4;
+
+/// The longest pause: beyond a fleet of 2,500, or some hundred writers at once, confirmations cost more than their share.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Longer than any wait for confirmations, and short enough to add to an `Instant`.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a process waits for Redis to take a confirmation.
+const SEND_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long a process does not confirm again to writers whose fleets are this large together.
+fn pause(fleet: usize) -> Duration {
+    let fleet = u32::try_from(fleet).unwrap_or(u32::MAX);
+    let pause = COST.saturating_mul(SHARE).saturating_mul(fleet).min(LONGEST_PAUSE);
+    // No timer is finer.
+    if pause > Duration::from_millis(1) { pause } else { Duration::ZERO }
+}
+
+/// The invalidations of this process that others are to confirm.
+#[derive(Default)]
+pub(super) struct Awaited {
+    by_number: Mutex<HashMap<u64, Count>>,
+    next_number: AtomicU64,
+    /// As many as were to confirm the last one.
+    fleet: AtomicU64,
+}
+
+#[derive(Default)]
+struct Count {
+    confirmed: usize,
+    notify: Arc<Notify>,
+}
+
+/// An invalidation whose confirmations are counted until it is dropped.
+pub(super) struct Confirming<'a> {
+    awaited: &'a Awaited,
+    reply_to: ReplyTo,
+    notify: Arc<Notify>,
+}
+
+impl Awaited {
+    pub(super) fn begin(&self, process: ProcessId) -> Confirming<'_> {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let fleet = u32::try_from(self.fleet.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let count = Count::default();
+        let notify = count.notify.clone();
+        self.by_number.lock().insert(number, count);
+        Confirming { awaited: self, reply_to: ReplyTo { process, number, fleet }, notify }
+    }
+
+    pub(super) fn confirmed(&self, number: u64) {
+        if let Some(count) = self.by_number.lock().get_mut(&number) {
+            count.confirmed += 1;
+            count.notify.notify_waiters();
+        }
+    }
+}
+
+impl Confirming<'_> {
+    pub(super) fn reply_to(&self) -> ReplyTo {
+        self.reply_to
+    }
+
+    /// Whether `receivers` processes confirm within the far timeout, or twice their pause if that is longer.
+    /// `may_wait` says whether confirmations still arrive.
+    pub(super) async fn by(
+        &self,
+        receivers: usize,
+        timeout: Duration,
+        may_wait: impl Fn() -> bool,
+    ) -> bool {
+        self.awaited.fleet.store(receivers as u64, Ordering::Relaxed);
+        let timeout = timeout.max(2 * pause(receivers)).min(LONGEST_WAIT);
+        let deadline = Instant::now() + timeout;
+        loop {
+            let mut notified = std::pin::pin!(self.notify.notified());
+            notified.as_mut().enable();
+            if self.count() >= receivers {
+                return true;
+            }
+            if !may_wait() || tokio::time::timeout_at(deadline, notified).await.is_err() {
+                return self.count() >= receivers;
+            }
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.awaited.by_number.lock().get(&self.reply_to.number).map_or(0, |count| count.confirmed)
+    }
+}
+
+impl Drop for Confirming<'_> {
+    fn drop(&mut self) {
+        self.awaited.by_number.lock().remove(&self.reply_to.number);
+    }
+}
+
+/// What this process has dropped, and not confirmed yet. Clones share it.
+#[derive(Clone)]
+pub(super) struct Owed {
+    route: Route,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    to: HashMap<ProcessId, Batch>,
+    is_sending: bool,
+    not_before: Option<Instant>,
+}
+
+struct Batch {
+    numbers: Vec<u64>,
+    fleet: usize,
+    place: Place,
+}
+
+impl Owed {
+    pub(super) fn new(route: Route) -> Self {
+        Self { route, state: Arc::default() }
+    }
+
+    /// Confirms soon what came by way of `place`.
+    pub(super) fn add(&self, reply_to: ReplyTo, place: Place) {
+        let mut state = self.state.lock();
+        let new = || Batch { numbers: Vec::new(), fleet: 0, place };
+        let batch = state.to.entry(reply_to.process).or_insert_with(new);
+        batch.numbers.push(reply_to.number);
+        batch.fleet = batch.fleet.max(reply_to.fleet as usize);
+        if !std::mem::replace(&mut state.is_sending, true) {
+            // On a task of its own: the next message must not wait for a round trip.
+            let sending = Sending { owed: self.clone(), has_ended: false };
+            tokio::spawn(sending.run());
+        }
+    }
+
+    /// One message to each writer. While they are on their way, the next gather.
+    async fn send(&self, batches: HashMap<ProcessId, Batch>) {
+        let sent = batches.into_iter().map(|(process, batch)| async move {
+            let mut publish = Cmd::new();
+            publish.arg(batch.place.command()).arg(batch.place.process(process));
+            publish.arg(Letter::confirmations(&batch.numbers));
+            if let Err(fault) = self.route.send::<()>(&publish, SEND_TIMEOUT).await {
+                tracing::debug!(%fault, "confirmation not sent");
+            }
+        });
+        join_all(sent).await;
+    }
+}
+
+/// The task that sends. If it is dropped with its runtime, another may begin.
+struct Sending {
+    owed: Owed,
+    has_ended: bool,
+}
+
+impl Sending {
+    async fn run(mut self) {
+        let owed = self.owed.clone();
+        loop {
+            let not_before = owed.state.lock().not_before;
+            if let Some(not_before) = not_before {
+                tokio::time::sleep_until(not_before).await;
+            }
+            let batches = {
+                let mut state = owed.state.lock();
+                let batches = std::mem::take(&mut state.to);
+                if batches.is_empty() {
+                    // Under the lock: what is added after this begins another task.
+                    state.is_sending = false;
+                    self.has_ended = true;
+                    return;
+                }
+                let pause = pause(batches.values().map(|batch| batch.fleet).sum());
+                state.not_before = (!pause.is_zero()).then(|| Instant::now() + pause);
+                batches
+            };
+            owed.send(batches).await;
+        }
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.owed.state.lock().is_sending = false;
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! A connection that messages arrive over: to one server with `SUBSCRIBE`, or to a node of a Cluster with `SSUBSCRIBE`.
+
+use std::time::Duration;
+
+use ::redis::{
+    AsyncConnectionConfig, Client, Msg, Pipeline, PushInfo, PushKind, RedisResult, Value,
+    aio::{MultiplexedConnection, PubSub, PubSubSink, PubSubStream},
+};
+use futures::{FutureExt, StreamExt, future::OptionFuture};
+use tokio::sync::mpsc;
+
+use super::{
+    fault::{to_fault, within},
+    options::CONNECT_TIMEOUT,
+    route::Route,
+};
+use crate::{Fault, FaultKind};
+
+/// How long a silent connection is taken for a living one, before it is asked for a sign of life.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// How long it may take to give one.
+const PONG: Duration = Duration::from_millis(400);
+
+/// Within this time a process notices that its messages no longer arrive, whatever became of the connection; the rest
+/// is for a busy machine.
+#[cfg(test)]
+pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
+pub(super) struct Line {
+    pub(super) talk: Talk,
+    inbox: Inbox,
+}
+
+/// The half of a line that asks.
+#[derive(Clone)]
+pub(super) enum Talk {
+    Server(PubSubSink),
+    Node(MultiplexedConnection),
+}
+
+enum Inbox {
+    Server(PubSubStream),
+    Node(mpsc::UnboundedReceiver<PushInfo>),
+}
+
+/// How a channel is listened to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Kind {
+    Plain,
+    Sharded,
+}
+
+impl Line {
+    pub(super) fn to_server(subscription: PubSub) -> Self {
+        let (sink, messages) = subscription.split();
+        Self { talk: Talk::Server(sink), inbox: Inbox::Server(messages) }
+    }
+
+    pub(super) async fn to_node(route: &Route, client: &Client) -> Result<Self, Fault> {
+        let (pushes, inbox) = mpsc::unbounded_channel();
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(None)
+            .set_push_sender(pushes);
+        let connection = within(CONNECT_TIMEOUT, route.subscription_at(client, config)).await?;
+        Ok(Self { talk: Talk::Node(connection), inbox: Inbox::Node(inbox) })
+    }
+
+    /// Hands on messages until the connection ends, or one of the channels that are wanted, and notices when a silent
+    /// connection has died.
+    pub(super) async fn read(
+        self,
+        handle: impl Fn(&Msg),
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<(), Fault> {
+        let Self { talk, mut inbox } = self;
+        let mut pong = None;
+        loop {
+            let patience = if pong.is_some() { PONG } else { SILENCE };
+            tokio::select! {
+                // A message is a sign of life, too: the pong may be behind many.
+                next = tokio::time::timeout(patience, inbox.next(&is_wanted)) => match next {
+                    Ok(Some(message)) => handle(&message),
+                    Ok(None) => return Ok(()),
+                    Err(_) if pong.is_some() => return Err(FaultKind::Timeout.into()),
+                    Err(_) => pong = Some(talk.clone().ping().boxed()),
+                },
+                answer = OptionFuture::from(pong.as_mut()), if pong.is_some() => {
+                    answer.unwrap_or(Ok(())).map_err(to_fault)?;
+                    pong = None;
+                }
+            }
+        }
+    }
+}
+
+impl Inbox {
+    /// Nothing more comes after `None`.
+    async fn next(&mut self, is_wanted: &impl Fn(&str) -> bool) -> Option<Msg> {
+        match self {
+            Self::Server(messages) => messages.next().await,
+            Self::Node(pushes) => loop {
+                let push = pushes.recv().await?;
+                match push.kind {
+                    PushKind::Disconnection => return None,
+                    // A node that hands over a slot ends what is subscribed there.
+                    PushKind::SUnsubscribe if channel(&push).is_some_and(is_wanted) => return None,
+                    _ => {}
+                }
+                if let Some(message) = Msg::from_push_info(push) {
+                    return Some(message);
+                }
+            },
+        }
+    }
+}
+
+fn channel(push: &PushInfo) -> Option<&str> {
+    match push.data.first()? {
+        Value::BulkString(bytes) => str::from_utf8(bytes).ok(),
+        _ => None,
+    }
+}
+
+impl Talk {
+    async fn ping(mut self) -> RedisResult<()> {
+        match self {
+            Self::Server(ref mut sink) => sink.ping::<()>().await,
+            Self::Node(ref mut connection) => ::redis::cmd("PING").query_async(connection).await,
+        }
+    }
+
+    pub(super) async fn subscribe(&mut self, kind: Kind, channels: &[String]) -> Result<(), Fault> {
+        match self {
+            _ if channels.is_empty() => Ok(()),
+            Self::Server(sink) => within(CONNECT_TIMEOUT, sink.subscribe(channels)).await,
+            Self::Node(connection) => {
+                let command = if kind == Kind::Plain { "SUBSCRIBE" } else { "SSUBSCRIBE" };
+                each(connection, command, channels).await
+            }
+        }
+    }
+
+    pub(super) async fn unsubscribe(
+        &mut self,
+        kind: Kind,
+        channels: &[String],
+    ) -> Result<(), Fault> {
+        match self {
+            _ if channels.is_empty() => Ok(()),
+            Self::Server(sink) => within(CONNECT_TIMEOUT, sink.unsubscribe(channels)).await,
+            Self::Node(connection) => {
+                let command = if kind == Kind::Plain { "UNSUBSCRIBE" } else { "SUNSUBSCRIBE" };
+                each(connection, command, channels).await
+            }
+        }
+    }
+}
+
+/// A command for each: it has one confirmation, as the client expects.
+async fn each(
+    connection: &mut MultiplexedConnection,
+    command: &str,
+    channels: &[String],
+) -> Result<(), Fault> {
+    let mut pipeline = Pipeline::new();
+    for channel in channels {
+        pipeline.cmd(command).arg(channel).ignore();
+    }
+    within(CONNECT_TIMEOUT, pipeline.query_async(connection)).await
+}
