@@ -24,7 +24,7 @@ type Process = Guard<u64, bytes::Bytes>;
 
 const OPERATIONS: u64 = 2_000;
 const FILLS_AT_ONCE: usize = 32;
-const INVALIDATIONS_AT_ONCE: usize = 8;
+const INVALIDATIONS_AT_ONCE: usize = 64;
 const VALUE: bytes::Bytes = bytes::Bytes::from_static(&[7; 200]);
 
 #[tokio::main]

@@ -125,6 +125,7 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for RedisFar<V, C> {
     ) -> Result<Attempt<V>, Fault> {
         // Before the look-up: a message that is sent after it will arrive.
         let connected = self.inner.messages.ready().await;
+        self.inner.records.know_channels(name).await;
         let waiter = connected.then(|| self.inner.messages.process());
         match self.inner.records.open(name, token, ttl, fresh_for, waiter).await? {
             OpenReply::Hit(entry) => Ok(Attempt::Hit(entry)),
@@ -161,6 +162,7 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for RedisFar<V, C> {
     }
 
     async fn put(&self, name: &str, record: Record<V>) -> Result<Put<V>, Fault> {
+        self.inner.records.know_channels(name).await;
         self.inner.records.put(name, record).await
     }
 
@@ -175,7 +177,8 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for RedisFar<V, C> {
     ) -> Result<Invalidated, Fault> {
         let Inner { records, messages, .. } = &*self.inner;
         messages.ready().await;
-        let confirming = messages.confirming();
+        records.know_channels(name).await;
+        let confirming = messages.confirming(name);
         let reply_to = confirming.as_ref().map(Confirming::reply_to);
         let message = Message::invalidated(name, version, reply_to);
         let receivers = records.invalidate(name, version, retention, message).await?;
@@ -190,6 +193,7 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for RedisFar<V, C> {
     ) -> Result<(), Fault> {
         let Inner { records, messages, .. } = &*self.inner;
         messages.start();
+        records.know_channels(name).await;
         let message = Message::invalidated(name, version, None);
         records.invalidate(name, version, retention, message).await.map(drop)
     }

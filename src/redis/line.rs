@@ -7,7 +7,7 @@ use ::redis::{
     aio::{MultiplexedConnection, PubSub, PubSubSink, PubSubStream},
 };
 use futures::{FutureExt, StreamExt, future::OptionFuture};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use super::{
     fault::{to_fault, within},
@@ -16,16 +16,10 @@ use super::{
 };
 use crate::{Fault, FaultKind};
 
-/// How long a silent connection is taken for a living one, before it is asked for a sign of life.
-const SILENCE: Duration = Duration::from_millis(500);
-
-/// How long it may take to give one.
-const PONG: Duration = Duration::from_millis(400);
-
-/// Within this time a process notices that its messages no longer arrive, whatever became of the connection; the rest
-/// is for a busy machine.
-#[cfg(test)]
-pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// After two of these without a message the server is asked for a sign of life, after four it is taken for dead: within
+/// a second, with what a busy machine needs, a process notices that its messages no longer arrive, whatever became of the
+/// connection.
+const TICK: Duration = Duration::from_millis(200);
 
 pub(super) struct Line {
     pub(super) talk: Talk,
@@ -75,20 +69,30 @@ impl Line {
         is_wanted: impl Fn(&str) -> bool,
     ) -> Result<(), Fault> {
         let Self { talk, mut inbox } = self;
-        let mut pong = None;
+        let mut ticks = tokio::time::interval(TICK);
+        // A machine that stood still has not been silent for all that time.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut silent, mut pong) = (0, None);
         loop {
-            let patience = if pong.is_some() { PONG } else { SILENCE };
             tokio::select! {
-                // A message is a sign of life, too: the pong may be behind many.
-                next = tokio::time::timeout(patience, inbox.next(&is_wanted)) => match next {
-                    Ok(Some(message)) => handle(&message),
-                    Ok(None) => return Ok(()),
-                    Err(_) if pong.is_some() => return Err(FaultKind::Timeout.into()),
-                    Err(_) => pong = Some(talk.clone().ping().boxed()),
+                next = inbox.next(&is_wanted) => match next {
+                    Some(message) => {
+                        silent = 0;
+                        handle(&message);
+                    }
+                    None => return Ok(()),
                 },
                 answer = OptionFuture::from(pong.as_mut()), if pong.is_some() => {
                     answer.unwrap_or(Ok(())).map_err(to_fault)?;
-                    pong = None;
+                    (silent, pong) = (0, None);
+                }
+                _ = ticks.tick() => {
+                    silent += 1;
+                    match silent {
+                        2 if pong.is_none() => pong = Some(talk.clone().ping().boxed()),
+                        4.. => return Err(FaultKind::Timeout.into()),
+                        _ => {}
+                    }
                 }
             }
         }

@@ -105,9 +105,12 @@ impl Messages {
     }
 
     /// Begins to count confirmations, where they can be counted. Call it before the message is sent.
-    pub(super) fn confirming(&self) -> Option<Confirming<'_>> {
+    pub(super) fn confirming(&self, name: &str) -> Option<Confirming<'_>> {
         let is_silent = self.inner.permissions.get().publisher == Publisher::Nobody;
-        if is_silent { None } else { self.inner.membership.confirming() }
+        // A Cluster does not count who listens to plain channels.
+        let is_uncounted =
+            self.inner.connection.is_cluster() && self.place(name) == Place::Everywhere;
+        if is_silent || is_uncounted { None } else { self.inner.membership.confirming() }
     }
 
     fn far_timeout(&self) -> Duration {
@@ -168,7 +171,7 @@ impl Messages {
     pub(super) async fn tell(&self, name: &str, event: Event<'_>) -> Result<Invalidated, Fault> {
         self.ready().await;
         let invalidated = matches!(event, Event::Invalidated { .. });
-        let confirming = if invalidated { self.confirming() } else { None };
+        let confirming = if invalidated { self.confirming(name) } else { None };
         let Some(message) = Message::of(event, confirming.as_ref().map(Confirming::reply_to))
         else {
             return Ok(Invalidated::Unconfirmed);

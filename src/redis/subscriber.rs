@@ -97,7 +97,10 @@ struct Hub {
 struct Shared {
     route: Route,
     process: ProcessId,
-    members: Mutex<Vec<Arc<Member>>>,
+    /// The topic of this process' own letters.
+    letters: String,
+    /// Shared by those that look through them: this is asked for with every message.
+    members: Mutex<Arc<Vec<Arc<Member>>>>,
     /// Somebody has joined or left.
     changed: Notify,
     awaited: Awaited,
@@ -112,10 +115,12 @@ struct Shared {
 
 impl Subscriber {
     pub(super) fn new(route: Route) -> Self {
+        let process = random_process();
         let hub = Arc::new(Shared {
             owed: Owed::new(route.clone()),
             route,
-            process: random_process(),
+            process,
+            letters: Place::Everywhere.process(process),
             members: Mutex::default(),
             changed: Notify::new(),
             awaited: Awaited::default(),
@@ -139,7 +144,7 @@ impl Subscriber {
         };
         let state = watch::Sender::new(state);
         let member = Arc::new(Member { topics, listener, state });
-        members.push(member.clone());
+        Arc::make_mut(&mut members).push(member.clone());
         drop(members);
         self.hub.changed.notify_one();
         Membership { member, subscriber: self.clone() }
@@ -184,17 +189,17 @@ impl Membership {
     /// Begins to count confirmations, where they can be counted. Call it before the message is sent.
     pub(super) fn confirming(&self) -> Option<Confirming<'_>> {
         let hub = &self.subscriber.hub;
-        // The number of receivers includes this process, if it is subscribed. A Cluster tells it of sharded
-        // channels only.
-        let is_counted = !hub.route.is_cluster() || self.subscriber.is_sharded();
-        let counts = self.is_connected() && is_counted && !hub.others_are_away();
+        // The number of receivers includes this process, if it is subscribed.
+        let counts = self.is_connected() && !hub.others_are_away();
         counts.then(|| hub.awaited.begin(hub.process))
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.subscriber.hub.members.lock().retain(|member| !Arc::ptr_eq(member, &self.member));
+        let mut members = self.subscriber.hub.members.lock();
+        Arc::make_mut(&mut members).retain(|member| !Arc::ptr_eq(member, &self.member));
+        drop(members);
         self.subscriber.hub.changed.notify_one();
     }
 }
@@ -212,7 +217,7 @@ struct Subscribed {
     line_of: HashMap<Bucket, usize>,
     /// By line.
     channels: HashSet<(usize, Kind, String)>,
-    members: Vec<Arc<Member>>,
+    members: Arc<Vec<Arc<Member>>>,
 }
 
 impl Feed for Hub {
@@ -246,7 +251,7 @@ impl Feed for Hub {
     }
 
     fn on_starting(&self) {
-        for member in &*self.shared.members.lock() {
+        for member in &**self.shared.members.lock() {
             member.state.send_replace(State::Starting);
         }
     }
@@ -281,7 +286,7 @@ impl Shared {
         };
         self.is_sharded.store(!line_of.is_empty(), Ordering::Relaxed);
         let talks = lines.iter().map(|line| line.talk.clone()).collect();
-        let (channels, members) = (HashSet::new(), Vec::new());
+        let (channels, members) = (HashSet::new(), Arc::default());
         let mut subscribed = Subscribed { talks, line_of, channels, members };
         self.follow(&mut subscribed).await?;
         Ok(Lines { lines, subscribed })
@@ -327,7 +332,7 @@ impl Shared {
     fn not_connected(&self, fault: &Fault) {
         // Under the lock: see `join`.
         let members = self.members.lock().clone();
-        for member in &members {
+        for member in &*members {
             member
                 .state
                 .send_if_modified(|state| std::mem::replace(state, State::Broken) != State::Broken);
@@ -402,19 +407,21 @@ impl Shared {
     /// Resolves when a Cluster that had no sharded channels has them: processes that use them would not be heard.
     async fn shards_appear(&self) {
         let asks = self.route.is_cluster() && !self.is_sharded.load(Ordering::Relaxed);
-        while asks {
+        if !asks {
+            return std::future::pending().await;
+        }
+        loop {
             tokio::time::sleep(ASK_FOR_SHARDS).await;
             if matches!(self.lines_to_shards().await, Ok(Some(_))) {
                 return;
             }
         }
-        std::future::pending().await
     }
 
     fn handle(&self, message: &Msg) {
         let (place, topic) = Place::of(message.get_channel_name());
         let payload = message.get_payload_bytes();
-        if topic != Place::Everywhere.process(self.process) {
+        if topic != self.letters {
             return self.hear(place, topic, payload);
         }
         match Letter::read(payload) {
@@ -433,7 +440,7 @@ impl Shared {
         let all = self.members.lock().clone();
         let mut members = all.iter().filter(|member| member.topics.events == *topic).peekable();
         let reply_to = match members.peek() {
-            Some(_) => members.filter_map(|member| member.listener.on_message(payload)).last(),
+            Some(_) => members.fold(None, |_, member| member.listener.on_message(payload)),
             // They have left, and keep nothing: still counted, until the server has heard of it.
             None => Message::read(payload).and_then(|(_, reply_to)| reply_to),
         };
@@ -447,7 +454,7 @@ impl Shared {
     /// Whether a channel is listened to.
     fn wants(&self, channel: &str) -> bool {
         let (_, topic) = Place::of(channel);
-        topic == Place::Everywhere.process(self.process)
+        topic == self.letters
             || self.members.lock().iter().any(|member| member.topics.events == *topic)
     }
 

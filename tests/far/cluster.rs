@@ -8,7 +8,7 @@ use std::{
 use cattleguard::{
     FaultKind,
     codec::Json,
-    far::{Far, Put, Watcher},
+    far::{Attempt, Commit, Far, Invalidated, Put, Token, Watcher},
     redis::Connection,
 };
 use libtest_mimic::Trial;
@@ -25,6 +25,9 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
         a_primary_that_hangs_is_left_and_other_shards_answer,
         messages_come_from_any_node,
         a_slot_that_migrates_is_busy_and_no_outage,
+        invalidations_reach_everybody_and_are_counted,
+        a_failover_is_told_and_then_everybody_is_reached_again,
+        a_slot_that_moves_takes_its_messages_along,
     )
 }
 
@@ -145,4 +148,117 @@ async fn a_slot_that_migrates_is_busy_and_no_outage(_: Arc<Servers>) {
         say(node, &format!("CLUSTER SETSLOT {slot} STABLE"));
     }
     far.invalidate(&name, None, LONG).await.expect("a slot in one place");
+}
+
+/// What a watcher of this tier hears.
+fn watched(far: &Tier) -> Arc<Recorder> {
+    let recorder = Arc::new(Recorder::default());
+    let weak: Weak<dyn Watcher> = Arc::downgrade(&recorder) as _;
+    far.watch(weak);
+    recorder
+}
+
+async fn reaches_everywhere(far: &Tier, names: &[String]) {
+    for name in names {
+        eventually(async || {
+            let done = far.invalidate(name, None, LONG).await;
+            matches!(done, Ok(Invalidated::Everywhere)).then_some(())
+        })
+        .await;
+    }
+}
+
+/// So many names that some are on another node than the channel of their messages.
+async fn invalidations_reach_everybody_and_are_counted(_: Arc<Servers>) {
+    let cluster = RedisCluster::start().expect("a cluster");
+    let (one, other) = (open(&cluster.urls()).await, open(&cluster.urls()).await);
+    let recorder = watched(&other);
+    reaches_everywhere(&other, &["first".to_owned()]).await;
+    let names: Vec<_> = (0..300).map(|number| format!("n{number}")).collect();
+    for name in &names {
+        let done = one.invalidate(name, None, LONG).await.expect("an invalidation");
+        assert_eq!(done, Invalidated::Everywhere, "{name}");
+        // Confirmed, so heard.
+        assert_eq!(recorder.about(name), [format!("invalidated {name} None")]);
+        let (token, _) = contract::lease(&one, name, LONG).await;
+        let held = other.look_up_or_lease(name, Token::random(), LONG, Duration::ZERO).await;
+        assert!(matches!(held, Ok(Attempt::Held { .. })), "{held:?}");
+        let record = contract::record(&one, Some("a"), 1);
+        let stored = one.commit(name, token, record).await;
+        assert!(matches!(stored, Ok(Commit::Stored(_))), "{stored:?}");
+        let committed = format!("committed {name} 1");
+        eventually(async || recorder.about(name).contains(&committed).then_some(())).await;
+    }
+    // They stay in their shard: over the bus between the nodes went no more than the questions whether it is allowed.
+    let sent = cluster.nodes.iter().map(|node| {
+        let info = ask_redis(node.port(), "CLUSTER INFO");
+        let sent =
+            info.lines().find_map(|line| line.strip_prefix("cluster_stats_messages_publish_sent:"));
+        sent.and_then(|sent| sent.parse().ok()).unwrap_or(0_u32)
+    });
+    let sent: u32 = sent.sum();
+    assert!(sent < 100, "{sent} for 600 messages");
+}
+
+async fn a_failover_is_told_and_then_everybody_is_reached_again(_: Arc<Servers>) {
+    let mut cluster = RedisCluster::start().expect("a cluster");
+    let (one, other) = (open(&cluster.urls()).await, open(&cluster.urls()).await);
+    let names = [0, 1, 2].map(|primary| name_of(&cluster, primary));
+    let recorders = [watched(&one), watched(&other)];
+    for far in [&one, &other] {
+        reaches_everywhere(far, &names).await;
+    }
+    cluster.nodes[0].kill();
+    for recorder in &recorders {
+        eventually(async || recorder.heard.lock().contains(&"disconnected".into()).then_some(()))
+            .await;
+    }
+    for far in [&one, &other] {
+        reaches_everywhere(far, &names).await;
+    }
+    for recorder in &recorders {
+        let heard = recorder.heard.lock();
+        let lost = heard.iter().position(|event| event == "disconnected");
+        let back = heard.iter().rposition(|event| event == "connected");
+        assert!(lost < back, "{heard:?}");
+    }
+}
+
+/// The slot of a channel goes to another node: its messages come from there, also those about records that stay.
+async fn a_slot_that_moves_takes_its_messages_along(_: Arc<Servers>) {
+    let cluster = RedisCluster::start().expect("a cluster");
+    let (one, other) = (open(&cluster.urls()).await, open(&cluster.urls()).await);
+    let recorder = watched(&other);
+    let slot_of = |key: &str| -> u16 {
+        let answer = ask_redis(cluster.nodes[0].port(), &format!("CLUSTER KEYSLOT {key}"));
+        let number = answer.strip_prefix(':').and_then(|rest| rest.lines().next());
+        number.and_then(|number| number.parse().ok()).expect("a slot")
+    };
+    // As the library chooses the slots of its channels: the first number in each 64th of the slots.
+    let moved = (0..).map(|tag: u32| slot_of(&tag.to_string())).find(|slot| *slot < 5_461);
+    let moved = moved.expect("a number in the first shard");
+    let bucket = moved / 256 * 256;
+    let name = (0..).map(|number: u32| format!("n{number}")).find(|name| {
+        let slot = slot(&cluster, name);
+        slot != moved && slot < 5_461 && (bucket..bucket + 256).contains(&slot)
+    });
+    let name = [name.expect("a neighbour")];
+    for far in [&one, &other] {
+        reaches_everywhere(far, &name).await;
+    }
+    recorder.heard.lock().clear();
+    let id = |node: &servers::Redis| {
+        let answer = ask_redis(node.port(), "CLUSTER MYID");
+        answer.lines().nth(1).expect("an id").trim().to_owned()
+    };
+    let to = id(&cluster.nodes[1]);
+    for node in [1, 0, 2] {
+        let command = format!("CLUSTER SETSLOT {moved} NODE {to}");
+        let answer = ask_redis(cluster.nodes[node].port(), &command);
+        assert!(answer.contains("+OK"), "{answer}");
+    }
+    eventually(async || recorder.heard.lock().contains(&"disconnected".into()).then_some(())).await;
+    for far in [&one, &other] {
+        reaches_everywhere(far, &name).await;
+    }
 }

@@ -1,12 +1,15 @@
 //! Connections that must be left, and bursts that a healthy server answers.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use cattleguard::{
-    FaultKind,
+    FaultKind, Guard, Loaded, Policy, Version,
     codec::Json,
     far::{Far, Invalidated, Watcher},
     redis::Connection,
@@ -32,6 +35,9 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
         a_silent_connection_is_left,
         a_server_that_gets_its_users_late_is_back,
         a_wrong_password_is_refused_at_the_start,
+        a_half_open_subscription_is_found_out_within_a_second,
+        many_guards_share_one_subscription,
+        who_leaves_a_subscription_leaves_its_channels,
     );
     all.extend(KINDS.map(|kind| {
         let name = format!("redis_links::a_{kind}_outlives_the_runtime_it_was_first_used_in");
@@ -255,4 +261,108 @@ fn outlives_its_runtime(servers: &Arc<Servers>, kind: &'static str) {
             eventually(async || recorder.about(&name).first().map(drop)).await;
         }));
     }
+}
+
+/// The one number: README, `Policy::near_ttl`, docs/promises.md.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// For a busy machine.
+const SLACK: Duration = Duration::from_millis(500);
+
+/// The server has lost the subscription, and the process does not know: nobody waits for it, and it serves nothing old for
+/// longer than that.
+async fn a_half_open_subscription_is_found_out_within_a_second(_: Arc<Servers>) {
+    let server = servers::Redis::start().expect("a Redis");
+    let proxy = Proxy::start(server.port()).expect("a proxy");
+    let version = Arc::new(AtomicU64::new(1));
+    let row = async |guard: &Guard<str, String>| {
+        let version = version.clone();
+        let load = move || {
+            let version = version.load(Ordering::SeqCst);
+            async move { Ok::<_, std::io::Error>(Loaded::found(version.to_string(), version)) }
+        };
+        guard.fetch("row", load).await.expect("a row").version()
+    };
+    let guard = async |port| -> Guard<str, String> {
+        let far = Tier::new(single(port).await, Json);
+        Guard::builder().far(far).policy(Policy::default().near_ttl(LONG)).build()
+    };
+    let cut_off = guard(proxy.port()).await;
+    row(&cut_off).await;
+    let list = ask_redis(server.port(), "CLIENT LIST TYPE pubsub");
+    let subscription = list.lines().find_map(|line| line.strip_prefix("id=")?.split(' ').next());
+    let subscription = subscription.expect("a subscription").to_owned();
+    let other = guard(server.port()).await;
+    eventually(async || {
+        let done = other.invalidate("row").await.expect("an invalidation");
+        (done == Invalidated::Everywhere).then_some(())
+    })
+    .await;
+    assert_eq!((row(&other).await, row(&cut_off).await), (Version::new(1), Version::new(1)));
+    assert!(cut_off.peek("row").is_some(), "near");
+
+    proxy.strand();
+    let killed = ask_redis(server.port(), &format!("CLIENT KILL ID {subscription}"));
+    assert!(killed.contains(":1"), "{killed}");
+    version.store(2, Ordering::SeqCst);
+    let done = other.invalidate("row").await.expect("an invalidation");
+    let acknowledged = Instant::now();
+    assert_eq!(done, Invalidated::Everywhere);
+    eventually(async || (row(&cut_off).await == Version::new(2)).then_some(())).await;
+    let took = acknowledged.elapsed();
+    println!("half-open: nothing old after {took:?}");
+    assert!(took < SIGN_OF_LIFE + SLACK, "{took:?}");
+}
+
+async fn many_guards_share_one_subscription(_: Arc<Servers>) {
+    let server = servers::Redis::start().expect("a Redis");
+    let connected = || {
+        let list = ask_redis(server.port(), "CLIENT LIST");
+        // But the one that asks.
+        list.lines().filter(|line| line.starts_with("id=")).count() - 1
+    };
+    let connection = single(server.port()).await;
+    let namespaces: Vec<String> = (0..20).map(|number| format!("n{number}")).collect();
+    let process = |connection: &Connection| -> Vec<_> {
+        let far = |name: &String| Tier::new(connection.clone(), Json).namespace(name);
+        namespaces.iter().map(far).collect()
+    };
+    let tiers = process(&connection);
+    let everywhere = async |tiers: &[Tier]| {
+        for far in tiers {
+            eventually(async || {
+                let done = far.invalidate("name", None, LONG).await;
+                matches!(done, Ok(Invalidated::Everywhere)).then_some(())
+            })
+            .await;
+        }
+    };
+    everywhere(&tiers).await;
+    assert_eq!(connected(), 2);
+    let others = process(&single(server.port()).await);
+    everywhere(&others).await;
+    assert_eq!(connected(), 4);
+    // Who has left is not waited for.
+    drop(others);
+    everywhere(&tiers).await;
+}
+
+/// A guard that leaves is not asked to confirm; the rest of its process is.
+async fn who_leaves_a_subscription_leaves_its_channels(_: Arc<Servers>) {
+    let server = servers::Redis::start().expect("a Redis");
+    let channels = || {
+        let answer = ask_redis(server.port(), "PUBSUB CHANNELS");
+        answer.lines().filter(|line| line.starts_with("cg:")).count()
+    };
+    let connection = single(server.port()).await;
+    let stays = Tier::new(connection.clone(), Json).namespace("stays");
+    let leaves = Tier::new(connection, Json).namespace("leaves");
+    for far in [&stays, &leaves] {
+        far.invalidate("name", None, LONG).await.expect("an invalidation");
+    }
+    // Two for each, and the process' own.
+    assert_eq!(channels(), 5);
+    drop(leaves);
+    eventually(async || (channels() == 3).then_some(())).await;
+    let done = stays.invalidate("name", None, LONG).await.expect("an invalidation");
+    assert_eq!(done, Invalidated::Everywhere);
 }

@@ -9,7 +9,7 @@ use std::{
 use cattleguard::{
     Version,
     codec::Json,
-    far::{Commit, Far, Invalidated, Put, Token, Watcher},
+    far::{Attempt, Commit, Far, Invalidated, Put, Token, Watcher},
     memory::MemoryLock,
     redis::{Connection, ElectedFar},
 };
@@ -18,7 +18,7 @@ use libtest_mimic::Trial;
 use crate::{
     contract::{self, LONG, Recorder, eventually, fresh_name},
     servers,
-    setup::{self, Servers, Tier},
+    setup::{self, Servers, Tier, trials},
 };
 
 pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
@@ -44,7 +44,15 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
             )
         };
     }
-    [messages!("redis", Tier), messages!("elected", Elected)].into_iter().flatten().collect()
+    let own_leases = trials!(
+        servers, "redis_messages";
+        only_who_waits_is_woken,
+        more_waiters_than_a_lease_notes_are_all_told,
+        what_nobody_asks_to_confirm_is_not_confirmed,
+        confirmations_travel_together,
+    );
+    let all = [messages!("redis", Tier), messages!("elected", Elected), own_leases];
+    all.into_iter().flatten().collect()
 }
 
 /// Messages do not depend on the lock.
@@ -294,4 +302,114 @@ async fn for_a_while_after_an_outage_nobody_claims_to_have_reached_everybody<F: 
     told(&process.recorder, CONNECTED).await;
     assert_eq!(reached().await, Invalidated::Unconfirmed);
     eventually(async || (reached().await == Invalidated::Everywhere).then_some(())).await;
+}
+
+async fn process_of(url: &str) -> Process<Tier> {
+    Process::start(url, "").await
+}
+
+async fn waits(process: &Process<Tier>, name: &str) -> usize {
+    let held = process.far.look_up_or_lease(name, Token::random(), LONG, Duration::ZERO).await;
+    let Ok(Attempt::Held { ahead, .. }) = held else { panic!("{held:?}") };
+    ahead
+}
+
+async fn only_who_waits_is_woken(_: Arc<Servers>) {
+    let server = servers::Redis::start().expect("a server");
+    let (one, waiter, third) = (
+        process_of(&server.url()).await,
+        process_of(&server.url()).await,
+        process_of(&server.url()).await,
+    );
+    // Of the same process, and of another namespace: not meant.
+    let redis = Connection::open(&server.url()).await.expect("a connection").timeout(TIMEOUT);
+    let (mine, yours) = (Tier::new(redis.clone(), Json), Tier::new(redis, Json).namespace("yours"));
+    let heard_by = [watched(&mine), watched(&yours)];
+    yours.read("any").await.expect("a read");
+    for recorder in &heard_by {
+        told(recorder, CONNECTED).await;
+    }
+    let (first, last) = (fresh_name(), fresh_name());
+    let (token, _) = contract::lease(&one.far, &first, LONG).await;
+    assert_eq!((waits(&waiter, &first).await, waits(&waiter, &first).await), (0, 0));
+    let held = mine.look_up_or_lease(&first, Token::random(), LONG, Duration::ZERO).await;
+    assert!(matches!(held, Ok(Attempt::Held { ahead: 1, .. })), "{held:?}");
+    one.far.release(&first, token).await.expect("a release");
+    one.put(&last, 1).await;
+    let released = [format!("released {first}")];
+    for (recorder, expected) in
+        [(&waiter.recorder, &released[..]), (&heard_by[0], &released), (&third.recorder, &[])]
+    {
+        eventually(async || (!recorder.about(&last).is_empty()).then_some(())).await;
+        assert_eq!(recorder.about(&first), expected);
+    }
+    assert_eq!(heard_by[1].about(&first), [""; 0]);
+}
+
+/// A lease notes 64 processes that wait. From then on all are told.
+async fn more_waiters_than_a_lease_notes_are_all_told(_: Arc<Servers>) {
+    let server = servers::Redis::start().expect("a server");
+    let one = process_of(&server.url()).await;
+    let mut waiters = Vec::new();
+    for _ in 0..70 {
+        waiters.push(process_of(&server.url()).await);
+    }
+    for end in ["release", "commit"] {
+        let name = fresh_name();
+        let (token, _) = contract::lease(&one.far, &name, LONG).await;
+        for (place, waiter) in waiters.iter().enumerate() {
+            assert_eq!(waits(waiter, &name).await, place.min(64));
+        }
+        let expected = if end == "release" {
+            one.far.release(&name, token).await.expect("a release");
+            format!("released {name}")
+        } else {
+            let record = contract::record(&one.far, Some("a"), 1);
+            let _ = one.far.commit(&name, token, record).await.expect("a commit");
+            format!("committed {name} 1")
+        };
+        for waiter in &waiters {
+            eventually(async || waiter.recorder.about(&name).contains(&expected).then_some(()))
+                .await;
+        }
+    }
+}
+
+async fn what_nobody_asks_to_confirm_is_not_confirmed(_: Arc<Servers>) {
+    let server = servers::Redis::start().expect("a server");
+    let (one, other) = (process_of(&server.url()).await, process_of(&server.url()).await);
+    let guard: cattleguard::Guard<str, String> =
+        cattleguard::Guard::builder().far(one.far.clone()).build();
+    let before = publishes(&server);
+    let name = fresh_name();
+    for _ in 0..10 {
+        let done = guard.invalidate(&name).unconfirmed().await.expect("an invalidation");
+        assert_eq!(done, Invalidated::Unconfirmed);
+    }
+    let done = guard.invalidate(&name).await.expect("an invalidation");
+    assert_eq!(done, Invalidated::Everywhere);
+    assert_eq!(other.recorder.about(&name).len(), 11);
+    assert_eq!(publishes(&server) - before, 12, "with the confirmation of the last");
+}
+
+/// One message for all that was dropped since the last.
+async fn confirmations_travel_together(_: Arc<Servers>) {
+    let server = servers::Redis::start().expect("a server");
+    let (one, _other) = (process_of(&server.url()).await, process_of(&server.url()).await);
+    let before = publishes(&server);
+    let invalidating = (0..1000).map(|number| {
+        let far = one.far.clone();
+        async move { far.invalidate(&format!("n{number}"), None, LONG).await }
+    });
+    for done in futures::future::join_all(invalidating).await {
+        assert!(matches!(done, Ok(Invalidated::Everywhere)), "{done:?}");
+    }
+    let confirmations = publishes(&server) - before - 1000;
+    assert!((1..500).contains(&confirmations), "{confirmations} messages for 1,000 invalidations");
+}
+
+fn publishes(server: &servers::Redis) -> u64 {
+    let stats = servers::ask_redis(server.port(), "INFO commandstats");
+    let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_publish:calls="));
+    calls.and_then(|calls| calls.split(',').next()?.parse().ok()).unwrap_or(0)
 }

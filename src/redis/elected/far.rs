@@ -190,6 +190,7 @@ where
         // On a task, so that the message follows also when the caller is cancelled.
         let putting = tokio::spawn(async move {
             let open = this.open.of(&name);
+            this.records.know_channels(&name).await;
             let put = this.records.put(&name, record).await?;
             if let Put::Stored(entry) = &put {
                 let version = entry.version();
@@ -212,6 +213,7 @@ where
         // On a task, so that the message follows also when the caller is cancelled.
         let invalidating = tokio::spawn(async move {
             let open = this.open.of(&name);
+            this.records.know_channels(&name).await;
             this.records.invalidate(&name, version, retention, Vec::new()).await?;
             let told = this.messages.tell(&name, Event::Invalidated { name: &name, version });
             let (told, ()) = join(told, settle(this.clone().close(open))).await;

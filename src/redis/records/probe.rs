@@ -61,6 +61,14 @@ impl<C> Records<C> {
         }
     }
 
+    /// Whether a Cluster has sharded channels is asked before the first message. Elsewhere the first read asks.
+    pub(crate) async fn know_channels(&self, name: &str) {
+        if self.connection.is_cluster() {
+            // What comes next says whether the server is there.
+            let _ = self.know_server(name).await;
+        }
+    }
+
     /// After a refusal the next read asks what is permitted.
     pub(super) fn doubt_if_refused<T>(&self, answer: &Result<T, Fault>) {
         if let Err(fault) = answer
