@@ -97,7 +97,8 @@ impl Policy {
     }
 
     /// How long an entry lives in the near tier at most. Default 5 s. Messages drop older entries at
-    /// once; this bounds what a lost message could cost.
+    /// once; this bounds what a lost message could cost. A process that is cut off notices that within a second, and
+    /// drops its near entries.
     pub fn near_ttl(mut self, ttl: Duration) -> Self {
         self.near_ttl = ttl;
         self

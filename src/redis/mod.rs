@@ -27,8 +27,8 @@
 //!   the moment at which the client takes an entry for stale.
 //! - Fencing tokens come from the server's clock and grow past each record's floor, so there is no counter key
 //!   that could be evicted or expire.
-//! - Each process has one more connection, which subscribes to the messages of its namespaces. While it is
-//!   down, waiters poll and near entries are kept for a short time only.
+//! - Each process has one more connection, which subscribes to the messages of its namespaces; in a Cluster since Redis 7
+//!   one to each primary. While it is down, waiters poll and near entries are kept for a short time only.
 //!
 //! # Keys
 //!
@@ -42,7 +42,8 @@
 //! | `cg:{namespace:name}:w` | nothing: a write that `WAIT` confirms | 1 ms |
 //! | `cg:{namespace:}:events` | the channel of messages | – |
 //! | `cg:{namespace:}:subscribers` | a channel without messages: who is to confirm invalidations | – |
-//! | `cg:replies:<process>` | the channel of confirmations for a process | – |
+//! | `cg:process:<process>` | the channel of wake-ups and confirmations for a process | – |
+//! | `cg:{<number>}:…` | in a Cluster since Redis 7: the sharded channels of the two kinds | – |
 //! | `cgs:{…}` | the first five, of an [`ElectedFar`] | the same |
 //! | `cgk:{namespace:name}` | the lease of a lock | its ttl |
 //! | `cgk:{namespace:name}:f` | the last fencing token | a minute after the lease |
@@ -71,7 +72,7 @@
 //!   lease, a back-off, freshness) lasts no longer from then than it was to last at all, and keys may stay for as long
 //!   as the clock was set back. A lease that ended and left no record leaves no fencing token either: the next may be
 //!   smaller. What it commits is refused all the same.
-//! - *In a Cluster* the number of subscribers is not known: an invalidation is always
+//! - *In a Cluster older than Redis 7* the number of subscribers is not known: an invalidation is always
 //!   [`Unconfirmed`](crate::far::Invalidated::Unconfirmed).
 
 mod channel;

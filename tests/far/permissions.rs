@@ -32,6 +32,7 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
         whatever_is_refused_is_said_once_and_what_can_be_done_is_done,
         a_redis_as_needed_is_not_talked_about,
         a_redis_that_may_evict_leases_is_told,
+        who_cannot_be_noted_polls,
         without_publish_waiters_poll_and_near_entries_do_not_rely_on_messages,
         where_scripts_may_not_publish_the_client_does,
         without_time_fences_grow_and_entries_age,
@@ -143,8 +144,8 @@ async fn a_redis_as_needed_is_not_talked_about(_: Arc<Servers>) {
     let log = Log::default();
     let _default = tracing::dispatcher::set_default(&log.dispatch(tracing::Level::WARN));
     // The rights that docs/redis.md asks for.
-    let rights = "-@all +get +mget +eval +evalsha +script|load +time +ping +subscribe +publish \
-        +pubsub|numsub +del +getrange +pexpire +pttl +set +setrange resetkeys ~cg* resetchannels &cg*";
+    let rights = "-@all +get +mget +eval +evalsha +script|load +time +ping +subscribe +unsubscribe +publish \
+        +pubsub|numsub +append +del +getrange +pexpire +pttl +set +setrange resetkeys ~cg* resetchannels &cg*";
     let far = far(&limited(&server, rights)).await;
     let name = fresh_name();
     far.read(&name).await.expect("a read");
@@ -163,6 +164,17 @@ async fn a_redis_as_needed_is_not_talked_about(_: Arc<Servers>) {
     })
     .await;
     assert_eq!(log.text(), "");
+}
+
+async fn who_cannot_be_noted_polls(_: Arc<Servers>) {
+    let server = servers::Redis::start().expect("a Redis");
+    let url = limited(&server, "-append");
+    let [one, other] = [far(&url).await, far(&url).await];
+    let name = fresh_name();
+    let (_token, _) = lease(&one, &name, LONG).await;
+    let held = other.look_up_or_lease(&name, Token::random(), LONG, Duration::ZERO).await;
+    let Ok(Attempt::Held { remaining, .. }) = held else { panic!("{held:?}") };
+    assert!(remaining < Duration::from_millis(100), "it waits for no message: {remaining:?}");
 }
 
 async fn a_redis_that_may_evict_leases_is_told(_: Arc<Servers>) {

@@ -27,6 +27,7 @@ mod quiet;
 mod race;
 mod room;
 mod stale;
+mod storms;
 mod tags;
 mod tiers;
 mod tower;
