@@ -298,16 +298,17 @@ impl Shared {
         if primaries.is_empty() {
             return Ok(None);
         }
+        // With many shards not all have the slot of a channel.
+        let has_channel =
+            |primary: &Primary| Bucket::all().any(|bucket| primary.has(bucket.slot()));
+        let primaries: Vec<_> = primaries.into_iter().filter(has_channel).collect();
         let mut line_of = HashMap::new();
         for bucket in Bucket::all() {
             let found = primaries.iter().position(|primary| primary.has(bucket.slot()));
             // Nobody has the slot: the Cluster is about to change.
             line_of.insert(bucket, found.ok_or(FaultKind::Unreachable)?);
         }
-        let lines = primaries.iter().enumerate().map(|(at, primary)| {
-            let bucket = line_of.iter().find(|(_, line)| **line == at).map(|(bucket, _)| *bucket);
-            self.line_to_shard(primary, bucket)
-        });
+        let lines = primaries.iter().map(|primary| self.line_to_shard(primary));
         match join_all(lines).await.into_iter().collect::<Result<Vec<_>, Fault>>() {
             Ok(lines) => Ok(Some((lines, line_of))),
             Err(fault) if fault.kind() == FaultKind::Refused => Ok(None),
@@ -315,17 +316,12 @@ impl Shared {
         }
     }
 
-    /// Subscribes to a channel, if there is one: the node says whether it knows such, and lets us listen.
-    async fn line_to_shard(
-        &self,
-        primary: &Primary,
-        bucket: Option<Bucket>,
-    ) -> Result<Line, Fault> {
-        let mut line = Line::to_node(&self.route, &primary.client).await?;
-        if let Some(bucket) = bucket {
-            let channel = Place::In(bucket).process(self.process);
-            line.talk.subscribe(Kind::Sharded, &[channel]).await?;
-        }
+    /// Subscribes to a channel: the node says whether it knows such, and lets us listen.
+    async fn line_to_shard(&self, primary: &Primary) -> Result<Line, Fault> {
+        let bucket = Bucket::all().find(|bucket| primary.has(bucket.slot()));
+        let channel = Place::In(bucket.ok_or(FaultKind::Unreachable)?).process(self.process);
+        let mut line = Line::to_node(&self.route, &primary.client, channel.clone()).await?;
+        line.talk.subscribe(Kind::Sharded, &[channel]).await?;
         Ok(line)
     }
 

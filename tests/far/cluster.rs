@@ -28,6 +28,7 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
         invalidations_reach_everybody_and_are_counted,
         a_failover_is_told_and_then_everybody_is_reached_again,
         a_slot_that_moves_takes_its_messages_along,
+        a_planned_failover_is_followed,
     )
 }
 
@@ -221,6 +222,30 @@ async fn a_failover_is_told_and_then_everybody_is_reached_again(_: Arc<Servers>)
         let lost = heard.iter().position(|event| event == "disconnected");
         let back = heard.iter().rposition(|event| event == "connected");
         assert!(lost < back, "{heard:?}");
+    }
+}
+
+/// As for maintenance: the old primary lives on as a replica, where who listens is not counted.
+async fn a_planned_failover_is_followed(_: Arc<Servers>) {
+    let cluster = RedisCluster::start().expect("a cluster");
+    let (one, other) = (open(&cluster.urls()).await, open(&cluster.urls()).await);
+    let name = [name_of(&cluster, 0)];
+    let recorders = [watched(&one), watched(&other)];
+    for far in [&one, &other] {
+        reaches_everywhere(far, &name).await;
+    }
+    let follows = format!("master_port:{}\r", cluster.nodes[0].port());
+    let replica = cluster.nodes[3..]
+        .iter()
+        .find(|node| ask_redis(node.port(), "INFO replication").contains(&follows));
+    let answer = ask_redis(replica.expect("a replica").port(), "CLUSTER FAILOVER");
+    assert!(answer.contains("+OK"), "{answer}");
+    for recorder in &recorders {
+        eventually(async || recorder.heard.lock().contains(&"disconnected".into()).then_some(()))
+            .await;
+    }
+    for far in [&one, &other] {
+        reaches_everywhere(far, &name).await;
     }
 }
 
