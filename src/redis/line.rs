@@ -30,11 +30,7 @@ pub(super) struct Line {
 #[derive(Clone)]
 pub(super) enum Talk {
     Server(PubSubSink),
-    Node {
-        connection: MultiplexedConnection,
-        /// In a slot of the node.
-        key: String,
-    },
+    Node(MultiplexedConnection),
 }
 
 enum Inbox {
@@ -55,19 +51,14 @@ impl Line {
         Self { talk: Talk::Server(sink), inbox: Inbox::Server(messages) }
     }
 
-    /// To a node that has the slot of `key`, which nobody writes.
-    pub(super) async fn to_node(
-        route: &Route,
-        client: &Client,
-        key: String,
-    ) -> Result<Self, Fault> {
+    pub(super) async fn to_node(route: &Route, client: &Client) -> Result<Self, Fault> {
         let (pushes, inbox) = mpsc::unbounded_channel();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(None)
             .set_push_sender(pushes);
         let connection = within(CONNECT_TIMEOUT, route.subscription_at(client, config)).await?;
-        Ok(Self { talk: Talk::Node { connection, key }, inbox: Inbox::Node(inbox) })
+        Ok(Self { talk: Talk::Node(connection), inbox: Inbox::Node(inbox) })
     }
 
     /// Hands on messages until the connection ends, or one of the channels that are wanted, and notices when a silent
@@ -140,11 +131,7 @@ impl Talk {
     async fn ping(mut self) -> RedisResult<()> {
         match self {
             Self::Server(ref mut sink) => sink.ping::<()>().await,
-            // One that has become a replica still passes messages on, but nobody counts who listens there: it answers
-            // that the key has moved.
-            Self::Node { ref mut connection, key } => {
-                ::redis::cmd("GET").arg(key).query_async(connection).await
-            }
+            Self::Node(ref mut connection) => ::redis::cmd("PING").query_async(connection).await,
         }
     }
 
@@ -152,7 +139,7 @@ impl Talk {
         match self {
             _ if channels.is_empty() => Ok(()),
             Self::Server(sink) => within(CONNECT_TIMEOUT, sink.subscribe(channels)).await,
-            Self::Node { connection, .. } => {
+            Self::Node(connection) => {
                 let command = if kind == Kind::Plain { "SUBSCRIBE" } else { "SSUBSCRIBE" };
                 each(connection, command, channels).await
             }
@@ -167,7 +154,7 @@ impl Talk {
         match self {
             _ if channels.is_empty() => Ok(()),
             Self::Server(sink) => within(CONNECT_TIMEOUT, sink.unsubscribe(channels)).await,
-            Self::Node { connection, .. } => {
+            Self::Node(connection) => {
                 let command = if kind == Kind::Plain { "UNSUBSCRIBE" } else { "SUNSUBSCRIBE" };
                 each(connection, command, channels).await
             }

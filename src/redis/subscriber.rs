@@ -320,7 +320,7 @@ impl Shared {
     async fn line_to_shard(&self, primary: &Primary) -> Result<Line, Fault> {
         let bucket = Bucket::all().find(|bucket| primary.has(bucket.slot()));
         let channel = Place::In(bucket.ok_or(FaultKind::Unreachable)?).process(self.process);
-        let mut line = Line::to_node(&self.route, &primary.client, channel.clone()).await?;
+        let mut line = Line::to_node(&self.route, &primary.client).await?;
         line.talk.subscribe(Kind::Sharded, &[channel]).await?;
         Ok(line)
     }
