@@ -6,7 +6,7 @@
 //! fleet needs to take no more than [`SHARE`] of Redis' time. A fleet of up to 25 does not pause.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,6 +24,7 @@ use super::{
     message::{Letter, ReplyTo},
     route::Route,
 };
+use crate::FaultKind;
 
 /// What a confirmation costs Redis, about.
 const COST: Duration = Duration::from_micros(10);
@@ -59,7 +60,8 @@ pub(super) struct Awaited {
 
 #[derive(Default)]
 struct Count {
-    confirmed: usize,
+    /// Each once: a confirmation whose answer was lost is sent again.
+    confirmed_by: HashSet<ProcessId>,
     notify: Arc<Notify>,
 }
 
@@ -80,9 +82,9 @@ impl Awaited {
         Confirming { awaited: self, reply_to: ReplyTo { process, number, fleet }, notify }
     }
 
-    pub(super) fn confirmed(&self, number: u64) {
+    pub(super) fn confirmed(&self, number: u64, by: ProcessId) {
         if let Some(count) = self.by_number.lock().get_mut(&number) {
-            count.confirmed += 1;
+            count.confirmed_by.insert(by);
             count.notify.notify_waiters();
         }
     }
@@ -117,7 +119,8 @@ impl Confirming<'_> {
     }
 
     fn count(&self) -> usize {
-        self.awaited.by_number.lock().get(&self.reply_to.number).map_or(0, |count| count.confirmed)
+        let by_number = self.awaited.by_number.lock();
+        by_number.get(&self.reply_to.number).map_or(0, |count| count.confirmed_by.len())
     }
 }
 
@@ -131,6 +134,7 @@ impl Drop for Confirming<'_> {
 #[derive(Clone)]
 pub(super) struct Owed {
     route: Route,
+    process: ProcessId,
     state: Arc<Mutex<State>>,
 }
 
@@ -148,8 +152,8 @@ struct Batch {
 }
 
 impl Owed {
-    pub(super) fn new(route: Route) -> Self {
-        Self { route, state: Arc::default() }
+    pub(super) fn new(route: Route, process: ProcessId) -> Self {
+        Self { route, process, state: Arc::default() }
     }
 
     /// Confirms soon what came by way of `place`.
@@ -171,8 +175,13 @@ impl Owed {
         let sent = batches.into_iter().map(|(process, batch)| async move {
             let mut publish = Cmd::new();
             publish.arg(batch.place.command()).arg(batch.place.process(process));
-            publish.arg(Letter::confirmations(&batch.numbers));
-            if let Err(fault) = self.route.send::<()>(&publish, SEND_TIMEOUT).await {
+            publish.arg(Letter::confirmations(self.process, &batch.numbers));
+            let mut sent = self.route.send::<()>(&publish, SEND_TIMEOUT).await;
+            // The first command after an outage finds that the connection has ended.
+            if sent.as_ref().is_err_and(|fault| fault.kind() == FaultKind::Unreachable) {
+                sent = self.route.send::<()>(&publish, SEND_TIMEOUT).await;
+            }
+            if let Err(fault) = sent {
                 tracing::debug!(%fault, "confirmation not sent");
             }
         });
@@ -217,5 +226,31 @@ impl Drop for Sending {
         if !self.has_ended {
             self.owed.state.lock().is_sending = false;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn confirmations_take_a_quarter_of_redis_at_most_and_a_small_fleet_does_not_pause() {
+        assert_eq!(pause(25), Duration::ZERO);
+        assert_eq!(pause(200), Duration::from_millis(8));
+        assert_eq!(pause(1_000), Duration::from_millis(40));
+        assert_eq!(pause(usize::MAX), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn who_confirms_twice_counts_once() {
+        let awaited = Awaited::default();
+        let confirming = awaited.begin([0; 16]);
+        let number = confirming.reply_to().number;
+        for by in [[1; 16], [1; 16], [2; 16]] {
+            awaited.confirmed(number, by);
+        }
+        assert_eq!(confirming.count(), 2);
+        drop(confirming);
+        assert!(awaited.by_number.lock().is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! The bytes of messages. Of one about a far tier: kind (1) | version (16) | reply to (28) | name. Of a letter to a process:
-//! length of a channel (2) | that channel | a message for it; without a channel, the numbers (8 each) of messages
-//! that are confirmed.
+//! length of a channel (2) | that channel | a message for it; without a channel, who confirms (16) | the numbers (8 each)
+//! of the messages.
 
 use super::channel::ProcessId;
 use crate::{Version, far::Event};
@@ -105,12 +105,13 @@ pub(super) enum Letter<'a, N> {
     /// A message for the listeners of a channel, sent to those only that wait for it.
     Wakeup { channel: &'a str, message: &'a [u8] },
     /// The numbers of messages that another process has acted on.
-    Confirmations(N),
+    Confirmations { by: ProcessId, numbers: N },
 }
 
 impl Letter<'_, ()> {
-    pub(super) fn confirmations(numbers: &[u64]) -> Vec<u8> {
+    pub(super) fn confirmations(by: ProcessId, numbers: &[u64]) -> Vec<u8> {
         let mut bytes = vec![0, 0];
+        bytes.extend(by);
         bytes.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
         bytes
     }
@@ -119,11 +120,12 @@ impl Letter<'_, ()> {
     pub(super) fn read(bytes: &[u8]) -> Option<Letter<'_, impl Iterator<Item = u64>>> {
         let (&length, rest) = bytes.split_first_chunk()?;
         let (channel, message) = rest.split_at_checked(u16::from_be_bytes(length).into())?;
-        let numbers = message.chunks_exact(8).filter_map(|number| number.try_into().ok());
-        Some(match channel {
-            [] => Letter::Confirmations(numbers.map(u64::from_be_bytes)),
-            _ => Letter::Wakeup { channel: str::from_utf8(channel).ok()?, message },
-        })
+        if !channel.is_empty() {
+            return Some(Letter::Wakeup { channel: str::from_utf8(channel).ok()?, message });
+        }
+        let (&by, numbers) = message.split_first_chunk()?;
+        let numbers = numbers.chunks_exact(8).filter_map(|number| number.try_into().ok());
+        Some(Letter::Confirmations { by, numbers: numbers.map(u64::from_be_bytes) })
     }
 }
 
@@ -150,16 +152,16 @@ mod tests {
         for rubbish in [&b""[..], b"C", b"Cshort", &[0xff; 80], &[b'C'; 44]] {
             assert!(Message::read(rubbish).is_none());
         }
-        for rubbish in [&b""[..], b"\0", b"\0\x02a", b"\0\x01\xff"] {
+        for rubbish in [&b""[..], b"\0", b"\0\x02a", b"\0\x01\xff", b"\0\0short"] {
             assert!(Letter::read(rubbish).is_none());
         }
     }
 
     #[test]
     fn letters_are_read() {
-        let sent = Letter::confirmations(&[1, 1 << 60]);
-        let Some(Letter::Confirmations(numbers)) = Letter::read(&sent) else { panic!("{sent:?}") };
-        assert_eq!(numbers.collect::<Vec<_>>(), [1, 1 << 60]);
+        let sent = Letter::confirmations([7; 16], &[1, 1 << 60]);
+        let Some(Letter::Confirmations { by, numbers }) = Letter::read(&sent) else { panic!() };
+        assert_eq!((by, numbers.collect::<Vec<_>>()), ([7; 16], vec![1, 1 << 60]));
         // As the script writes it.
         let sent = b"\0\x02cgmessage";
         let Some(Letter::Wakeup { channel, message }) = Letter::read(sent) else { panic!() };

@@ -117,7 +117,7 @@ impl Subscriber {
     pub(super) fn new(route: Route) -> Self {
         let process = random_process();
         let hub = Arc::new(Shared {
-            owed: Owed::new(route.clone()),
+            owed: Owed::new(route.clone(), process),
             route,
             process,
             letters: Place::Everywhere.process(process),
@@ -421,8 +421,8 @@ impl Shared {
             return self.hear(place, topic, payload);
         }
         match Letter::read(payload) {
-            Some(Letter::Confirmations(numbers)) => {
-                numbers.for_each(|number| self.awaited.confirmed(number));
+            Some(Letter::Confirmations { by, numbers }) => {
+                numbers.for_each(|number| self.awaited.confirmed(number, by));
             }
             Some(Letter::Wakeup { channel, message }) => {
                 let (place, topic) = Place::of(channel);
@@ -441,7 +441,9 @@ impl Shared {
             None => Message::read(payload).and_then(|(_, reply_to)| reply_to),
         };
         match reply_to {
-            Some(own) if own.process == self.process => self.awaited.confirmed(own.number),
+            Some(own) if own.process == self.process => {
+                self.awaited.confirmed(own.number, self.process)
+            }
             Some(reply_to) => self.owed.add(reply_to, place),
             None => {}
         }

@@ -38,6 +38,7 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
         a_half_open_subscription_is_found_out_within_a_second,
         many_guards_share_one_subscription,
         who_leaves_a_subscription_leaves_its_channels,
+        a_fleet_does_not_come_back_at_once,
     );
     all.extend(KINDS.map(|kind| {
         let name = format!("redis_links::a_{kind}_outlives_the_runtime_it_was_first_used_in");
@@ -365,4 +366,41 @@ async fn who_leaves_a_subscription_leaves_its_channels(_: Arc<Servers>) {
     eventually(async || (channels() == 3).then_some(())).await;
     let done = stays.invalidate("name", None, LONG).await.expect("an invalidation");
     assert_eq!(done, Invalidated::Everywhere);
+}
+
+/// Redis is back, and a fleet connects again: spread over the pause between two attempts, and everybody is reached soon.
+async fn a_fleet_does_not_come_back_at_once(_: Arc<Servers>) {
+    const PROCESSES: usize = 200;
+    const STEP: Duration = Duration::from_millis(50);
+    let mut server = servers::Redis::start().expect("a Redis");
+    let mut fleet = Vec::new();
+    for _ in 0..PROCESSES {
+        let far = Tier::new(single(server.port()).await.timeout(LONG), Json);
+        far.read("any").await.expect("a read");
+        fleet.push((watched(&far), far));
+    }
+    server.kill();
+    for (recorder, _) in &fleet {
+        eventually(async || recorder.heard.lock().contains(&"disconnected".into()).then_some(()))
+            .await;
+    }
+    // Long enough for the pauses to have grown.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    fleet.iter().for_each(|(recorder, _)| recorder.heard.lock().clear());
+    server.restart().expect("a Redis");
+    let (begun, mut back) = (Instant::now(), Vec::new());
+    while back.last() != Some(&PROCESSES) {
+        let connected = |recorder: &Recorder| recorder.heard.lock().contains(&"connected".into());
+        back.push(fleet.iter().filter(|(recorder, _)| connected(recorder)).count());
+        assert!(begun.elapsed() < Duration::from_secs(10), "{back:?}");
+        tokio::time::sleep(STEP).await;
+    }
+    let most = back.windows(2).map(|two| two[1] - two[0]).max().unwrap_or(PROCESSES);
+    println!("{PROCESSES} processes back within {:?}, at most {most} in {STEP:?}", begun.elapsed());
+    assert!(most <= PROCESSES / 2, "{back:?}");
+    eventually(async || {
+        let done = fleet[0].1.invalidate("any", None, LONG).await;
+        matches!(done, Ok(Invalidated::Everywhere)).then_some(())
+    })
+    .await;
 }
