@@ -39,10 +39,10 @@ impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name();
         match self {
-            Self::Fill | Self::Refresh | Self::Change => write!(f, "{name}, {AT_ONCE} at once"),
-            Self::Invalidation(at_once) => write!(f, "{name}, {at_once} at once"),
-            Self::Waiting(processes) => write!(f, "{name} of {processes}"),
-            Self::Idle => write!(f, "{name}, a minute"),
+            Self::Fill | Self::Refresh | Self::Change => write!(f, "{name} ×{AT_ONCE}"),
+            Self::Invalidation(at_once) => write!(f, "{name} ×{at_once}"),
+            Self::Waiting(processes) => write!(f, "waiting, of {processes}"),
+            Self::Idle => write!(f, "idle, a minute"),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     args::{self, Args, FarArg},
     count::commas,
     page::{LinePlot, Page},
-    sheet::{Column, OPERATION, Sheet, UNKNOWN, wrapped},
+    sheet::{Column, NONE, OPERATION, Sheet, UNKNOWN, wrapped},
 };
 
 pub struct FleetTable<'a> {
@@ -28,12 +28,12 @@ const COLUMNS: [Column<Row>; 11] = [
     ("bytes_in", "bytes\nin", |row| whole(row.bytes_in)),
     ("bytes_out", "bytes\nout", |row| whole(row.bytes_out)),
     ("unconfirmed", "uncon-\nfirmed", |row| {
-        row.unconfirmed.map_or(UNKNOWN.to_owned(), |share| format!("{:.0} %", share * 100.0))
+        row.unconfirmed.map_or(NONE.to_owned(), |share| format!("{:.0} %", share * 100.0))
     }),
 ];
 
-const SHARDS: Column<Row> = ("shard_cpu", "CPU of\na shard", |row| match row.shard_cpu {
-    Some((least, most)) => format!("{:.0}–{:.0} %", least * 100.0, most * 100.0),
+const SHARDS: Column<Row> = ("shard_cpu", "shard\nCPU %", |row| match row.shard_cpu {
+    Some((least, most)) => format!("{:.0}–{:.0}", least * 100.0, most * 100.0),
     None => UNKNOWN.to_owned(),
 });
 
@@ -108,7 +108,7 @@ impl<'a> FleetTable<'a> {
             FarArg::PrivateCluster => format!("a Redis Cluster of {}", self.args.shards()),
         };
         format!(
-            "One process works, the others are connected to {far}. Figures are for one operation, \
+            "One process works (×32: on so many keys at once), the others are connected to {far}. Figures are for one operation, \
              one waiting process beyond the load that it waits for, or one idle process in a minute."
         )
     }
