@@ -31,9 +31,12 @@ pub struct Args {
     /// How long the fault lasts, in milliseconds [default: 3000 for outage, 10000 for failing-origin]
     #[arg(long, value_parser = clap::value_parser!(u64).range(100..=60_000))]
     pub fault_ms: Option<u64>,
-    /// The shared store: `memory`, `redis` (starts a private one) or a `redis://` URL
+    /// The shared store: `memory`, `redis` or `cluster` (start private ones) or a `redis://` URL
     #[arg(long, default_value = "memory")]
     pub far: FarArg,
+    /// How many primaries the Cluster has, with `--far cluster` [default: 3]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(3..=12))]
+    pub shards: Option<u32>,
     /// The lock that elects who loads, with `--far redis`: `redis` itself, or `postgres`, `postgres-row`,
     /// `mysql`, `mysql-row` or `zookeeper` (starts a private one; `KIND@ADDRESS` uses yours)
     #[arg(long, default_value = "redis")]
@@ -41,9 +44,9 @@ pub struct Args {
     /// The database: `sqlite`, `postgres` (starts a private one) or a `postgres://` URL
     #[arg(long, default_value = "sqlite")]
     pub origin: OriginArg,
-    /// How many processes
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub processes: u32,
+    /// How many processes [default: 4]; for fleet several numbers, with commas between [default: 1,10,50,200]
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub processes: Vec<u32>,
     /// How many callers in each process [default: 250; 25 for outage and failing-origin]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub callers: Option<u32>,
@@ -99,6 +102,9 @@ pub enum Phenomenon {
     Outage,
     /// The database refuses all queries for a while under steady load
     FailingOrigin,
+    /// One process works, and more and more are merely connected: what each operation costs Redis.
+    /// They share one OS process, with a connection each
+    Fleet,
 }
 
 impl Phenomenon {
@@ -111,6 +117,7 @@ impl Phenomenon {
             Self::Scale => "scale",
             Self::Outage => "outage",
             Self::FailingOrigin => "failing-origin",
+            Self::Fleet => "fleet",
         }
     }
 
@@ -121,6 +128,20 @@ impl Phenomenon {
 }
 
 impl Args {
+    /// Where there is one number of them.
+    pub fn processes(&self) -> u32 {
+        self.processes.first().copied().unwrap_or(4)
+    }
+
+    /// Those of `fleet`.
+    pub fn fleet_sizes(&self) -> Vec<u32> {
+        if self.processes.is_empty() { vec![1, 10, 50, 200] } else { self.processes.clone() }
+    }
+
+    pub fn shards(&self) -> usize {
+        self.shards.map_or(3, |shards| shards as usize)
+    }
+
     pub fn callers(&self) -> u32 {
         self.callers.unwrap_or(if self.phenomenon.is_trial() { 25 } else { 250 })
     }
@@ -181,6 +202,7 @@ impl Args {
             return Err("--phenomenon outage takes no --lock".into());
         }
         self.check_tags()?;
+        self.check_fleet()?;
         if !is_outage && !self.fault.is_empty() {
             return Err("--fault goes with --phenomenon outage".into());
         }
@@ -204,6 +226,32 @@ impl Args {
             return Err("--tagged goes with --by tag".into());
         }
         Ok(())
+    }
+
+    fn check_fleet(&self) -> Result<(), String> {
+        if self.shards.is_some() && !matches!(self.far, FarArg::PrivateCluster) {
+            return Err("--shards goes with --far cluster".into());
+        }
+        if self.phenomenon != Phenomenon::Fleet {
+            return match self.processes[..] {
+                [] | [..=64] => Ok(()),
+                _ => Err("--processes takes one number from 1 to 64, but with --phenomenon fleet \
+                    several up to 2000"
+                    .into()),
+            };
+        }
+        let given = [
+            ("--strategy", self.strategy.is_some()),
+            ("--lock", !matches!(self.lock, LockArg::OfRedis)),
+            ("--origin", !matches!(self.origin, OriginArg::Sqlite)),
+            ("--callers", self.callers.is_some()),
+            ("--ttl-ms", self.ttl_ms.is_some()),
+            ("--rounds", self.rounds.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(format!("--phenomenon fleet takes no {name}")),
+            None => Ok(()),
+        }
     }
 
     /// How many more entries have the tag of each row, if there are tags.
@@ -248,6 +296,7 @@ pub fn command_with(arguments: &str) -> String {
 pub enum FarArg {
     Memory,
     PrivateRedis,
+    PrivateCluster,
     Redis(String),
 }
 
@@ -258,8 +307,9 @@ impl FromStr for FarArg {
         match text {
             "memory" => Ok(Self::Memory),
             "redis" => Ok(Self::PrivateRedis),
+            "cluster" => Ok(Self::PrivateCluster),
             url if url.starts_with("redis://") => Ok(Self::Redis(url.to_owned())),
-            _ => Err("expected memory, redis or redis://host:port".to_owned()),
+            _ => Err("expected memory, redis, cluster or redis://host:port".to_owned()),
         }
     }
 }
@@ -313,6 +363,60 @@ impl FromStr for OriginArg {
                 Ok(Self::Postgres(url.to_owned()))
             }
             _ => Err("expected sqlite, postgres or postgres://user@host:port/database".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(arguments: &str) -> Result<Args, String> {
+        let line = format!("herd {arguments}");
+        let args = Args::try_parse_from(line.split_whitespace()).map_err(|e| e.to_string())?;
+        args.check().map(|()| args)
+    }
+
+    #[test]
+    fn a_fleet_has_several_sizes() {
+        let sizes = |arguments| checked(arguments).map(|args| args.fleet_sizes());
+        assert_eq!(sizes("--phenomenon fleet"), Ok(vec![1, 10, 50, 200]));
+        assert_eq!(sizes("--phenomenon fleet --processes 1,2000"), Ok(vec![1, 2000]));
+        for wrong in ["0", "2001", "1,,2", "ten", "1,2001"] {
+            assert!(
+                checked(&format!("--phenomenon fleet --processes {wrong}")).is_err(),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_phenomena_have_one() {
+        let size = |arguments| checked(arguments).map(|args| args.processes());
+        assert_eq!(size(""), Ok(4));
+        assert_eq!(size("--phenomenon expiry --processes 64"), Ok(64));
+        for wrong in ["65", "1,2"] {
+            let line = size(&format!("--processes {wrong}")).expect_err(wrong);
+            assert!(line.starts_with("--processes takes one number") && !line.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn shards_are_of_a_cluster() {
+        let shards = |arguments| checked(arguments).map(|args| args.shards());
+        assert_eq!(shards("--far cluster"), Ok(3));
+        assert_eq!(shards("--far cluster --shards 6 --phenomenon invalidate"), Ok(6));
+        for wrong in ["--shards 3", "--far redis --shards 6", "--far cluster --shards 2"] {
+            assert!(shards(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_fleet_takes_no_strategy() {
+        for wrong in ["--strategy all", "--rounds 2", "--callers 9", "--lock zookeeper --far redis"]
+        {
+            let line = checked(&format!("--phenomenon fleet {wrong}")).expect_err(wrong);
+            assert!(line.starts_with("--phenomenon fleet takes no --"), "{line}");
         }
     }
 }

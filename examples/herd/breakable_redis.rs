@@ -43,15 +43,15 @@ impl BreakableRedis {
 
     pub fn shared(&self) -> SharedRedis {
         match &self.servers {
-            Servers::Single(redis) => SharedRedis::at(redis.url(), None),
+            Servers::Single(redis) => SharedRedis::at(RedisAddress::Single(redis.url()), None),
             Servers::Behind(proxy, redis) => {
                 let disturbed = format!("redis://127.0.0.1:{}/", proxy.port());
                 match self.fault {
                     Fault::Cut => SharedRedis {
                         of_first: Some(RedisAddress::Single(disturbed)),
-                        ..SharedRedis::at(redis.url(), None)
+                        ..SharedRedis::at(RedisAddress::Single(redis.url()), None)
                     },
-                    _ => SharedRedis::at(disturbed, None),
+                    _ => SharedRedis::at(RedisAddress::Single(disturbed), None),
                 }
             }
             Servers::Group(group) => {

@@ -29,6 +29,11 @@ pub fn closing(args: &Args, seen: &[Seen]) -> String {
         }
         _ => herd(seen).unwrap_or_else(|| each(["query", "queries"], seen, |seen| seen.loads)),
     };
+    ending(args, &sentence)
+}
+
+/// A sentence on what was seen, and two more commands.
+pub fn ending(args: &Args, sentence: &str) -> String {
     let next = next(args).map(|arguments| format!("\n  {}", command_with(arguments)));
     format!("{}\n\nNext:{}", wrapped(&format!("Seen: {sentence}")), next.concat())
 }

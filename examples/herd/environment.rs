@@ -5,16 +5,16 @@ use std::time::Duration;
 use cattleguard::{lock::Lock as _, memory::MemoryFar};
 
 use crate::{
-    args::{Args, FarArg, LockArg},
+    args::{Args, LockArg},
     cache::Far,
     command_count::CommandCount,
     console,
     database::Database,
-    error::Error,
+    error::{Error, Failure},
     kind::{Kind, Running},
     plain_store::PlainStore,
     redis_address::SharedRedis,
-    servers,
+    redis_servers::RedisServers,
 };
 
 /// The shared store, the lock and the database of a run. Private ones stop when this is dropped.
@@ -23,23 +23,16 @@ pub struct Environment {
     pub commands: Option<CommandCount>,
     pub database: Database,
     _lock: Option<Running>,
-    _redis: Option<servers::Redis>,
+    _redis: Option<RedisServers>,
 }
 
 impl Environment {
     pub async fn prepare(args: &Args, rows: u32) -> Result<Self, Error> {
-        let redis = match args.far {
-            FarArg::PrivateRedis => Some(servers::Redis::start().map_err(Error::BadInput)?),
-            _ => None,
-        };
-        let url = match (&args.far, &redis) {
-            (FarArg::Redis(url), _) => Some(url.clone()),
-            (_, Some(redis)) => Some(redis.url()),
-            _ => None,
-        };
+        let redis = RedisServers::start(args)?;
+        let address = redis.as_ref().map(|redis| redis.address.clone());
         let lock = match &args.lock {
             LockArg::OfRedis => None,
-            _ if url.is_none() => {
+            _ if address.is_none() => {
                 return Err(Error::BadInput("--lock goes with --far redis".to_owned()));
             }
             LockArg::Private(name) => Some(Kind::start(name).map_err(Error::BadInput)?),
@@ -48,20 +41,15 @@ impl Environment {
         if let Some((kind, _)) = &lock {
             try_out(kind).await?;
         }
-        let (far, commands) = match url {
+        let (far, commands) = match address {
             None => {
                 let tier = MemoryFar::new();
                 (Far::Memory { store: PlainStore::memory(), tier }, None)
             }
-            Some(url) => {
-                let open = tokio::time::timeout(Duration::from_secs(5), CommandCount::open(&url));
-                let commands = match open.await {
-                    Ok(Ok(commands)) => commands,
-                    Ok(Err(error)) => return Err(unreachable_far(&console::chain(&*error))),
-                    Err(_) => return Err(unreachable_far("no answer within 5 s")),
-                };
+            Some(address) => {
+                let commands = reached(CommandCount::open(address.nodes())).await?;
                 let lock = lock.as_ref().map(|(kind, _)| kind.clone());
-                (Far::Redis(SharedRedis::at(url, lock)), Some(commands))
+                (Far::Redis(SharedRedis::at(address, lock)), Some(commands))
             }
         };
         let database = Database::prepare(args, rows).await?;
@@ -70,9 +58,9 @@ impl Environment {
     }
 
     pub fn far_name(&self) -> &'static str {
-        match self.far {
+        match &self.far {
             Far::Memory { .. } => "memory",
-            Far::Redis(_) => "redis",
+            Far::Redis(shared) => shared.address.name(),
         }
     }
 }
@@ -94,6 +82,15 @@ async fn try_out(kind: &Kind) -> Result<(), Error> {
     Err(Error::BadInput(format!(
         "cannot use the lock of --lock: {why}; `--lock {name}` starts one"
     )))
+}
+
+/// What asks the Redis of `--far` first, for a while.
+pub async fn reached<T>(asking: impl Future<Output = Result<T, Failure>>) -> Result<T, Error> {
+    match tokio::time::timeout(Duration::from_secs(5), asking).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(unreachable_far(&console::chain(&*error))),
+        Err(_) => Err(unreachable_far("no answer within 5 s")),
+    }
 }
 
 fn unreachable_far(why: &str) -> Error {

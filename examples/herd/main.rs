@@ -8,11 +8,15 @@
 //!     --phenomenon invalidate --report report.html
 //! cargo run --release --example herd -- --far redis --phenomenon outage --report report.html
 //! cargo run --release --example herd -- --phenomenon failing-origin
+//! cargo run --release --example herd -- --far redis --phenomenon fleet --processes 1,10,50,200,1000
 //! ```
 
 use std::{fs::File, process::ExitCode};
 
-use crate::{args::Args, error::Error};
+use crate::{
+    args::{Args, Phenomenon},
+    error::Error,
+};
 
 mod args;
 mod breakable_redis;
@@ -29,15 +33,20 @@ mod error;
 mod fault;
 mod figures;
 mod fleet;
+mod fleet_cost;
 #[path = "../../tests/locks/kind.rs"]
 mod kind;
+mod open_files;
 mod origin;
 mod output;
 mod page;
+mod plain_link;
 mod plain_store;
 mod plan;
 mod progress;
 mod redis_address;
+mod redis_info;
+mod redis_servers;
 mod refused;
 mod report;
 mod round;
@@ -106,9 +115,9 @@ async fn run(args: &Args) -> Result<(), Error> {
         })?),
         None => None,
     };
-    if args.phenomenon.is_trial() {
-        trials::run(args, report).await
-    } else {
-        comparison::run(args, keys, report).await
+    match args.phenomenon {
+        Phenomenon::Fleet => fleet_cost::run(args, report).await,
+        phenomenon if phenomenon.is_trial() => trials::run(args, report).await,
+        _ => comparison::run(args, keys, report).await,
     }
 }

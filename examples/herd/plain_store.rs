@@ -7,14 +7,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use redis::{AsyncCommands, aio::ConnectionManager};
+use redis::AsyncCommands;
 
-use crate::{error::Failure, origin::Product};
+use crate::{error::Failure, origin::Product, plain_link::PlainLink};
 
 #[derive(Clone)]
 pub enum PlainStore {
     Memory(Arc<Mutex<HashMap<String, (String, Instant)>>>),
-    Redis(ConnectionManager, redis::Script),
+    Redis(PlainLink, redis::Script),
 }
 
 impl PlainStore {
@@ -24,11 +24,20 @@ impl PlainStore {
 
     pub async fn redis(url: &str) -> Result<Self, Failure> {
         let link = redis::Client::open(url)?.get_connection_manager().await?;
+        Ok(Self::over(PlainLink::Single(link)))
+    }
+
+    pub async fn cluster(urls: &[String]) -> Result<Self, Failure> {
+        let client = redis::cluster::ClusterClient::new(urls.iter().map(String::as_str))?;
+        Ok(Self::over(PlainLink::Cluster(client.get_async_connection().await?)))
+    }
+
+    fn over(link: PlainLink) -> Self {
         // GETRANGE and UNLINK, because the harness counts GET and DEL as sent by clients.
         let release = redis::Script::new(
             "if redis.call('GETRANGE', KEYS[1], 0, -1) == ARGV[1] then return redis.call('UNLINK', KEYS[1]) end return 0",
         );
-        Ok(Self::Redis(link, release))
+        Self::Redis(link, release)
     }
 
     pub async fn get(&self, key: &str) -> Result<Option<Product>, Failure> {

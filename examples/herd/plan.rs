@@ -58,13 +58,13 @@ impl Plan {
             Phenomenon::Scale => {
                 let processes = [1, 2, 4, 8, 16].map(|processes| (processes, args.callers()));
                 let callers = [10, 100, 1_000, 10_000u32]
-                    .map(|callers| (args.processes, callers.div_ceil(args.processes)));
+                    .map(|callers| (args.processes(), callers.div_ceil(args.processes())));
                 let mut sizes = [&processes[..], &callers].concat();
                 sizes.sort_unstable();
                 sizes.dedup();
                 sizes
             }
-            _ => vec![(args.processes, args.callers())],
+            _ => vec![(args.processes(), args.callers())],
         };
         let strategies = args.strategies();
         let all = sizes.into_iter().flat_map(|(processes, callers)| {
@@ -87,7 +87,8 @@ struct Usual {
 impl Usual {
     fn of(args: &Args, keys: u32) -> Self {
         match args.phenomenon {
-            Phenomenon::ColdKey => Self::cold_key(args),
+            // `fleet` has no plan: `fleet_cost` is what happens.
+            Phenomenon::ColdKey | Phenomenon::Fleet => Self::cold_key(args),
             Phenomenon::Scale => Self::scale(args),
             Phenomenon::Expiry => Self::expiry(args),
             Phenomenon::Invalidate => Self::invalidate(args),
@@ -98,7 +99,7 @@ impl Usual {
     }
 
     fn cold_key(args: &Args) -> Self {
-        let (everyone, processes, load) = (everyone(args), args.processes, args.load_ms);
+        let (everyone, processes, load) = (everyone(args), args.processes(), args.load_ms);
         let story = format!(
             "{everyone} callers in {processes} processes ask for one missing key at one moment; a query takes {load} ms."
         );
@@ -135,7 +136,7 @@ impl Usual {
     }
 
     fn outage(args: &Args) -> Self {
-        let (everyone, processes, load) = (everyone(args), args.processes, args.load_ms);
+        let (everyone, processes, load) = (everyone(args), args.processes(), args.load_ms);
         let story = format!(
             "{everyone} callers in {processes} processes ask for {BROKEN_KEYS} keys every {BROKEN_PAUSE_MS} ms; each process updates and invalidates one of them every {BROKEN_UPDATE_MS} ms; a query takes {load} ms."
         );
@@ -145,7 +146,7 @@ impl Usual {
     }
 
     fn failing_origin(args: &Args) -> Self {
-        let (everyone, processes, load) = (everyone(args), args.processes, args.load_ms);
+        let (everyone, processes, load) = (everyone(args), args.processes(), args.load_ms);
         let until = BEFORE_MS + args.fault_ms();
         let story = format!(
             "{everyone} callers in {processes} processes ask for {BROKEN_KEYS} keys every {BROKEN_PAUSE_MS} ms; a query takes {load} ms; from {:.0} s to {:.0} s the database refuses.",
@@ -158,7 +159,7 @@ impl Usual {
     }
 
     fn replay(args: &Args, keys: u32) -> Self {
-        let (everyone, processes, load) = (everyone(args), args.processes, args.load_ms);
+        let (everyone, processes, load) = (everyone(args), args.processes(), args.load_ms);
         let story = format!(
             "The requests of a real service in their order, by {everyone} callers in {processes} processes; a query takes {load} ms."
         );
@@ -169,7 +170,7 @@ impl Usual {
 
 /// How many callers there are in all processes.
 fn everyone(args: &Args) -> u32 {
-    args.processes * args.callers()
+    args.processes() * args.callers()
 }
 
 fn steady(keys: u32, update_ms: Option<u64>) -> Work {

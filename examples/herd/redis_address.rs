@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{error::Failure, kind::Kind, plain_store::PlainStore};
 
-/// The address of a Redis, or of the Sentinels that know it.
+/// The address of a Redis, of the nodes of a Cluster, or of the Sentinels that know it.
 #[derive(Clone, Serialize, Deserialize)]
 pub enum RedisAddress {
     Single(String),
+    Cluster(Vec<String>),
     Sentinels { urls: Vec<String>, group: String },
 }
 
@@ -16,6 +17,7 @@ impl RedisAddress {
     pub async fn connect(&self) -> Result<Connection, Failure> {
         Ok(match self {
             Self::Single(url) => Connection::open(url).await?,
+            Self::Cluster(urls) => Connection::open_cluster(urls).await?,
             Self::Sentinels { urls, group } => Connection::open_sentinel(urls, group).await?,
         })
     }
@@ -24,7 +26,24 @@ impl RedisAddress {
     pub async fn plain_store(&self) -> Result<PlainStore, Failure> {
         match self {
             Self::Single(url) => PlainStore::redis(url).await,
+            Self::Cluster(urls) => PlainStore::cluster(urls).await,
             Self::Sentinels { .. } => Err("this strategy takes one address".into()),
+        }
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Cluster(_) => "cluster",
+            Self::Single(_) | Self::Sentinels { .. } => "redis",
+        }
+    }
+
+    /// The servers, none of which is a replica.
+    pub fn nodes(&self) -> &[String] {
+        match self {
+            Self::Single(url) => std::slice::from_ref(url),
+            Self::Cluster(urls) => urls,
+            Self::Sentinels { .. } => &[],
         }
     }
 }
@@ -39,8 +58,8 @@ pub struct SharedRedis {
 }
 
 impl SharedRedis {
-    pub fn at(url: String, lock: Option<Kind>) -> Self {
-        Self { address: RedisAddress::Single(url), lock, of_first: None }
+    pub fn at(address: RedisAddress, lock: Option<Kind>) -> Self {
+        Self { address, lock, of_first: None }
     }
 
     /// What the process with this number is told.

@@ -69,7 +69,7 @@ impl Sheet {
         }
         for (number, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, 1));
-            if self.heads.get(number + grouped).is_some_and(|head| head.0 == STRATEGY) {
+            if self.heads.get(number + grouped).is_some_and(|head| is_label(head.0)) {
                 column.set_constraint(ColumnConstraint::ContentWidth);
             } else {
                 column.set_cell_alignment(CellAlignment::Right);
@@ -82,10 +82,16 @@ impl Sheet {
 /// The names of the columns that say what a row is about.
 pub const FAULT: &str = "fault";
 pub const STRATEGY: &str = "strategy";
+pub const OPERATION: &str = "operation";
 /// What did not take place.
 pub const NONE: &str = "n/a";
 /// What was not measured.
 pub const UNKNOWN: &str = "–";
+
+/// Whether a column names its row.
+pub fn is_label(column: &str) -> bool {
+    [STRATEGY, OPERATION].contains(&column)
+}
 
 /// Words in lines that fit the terminal.
 pub fn wrapped(text: &str) -> String {

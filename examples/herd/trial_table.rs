@@ -117,7 +117,7 @@ impl<'a> TrialTable<'a> {
                         strategy,
                         far: self.far,
                         origin: self.origin,
-                        processes: self.args.processes,
+                        processes: self.args.processes(),
                         callers: self.args.callers(),
                         keys: self.plan.keys,
                         ttl_ms: self.plan.ttl_ms,

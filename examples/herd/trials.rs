@@ -97,7 +97,7 @@ async fn outage(
     let mut redis = BreakableRedis::start(fault).map_err(Error::BadInput)?;
     let settings = Settings::new(strategy, 0, plan.ttl_ms);
     let far = Far::Redis(redis.shared());
-    let members = Member::all(args, args.processes, args.callers());
+    let members = Member::all(args, args.processes(), args.callers());
     let mut fleet = Fleet::start(&settings, &far, origin, members).await?;
     let begin = fleet.soon();
     let lasts = Duration::from_millis(args.fault_ms());
@@ -119,7 +119,7 @@ async fn failures(
     let bar = progress::bar(strategies.len() as u64 * u64::from(args.rounds()));
     for (number, strategy) in strategies.into_iter().enumerate() {
         let settings = Settings::new(strategy, number, plan.ttl_ms);
-        let members = Member::all(args, args.processes, args.callers());
+        let members = Member::all(args, args.processes(), args.callers());
         let mut fleet =
             Fleet::start(&settings, &environment.far, &environment.database.origin, members)
                 .await?;

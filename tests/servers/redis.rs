@@ -128,23 +128,29 @@ fn owned(args: &[&str]) -> Vec<String> {
     args.iter().map(ToString::to_string).collect()
 }
 
-/// Three primaries (the first three nodes) with one replica each.
+/// Primaries (the first nodes), perhaps with replicas.
 pub struct RedisCluster {
     pub nodes: Vec<Redis>,
 }
 
 impl RedisCluster {
-    /// Returns once every node sees all slots served and every replica follows its primary.
+    /// Three primaries with one replica each.
     pub fn start() -> Result<Self, String> {
+        Self::start_with(3, 1, &[])
+    }
+
+    /// Returns once every node sees all slots served and every replica follows its primary.
+    pub fn start_with(primaries: usize, replicas: usize, args: &[&str]) -> Result<Self, String> {
         // Without the last option a replica waits 5 s before it copies its primary.
         let options = "--cluster-enabled yes --cluster-config-file nodes.conf \
             --cluster-node-timeout 1000 --repl-diskless-sync-delay 0";
-        let options: Vec<&str> = options.split(' ').collect();
-        let nodes = (0..6).map(|_| Redis::start_with(&options));
+        let options: Vec<&str> = options.split(' ').chain(args.iter().copied()).collect();
+        let count = primaries * (1 + replicas);
+        let nodes = (0..count).map(|_| Redis::start_with(&options));
         let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
         let mut create = Command::new("redis-cli");
         create.args(["--cluster", "create", "--cluster-yes"]);
-        create.args(["--cluster-replicas", "1"]);
+        create.args(["--cluster-replicas", &replicas.to_string()]);
         let address = |node: &Redis| format!("127.0.0.1:{}", node.port());
         create.args(nodes.iter().map(address));
         Process::run(create, &nodes[0].dir.path().join("create.log"))?;
@@ -152,8 +158,10 @@ impl RedisCluster {
         let joined = |node: &Redis| {
             let reply = ask_redis(node.port(), "CLUSTER INFO\r\nINFO replication");
             let has = |line: &str| reply.contains(&format!("{line}\r"));
-            let knows_all = has("cluster_slots_ok:16384") && has("cluster_known_nodes:6");
-            let linked = has("connected_slaves:1") || has("master_link_status:up");
+            let knows_all =
+                has("cluster_slots_ok:16384") && has(&format!("cluster_known_nodes:{count}"));
+            let linked =
+                has(&format!("connected_slaves:{replicas}")) || has("master_link_status:up");
             has("cluster_state:ok") && knows_all && linked
         };
         poll(READY_WITHIN, || nodes.iter().all(joined).then_some(()))

@@ -1,7 +1,7 @@
 //! What the columns of the table mean.
 
 /// Names and meanings.
-pub const GLOSSARY: [(&str, &str); 19] = [
+pub const GLOSSARY: [(&str, &str); 28] = [
     ("loads", "how many queries reached the database"),
     ("loads_peak", "the most queries that ran at the same moment"),
     ("answered", "requests that got a value"),
@@ -36,4 +36,16 @@ pub const GLOSSARY: [(&str, &str); 19] = [
         "how long the invalidation had been acknowledged that a stale answer ignored, at most",
     ),
     ("unacknowledged", "updates whose invalidation failed: nothing is promised to other processes"),
+    ("per_second", "operations of the one process that works"),
+    ("commands", "sent to Redis by all clients, without messages"),
+    ("messages", "PUBLISH and SPUBLISH, by clients and by scripts"),
+    ("cpu_us", "Redis' own CPU time, of all nodes, by its own count"),
+    ("bytes_in", "what Redis received"),
+    ("bytes_out", "what Redis sent"),
+    ("unconfirmed", "the share of the invalidations that came back as `Unconfirmed`"),
+    ("shard_cpu", "the shares of the shards in the CPU time, from the least to the most"),
+    (
+        "operation",
+        "fill: a key that nobody has. refresh: a row that has not changed, loaded anew. change: a row with a newer version. invalidation: confirmed by every process. waiting process: one that asks for a key while another loads it, beyond the load; its latency is from the end of the load to its answer. idle process: a minute of it",
+    ),
 ];

@@ -19,7 +19,7 @@ pub use self::{
     time_panel::{Course, TimePanel},
 };
 
-use crate::sheet::{NONE, STRATEGY, Sheet, UNKNOWN};
+use crate::sheet::{NONE, Sheet, UNKNOWN, is_label};
 
 /// Everything the page shows.
 pub struct Page {
@@ -86,7 +86,7 @@ impl Page {
         let (mut head, mut body, mut words) = (String::new(), String::new(), String::new());
         for (i, (name, _)) in heads.iter().enumerate() {
             // The names are long and the columns narrow: let them break where a word ends.
-            let class = if *name == STRATEGY { "stays" } else { when(right(i), "right") };
+            let class = if is_label(name) { "stays" } else { when(right(i), "right") };
             let broken = escaped(name).replace('_', "_<wbr>");
             head += &format!("<th class='{class}'>{broken}</th>");
         }
@@ -101,7 +101,7 @@ impl Page {
             let accent = when(row.iter().any(|c| c == ACCENT), "accent");
             body += &format!("<tr class='{start} {accent}'>");
             for (i, cell) in row.iter().enumerate() {
-                let dot = when(heads.get(i).is_some_and(|head| head.0 == STRATEGY), "dot stays");
+                let dot = when(heads.get(i).is_some_and(|head| is_label(head.0)), "dot stays");
                 let (right, tone, cell) = (when(right(i), "right"), tone(cell), escaped(cell));
                 body += &format!("<td class='{dot} {tone} {right}'>{cell}</td>");
             }

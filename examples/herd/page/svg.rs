@@ -3,6 +3,15 @@
 /// Each strategy has one colour everywhere, by its place here.
 const KNOWN: [&str; 6] =
     ["none", "cache-aside", "local", "lock-poll", ACCENT, "cattleguard, no stale"];
+/// So has each operation, by how its name begins.
+const OPERATIONS: [(&str, &str); 6] = [
+    ("fill", "c5"),
+    ("refresh", "c1"),
+    ("change", "c3"),
+    ("invalidation", "c0"),
+    ("waiting", "c2"),
+    ("idle", "c6"),
+];
 /// What the page is about.
 pub const ACCENT: &str = "cattleguard";
 /// Height of one row of bars, px.
@@ -30,6 +39,9 @@ pub fn row(strategy: &str, plot: &str, said: &str) -> String {
 }
 
 pub fn tone(strategy: &str) -> String {
+    if let Some((_, tone)) = OPERATIONS.iter().find(|(begin, _)| strategy.starts_with(begin)) {
+        return (*tone).to_owned();
+    }
     let place = KNOWN.iter().position(|name| *name == strategy);
     format!("c{}", place.unwrap_or(KNOWN.len()))
 }
