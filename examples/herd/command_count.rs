@@ -1,11 +1,22 @@
 //! How many commands clients sent to Redis, by its own statistics.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use futures::StreamExt;
 
 use crate::{error::Failure, redis_info::RedisNodes, strategy::Strategy};
 
 pub struct CommandCount {
     nodes: RedisNodes,
+    /// The messages that clients of the guard have sent: confirmations of invalidations. None for a Cluster, whose
+    /// sharded channels nobody can listen to by a pattern.
+    confirmations: Option<Arc<AtomicU64>>,
 }
 
 /// Redis counts the commands that a script runs like those that a client sends. The guard's scripts run
@@ -20,7 +31,11 @@ const INSIDE_OTHERS: [&str; 2] = ["getrange", "unlink"];
 impl CommandCount {
     /// Of all nodes together.
     pub async fn open(urls: &[String]) -> Result<Self, Failure> {
-        Ok(Self { nodes: RedisNodes::open(urls).await? })
+        let confirmations = match urls {
+            [url] => Some(count_confirmations(url).await?),
+            _ => None,
+        };
+        Ok(Self { nodes: RedisNodes::open(urls).await?, confirmations })
     }
 
     /// All commands that the clients of `strategy` have sent so far. `elected`: by a lock elsewhere.
@@ -34,10 +49,14 @@ impl CommandCount {
         Ok(match strategy {
             // Where another lock elects, the scripts publish nothing.
             Strategy::Cattleguard if elected => outside(&all, &INSIDE_OURS) + published,
-            // A script of the guard that publishes also deletes the lease, once each: what is
-            // published beyond that are confirmations of invalidations, sent by clients.
             Strategy::Cattleguard => {
-                outside(&all, &INSIDE_OURS) + published.saturating_sub(of("del"))
+                // In a Cluster: what is published beyond the wake-up of each process that was noted, and a message
+                // for each lease that ended.
+                let by_scripts = of("append") + of("del");
+                let confirmations = self.confirmations.as_ref();
+                let sent = confirmations.map(|confirmations| confirmations.load(Ordering::Relaxed));
+                let sent = sent.unwrap_or_else(|| published.saturating_sub(by_scripts));
+                outside(&all, &INSIDE_OURS) + sent
             }
             _ => outside(&all, &INSIDE_OTHERS),
         })
@@ -49,7 +68,26 @@ pub fn besides_messages(calls: &HashMap<String, u64>) -> u64 {
     outside(calls, &INSIDE_OURS)
 }
 
+/// Without signs of life, which each connection gives whether anything happens or not.
 fn outside(calls: &HashMap<String, u64>, inside: &[&str]) -> u64 {
-    let sent = calls.iter().filter(|(name, _)| !inside.contains(&name.as_str()));
+    let is_sent = |name: &str| name != "ping" && !inside.contains(&name);
+    let sent = calls.iter().filter(|(name, _)| is_sent(name));
     sent.map(|(_, calls)| calls).sum()
+}
+
+/// Counts them from now on: letters to a process that name no channel.
+async fn count_confirmations(url: &str) -> Result<Arc<AtomicU64>, Failure> {
+    let mut subscription = redis::Client::open(url)?.get_async_pubsub().await?;
+    subscription.psubscribe("cg:process:*").await?;
+    let count = Arc::<AtomicU64>::default();
+    let counted = count.clone();
+    tokio::spawn(async move {
+        let mut letters = subscription.into_on_message();
+        while let Some(letter) = letters.next().await {
+            if letter.get_payload_bytes().starts_with(&[0, 0]) {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    Ok(count)
 }

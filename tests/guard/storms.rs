@@ -85,10 +85,10 @@ async fn a_rolling_restart_loads_nothing() {
     for key in KEYS {
         fleet[0].fetch(key, origin.load()).await.expect("a row");
     }
-    for place in 0..fleet.len() {
-        fleet[place] = guard_on(far.clone());
+    for process in &mut fleet {
+        *process = guard_on(far.clone());
         for key in KEYS {
-            let fetched = fleet[place].fetch(key, origin.load()).await.expect("a row");
+            let fetched = process.fetch(key, origin.load()).await.expect("a row");
             assert_eq!(fetched.outcome(), Outcome::Hit(Tier::Far));
         }
     }
