@@ -234,7 +234,7 @@ impl Args {
         }
         if self.phenomenon != Phenomenon::Fleet {
             return match self.processes[..] {
-                [] | [..=64] => Ok(()),
+                [] | [0..=64] => Ok(()),
                 _ => Err("--processes takes one number from 1 to 64, but with --phenomenon fleet \
                     several up to 2000"
                     .into()),
@@ -392,7 +392,7 @@ mod tests {
 
     #[test]
     fn other_phenomena_have_one() {
-        let size = |arguments| checked(arguments).map(|args| args.processes());
+        let size = |arguments: &str| checked(arguments).map(|args| args.processes());
         assert_eq!(size(""), Ok(4));
         assert_eq!(size("--phenomenon expiry --processes 64"), Ok(64));
         for wrong in ["65", "1,2"] {

@@ -74,7 +74,9 @@ impl<'a> FleetTable<'a> {
         let grown = |name: &str, kind: Operation| {
             let first = of(kind).next()?;
             let mut said = format!("{name} is {} at {}", says(first), size(first.processes));
-            if let Some(last) = of(kind).last().filter(|last| last.processes != first.processes) {
+            if let Some(last) =
+                of(kind).next_back().filter(|last| last.processes != first.processes)
+            {
                 said += &format!(" and {} at {}", says(last), size(last.processes));
             }
             Some(said)
