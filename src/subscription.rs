@@ -112,6 +112,7 @@ impl<F: Feed> Subscription<F> {
 
     /// Starts the task unless it runs, and waits while the first attempt is under way, for no longer
     /// than `limit`.
+    #[cfg(any(test, feature = "postgres"))]
     pub(crate) async fn ready(&self, limit: Duration) -> State {
         self.start();
         let mut states = self.shared.state.subscribe();
