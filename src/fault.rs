@@ -65,6 +65,11 @@ impl FaultKind {
 }
 
 impl Fault {
+    #[cfg(feature = "redis")]
+    pub(crate) const fn text(&self) -> Option<&'static str> {
+        self.text
+    }
+
     /// A fault of this kind with its cause, whose text must show no names and no values.
     pub fn new(kind: FaultKind, source: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
         Self { kind, text: None, source: Some(Arc::from(source.into())) }

@@ -209,14 +209,15 @@ impl<V: Send + Sync + 'static> Far<V> for MemoryFar<V> {
         let Some(lease) = leases.take(name, token, self.inner.clock.now()) else {
             return Ok(Commit::Lost);
         };
-        let before = self.inner.records.get(name).and_then(|stored| stored.entry());
+        // Of a value that is too large, or invalidated, the version alone is there.
+        let before = self.inner.records.get(name).map(|stored| stored.version);
         let written = self.inner.records.write(name, record, measured);
         drop(leases);
         self.inner.records.settle();
         match written {
             Ok(entry) => {
                 let version = entry.version();
-                if before.is_some_and(|before| before.version() < version) || lease.waiters > 0 {
+                if before.is_some_and(|before| before < version) || lease.waiters > 0 {
                     self.inner.watchers.tell(Event::Committed { name, version });
                 }
                 Ok(Commit::Stored(entry))

@@ -95,8 +95,8 @@ impl Confirming<'_> {
         self.reply_to
     }
 
-    /// Whether `receivers` processes confirm within the far timeout, or twice their pause if that is longer.
-    /// `may_wait` says whether confirmations still arrive.
+    /// Whether `receivers` processes confirm within the far timeout, or 200 ms if there are more than 25 and that is
+    /// longer. `may_wait` says whether confirmations still arrive.
     pub(super) async fn by(
         &self,
         receivers: usize,
@@ -104,23 +104,30 @@ impl Confirming<'_> {
         may_wait: impl Fn() -> bool,
     ) -> bool {
         self.awaited.fleet.store(receivers as u64, Ordering::Relaxed);
-        let timeout = timeout.max(2 * pause(receivers)).min(LONGEST_WAIT);
-        let deadline = Instant::now() + timeout;
+        // In a fleet that pauses the others may have other writers to confirm to.
+        let paused = if pause(receivers).is_zero() { Duration::ZERO } else { 2 * LONGEST_PAUSE };
+        let deadline = Instant::now() + timeout.max(paused).min(LONGEST_WAIT);
         loop {
             let mut notified = std::pin::pin!(self.notify.notified());
             notified.as_mut().enable();
-            if self.count() >= receivers {
+            if !may_wait() {
+                return false;
+            }
+            if self.is_confirmed_by(receivers) {
                 return true;
             }
-            if !may_wait() || tokio::time::timeout_at(deadline, notified).await.is_err() {
-                return self.count() >= receivers;
+            if tokio::time::timeout_at(deadline, notified).await.is_err() {
+                return self.is_confirmed_by(receivers);
             }
         }
     }
 
-    fn count(&self) -> usize {
+    /// By this process, too: one that does not hear itself was not counted where the others were.
+    fn is_confirmed_by(&self, receivers: usize) -> bool {
         let by_number = self.awaited.by_number.lock();
-        by_number.get(&self.reply_to.number).map_or(0, |count| count.confirmed_by.len())
+        by_number.get(&self.reply_to.number).is_some_and(|Count { confirmed_by, .. }| {
+            confirmed_by.len() >= receivers && confirmed_by.contains(&self.reply_to.process)
+        })
     }
 }
 
@@ -163,7 +170,10 @@ impl Owed {
         let batch = state.to.entry(reply_to.process).or_insert_with(new);
         batch.numbers.push(reply_to.number);
         batch.fleet = batch.fleet.max(reply_to.fleet as usize);
-        if !std::mem::replace(&mut state.is_sending, true) {
+        let is_sending = std::mem::replace(&mut state.is_sending, true);
+        // A runtime that shuts down drops a task at once, which takes the lock.
+        drop(state);
+        if !is_sending {
             // On a task of its own: the next message must not wait for a round trip.
             let sending = Sending { owed: self.clone(), has_ended: false };
             tokio::spawn(sending.run());
@@ -246,10 +256,10 @@ mod tests {
         let awaited = Awaited::default();
         let confirming = awaited.begin([0; 16]);
         let number = confirming.reply_to().number;
-        for by in [[1; 16], [1; 16], [2; 16]] {
+        for by in [[0; 16], [1; 16], [1; 16]] {
             awaited.confirmed(number, by);
         }
-        assert_eq!(confirming.count(), 2);
+        assert!(confirming.is_confirmed_by(2) && !confirming.is_confirmed_by(3));
         drop(confirming);
         assert!(awaited.by_number.lock().is_empty());
     }

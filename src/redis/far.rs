@@ -166,8 +166,8 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for RedisFar<V, C> {
         self.inner.records.put(name, record).await
     }
 
-    /// Waits until every subscribed process has confirmed, up to the far timeout, or longer in a fleet of more than 600
-    /// (80 ms for 1,000). In a Cluster older than Redis 7 the number of subscribers is not known, and the answer is
+    /// Waits until every subscribed process has confirmed, up to the far timeout, or 200 ms in a fleet of more than 25 if
+    /// that is longer. In a Cluster older than Redis 7 the number of subscribers is not known, and the answer is
     /// always [`Invalidated::Unconfirmed`].
     async fn invalidate(
         &self,

@@ -67,6 +67,11 @@ pub(super) fn to_fault(error: RedisError) -> Fault {
 
 pub(super) const CREDENTIALS: &str = "the user name or the password was refused";
 
+/// Whether a server does not know something, or does not permit it: it answers so every time.
+pub(super) fn is_not_offered(fault: &Fault) -> bool {
+    fault.text().is_some_and(|text| [UNKNOWN, "NOPERM", "NOPROTO"].contains(&text))
+}
+
 const UNKNOWN: &str = "the server does not know a command, or it is renamed";
 
 /// The server's answer that an error stands for. Before Redis 7 an error that a script raised, or returned, has its

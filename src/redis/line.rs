@@ -135,6 +135,16 @@ impl Talk {
         }
     }
 
+    /// Whether the node has the slot of a key, as a primary: otherwise it says where that is.
+    pub(super) async fn has(&mut self, key: &str) -> Result<(), Fault> {
+        match self {
+            Self::Server(_) => Ok(()),
+            Self::Node(connection) => {
+                within(CONNECT_TIMEOUT, ::redis::cmd("GET").arg(key).query_async(connection)).await
+            }
+        }
+    }
+
     pub(super) async fn subscribe(&mut self, kind: Kind, channels: &[String]) -> Result<(), Fault> {
         match self {
             _ if channels.is_empty() => Ok(()),

@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc, LazyLock, Weak,
+        Arc, LazyLock, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -19,7 +19,7 @@ use super::{
     subscriber::{Listener, Membership, Topics},
 };
 use crate::{
-    Fault,
+    Fault, Version,
     far::{Event, Invalidated, Watcher, Watchers},
     subscription::State,
 };
@@ -39,7 +39,8 @@ struct Inner {
     connection: Connection,
     namespace: Arc<Namespace>,
     handler: Arc<Handler>,
-    membership: Membership,
+    /// From the first use on: a far tier that only leads to another one, of a namespace, hears nothing.
+    membership: OnceLock<Membership>,
     permissions: Arc<Permissions>,
 }
 
@@ -58,14 +59,20 @@ impl Messages {
         namespace: Arc<Namespace>,
         permissions: Arc<Permissions>,
     ) -> Self {
-        let handler = Arc::new(Handler::default());
-        let topics = Topics {
-            events: namespace.channel(),
-            presence: Some(namespace.subscribers()),
-            is_sharded: true,
-        };
-        let membership = connection.subscriber().join(topics, handler.clone());
+        let (handler, membership) = (Arc::default(), OnceLock::new());
         Self { inner: Arc::new(Inner { connection, namespace, handler, membership, permissions }) }
+    }
+
+    fn membership(&self) -> &Membership {
+        let Inner { connection, namespace, handler, membership, .. } = &*self.inner;
+        membership.get_or_init(|| {
+            let topics = Topics {
+                events: namespace.channel(),
+                presence: Some(namespace.subscribers()),
+                is_sharded: true,
+            };
+            connection.subscriber().join(topics, handler.clone())
+        })
     }
 
     /// Who waits in this process, for those that are to wake it.
@@ -110,7 +117,7 @@ impl Messages {
         // A Cluster does not count who listens to plain channels.
         let is_uncounted =
             self.inner.connection.is_cluster() && self.place(name) == Place::Everywhere;
-        if is_silent || is_uncounted { None } else { self.inner.membership.confirming() }
+        if is_silent || is_uncounted { None } else { self.membership().confirming() }
     }
 
     fn far_timeout(&self) -> Duration {
@@ -121,7 +128,7 @@ impl Messages {
         self.inner.handler.watchers.add(watcher.clone());
         // Added first, so that no event is missed; a second `Connected` does no harm. The state stays
         // borrowed over the call, so that a `Disconnected` follows it.
-        let state = self.inner.membership.state();
+        let state = self.membership().state();
         if *state == State::Connected
             && !self.inner.handler.mute.load(Ordering::SeqCst)
             && let Some(watcher) = watcher.upgrade()
@@ -131,7 +138,7 @@ impl Messages {
     }
 
     pub(super) fn start(&self) {
-        self.inner.membership.start();
+        self.membership().start();
     }
 
     pub(super) async fn ready(&self) -> bool {
@@ -140,7 +147,7 @@ impl Messages {
             return false;
         }
         self.unmute();
-        self.inner.membership.ready(self.far_timeout() / 2).await
+        self.membership().ready(self.far_timeout() / 2).await
     }
 
     /// Messages may be sent again. The state stays borrowed: see `watch`.
@@ -149,7 +156,7 @@ impl Messages {
         if !handler.mute.load(Ordering::SeqCst) {
             return;
         }
-        let state = self.inner.membership.state();
+        let state = self.membership().state();
         if handler.mute.swap(false, Ordering::SeqCst) && *state == State::Connected {
             handler.watchers.tell(Event::Connected);
         }
@@ -183,6 +190,16 @@ impl Messages {
         Ok(self.delivery(confirming, receivers).await)
     }
 
+    /// Publishes an invalidation that nobody is to confirm.
+    pub(super) async fn tell_unconfirmed(
+        &self,
+        name: &str,
+        version: Option<Version>,
+    ) -> Result<(), Fault> {
+        self.ready().await;
+        self.publish(name, &Message::invalidated(name, version, None)).await.map(drop)
+    }
+
     /// As [`publish`](Self::publish); only those count that are to confirm, if that can be told.
     async fn publish_counted(&self, name: &str, message: &[u8]) -> Result<usize, Fault> {
         let (subscribers, permitted) = (self.counted_on(name), self.inner.permissions.get());
@@ -201,7 +218,7 @@ impl Messages {
         confirming: Option<Confirming<'_>>,
         receivers: usize,
     ) -> Invalidated {
-        let arrive = || self.inner.membership.is_connected();
+        let arrive = || self.membership().is_connected();
         match confirming {
             Some(confirming)
                 if receivers > 0 && confirming.by(receivers, self.far_timeout(), arrive).await =>

@@ -37,6 +37,11 @@ impl Namespace {
         format!("{}}}:events", self.prefix)
     }
 
+    /// A channel that nobody is on, to ask whether it is allowed.
+    pub(super) fn probe(&self) -> String {
+        format!("{}}}:probe", self.prefix)
+    }
+
     /// A channel without messages, on which each subscriber of [`channel`](Self::channel) is, and nobody else: who
     /// is to confirm an invalidation.
     pub(super) fn subscribers(&self) -> String {

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use ::redis::Msg;
+use ::redis::{Cmd, Msg};
 use futures::{
     FutureExt,
     future::{join_all, select_all},
@@ -32,13 +32,15 @@ use super::{
     channel::{Bucket, Place, ProcessId, Topic, random_process},
     cluster::Primary,
     confirmations::{Awaited, Confirming, Owed},
+    fault::is_not_offered,
     line::{Kind, Line, Talk},
     message::{Letter, Message, ReplyTo},
+    options::CONNECT_TIMEOUT,
     route::Route,
 };
 use crate::{
     Fault, FaultKind,
-    backoff::Backoff,
+    backoff::{Backoff, spread},
     subscription::{Feed, State, Subscription},
 };
 
@@ -136,7 +138,7 @@ impl Subscriber {
         topics: Topics,
         listener: Arc<dyn Listener>,
     ) -> Membership {
-        // Under the lock, as the end of an attempt: a member that joins after it would wait for the next.
+        // Asked under the lock: a member that the end of a connection does not find here finds that it has ended.
         let mut members = self.hub.members.lock();
         let state = match *self.subscription.state() {
             State::Broken => State::Broken,
@@ -217,7 +219,9 @@ struct Subscribed {
     line_of: HashMap<Bucket, usize>,
     /// By line.
     channels: HashSet<(usize, Kind, String)>,
-    members: Arc<Vec<Arc<Member>>>,
+    members: Vec<Arc<Member>>,
+    /// Whose channels the server refuses.
+    refused: Vec<Arc<Member>>,
 }
 
 impl Feed for Hub {
@@ -251,7 +255,8 @@ impl Feed for Hub {
     }
 
     fn on_starting(&self) {
-        for member in &**self.shared.members.lock() {
+        let members = self.shared.members.lock().clone();
+        for member in &*members {
             member.state.send_replace(State::Starting);
         }
     }
@@ -263,15 +268,14 @@ impl Feed for Hub {
     }
 
     fn on_disconnected(&self) {
-        // Under the lock: see `join`.
-        let members = self.shared.members.lock();
-        let told: Vec<_> = members
-            .iter()
-            .filter(|member| member.state.send_replace(State::Broken) == State::Connected)
-            .cloned()
-            .collect();
-        drop(members);
-        told.iter().for_each(|member| member.listener.on_disconnected());
+        // Who joins from now on finds the subscription broken. Not under the lock: who holds a state borrowed may wait
+        // for it.
+        let members = self.shared.members.lock().clone();
+        for member in &*members {
+            if member.state.send_replace(State::Broken) == State::Connected {
+                member.listener.on_disconnected();
+            }
+        }
     }
 }
 
@@ -286,8 +290,9 @@ impl Shared {
         };
         self.is_sharded.store(!line_of.is_empty(), Ordering::Relaxed);
         let talks = lines.iter().map(|line| line.talk.clone()).collect();
-        let (channels, members) = (HashSet::new(), Arc::default());
-        let mut subscribed = Subscribed { talks, line_of, channels, members };
+        let channels = HashSet::new();
+        let (members, refused) = (Vec::new(), Vec::new());
+        let mut subscribed = Subscribed { talks, line_of, channels, members, refused };
         self.follow(&mut subscribed).await?;
         Ok(Lines { lines, subscribed })
     }
@@ -311,7 +316,8 @@ impl Shared {
         let lines = primaries.iter().map(|primary| self.line_to_shard(primary));
         match join_all(lines).await.into_iter().collect::<Result<Vec<_>, Fault>>() {
             Ok(lines) => Ok(Some((lines, line_of))),
-            Err(fault) if fault.kind() == FaultKind::Refused => Ok(None),
+            // Alike for all processes. Any other refusal may be ours alone, who would not hear what the others send.
+            Err(fault) if is_not_offered(&fault) => Ok(None),
             Err(fault) => Err(fault),
         }
     }
@@ -321,12 +327,13 @@ impl Shared {
         let bucket = Bucket::all().find(|bucket| primary.has(bucket.slot()));
         let channel = Place::In(bucket.ok_or(FaultKind::Unreachable)?).process(self.process);
         let mut line = Line::to_node(&self.route, &primary.client).await?;
-        line.talk.subscribe(Kind::Sharded, &[channel]).await?;
+        line.talk.subscribe(Kind::Sharded, std::slice::from_ref(&channel)).await?;
+        // A replica lets us listen, too, but nobody counts who does.
+        line.talk.has(&channel).await?;
         Ok(line)
     }
 
     fn not_connected(&self, fault: &Fault) {
-        // Under the lock: see `join`.
         let members = self.members.lock().clone();
         for member in &*members {
             member
@@ -350,20 +357,52 @@ impl Shared {
         }
     }
 
-    /// Brings what is subscribed in line with who is there.
+    /// Brings what is subscribed in line with who is there. Whose channels are refused is left out.
     async fn follow(&self, subscribed: &mut Subscribed) -> Result<(), Fault> {
-        let members = self.members.lock().clone();
+        let all = self.members.lock().clone();
+        let new = all.iter().filter(|member| {
+            !is_in(&subscribed.members, member) && !is_in(&subscribed.refused, member)
+        });
+        let new: Vec<_> = new.cloned().collect();
+        let mut admitted = subscribed.members.clone();
+        admitted.retain(|member| is_in(&all, member));
+        let together: Vec<_> = admitted.iter().chain(&new).cloned().collect();
+        match self.bring(subscribed, together).await {
+            Err(fault) if fault.kind() == FaultKind::Refused && !new.is_empty() => {}
+            brought => return brought,
+        }
+        self.bring(subscribed, admitted).await?;
+        for member in new {
+            let with = subscribed.members.iter().chain([&member]).cloned().collect();
+            match self.bring(subscribed, with).await {
+                Err(fault) if fault.kind() == FaultKind::Refused => {
+                    member.state.send_replace(State::Broken);
+                    member.listener.on_refused();
+                    subscribed.refused.push(member);
+                }
+                brought => brought?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Subscribes for these, and for nobody else.
+    async fn bring(
+        &self,
+        subscribed: &mut Subscribed,
+        members: Vec<Arc<Member>>,
+    ) -> Result<(), Fault> {
         let wanted = self.channels(&members, &subscribed.line_of);
+        let of =
+            |line: usize, kind: Kind, channels: &HashSet<_>, but: &HashSet<_>| -> Vec<String> {
+                let here =
+                    channels.difference(but).filter(|(at, what, _)| (*at, *what) == (line, kind));
+                here.map(|(.., channel): &(usize, Kind, String)| channel.clone()).collect()
+            };
         for (line, talk) in subscribed.talks.iter_mut().enumerate() {
             for kind in [Kind::Plain, Kind::Sharded] {
-                let of = |channels: &HashSet<(usize, Kind, String)>, but: &HashSet<_>| -> Vec<_> {
-                    let here = channels
-                        .difference(but)
-                        .filter(|(at, what, _)| (*at, *what) == (line, kind));
-                    here.map(|(.., channel)| channel.clone()).collect()
-                };
-                talk.subscribe(kind, &of(&wanted, &subscribed.channels)).await?;
-                talk.unsubscribe(kind, &of(&subscribed.channels, &wanted)).await?;
+                talk.subscribe(kind, &of(line, kind, &wanted, &subscribed.channels)).await?;
+                talk.unsubscribe(kind, &of(line, kind, &subscribed.channels, &wanted)).await?;
             }
         }
         (subscribed.channels, subscribed.members) = (wanted, members);
@@ -407,8 +446,14 @@ impl Shared {
             return std::future::pending().await;
         }
         loop {
-            tokio::time::sleep(ASK_FOR_SHARDS).await;
-            if matches!(self.lines_to_shards().await, Ok(Some(_))) {
+            tokio::time::sleep(spread(ASK_FOR_SHARDS, 0.75..1.25)).await;
+            // Over the connection that there is: to dial all nodes is for when there is hope.
+            let mut publish = Cmd::new();
+            let channel = Place::In(Bucket::of_key("")).process(self.process);
+            publish.arg("SPUBLISH").arg(channel).arg("");
+            if self.route.send::<i64>(&publish, CONNECT_TIMEOUT).await.is_ok()
+                && matches!(self.lines_to_shards().await, Ok(Some(_)))
+            {
                 return;
             }
         }
@@ -461,4 +506,8 @@ impl Shared {
         *back = back.filter(|back| Instant::now() < *back);
         back.is_some()
     }
+}
+
+fn is_in(list: &[Arc<Member>], member: &Arc<Member>) -> bool {
+    list.iter().any(|other| Arc::ptr_eq(other, member))
 }

@@ -453,8 +453,6 @@ pub async fn what_nobody_waits_for_is_told_to_nobody<F: Far<String> + Clone>(far
     let (token, _) = lease_soon(&far, &name).await;
     let _ = far.commit(&name, token, record(&far, Some("a"), 1)).await.expect("refused as older");
     let (token, _) = lease_soon(&far, &name).await;
-    let _ = far.commit(&name, token, stale(&far, "b", 3)).await.expect("a commit");
-    let (token, _) = lease_soon(&far, &name).await;
     far.fail(&name, token, LONG).await.expect("an answer");
     far.invalidate(&name, None, LONG).await.expect("an invalidation");
 

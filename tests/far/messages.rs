@@ -50,6 +50,8 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
         more_waiters_than_a_lease_notes_are_all_told,
         what_nobody_asks_to_confirm_is_not_confirmed,
         confirmations_travel_together,
+        a_commit_over_what_was_invalidated_is_told_to_nobody,
+        a_channel_that_is_refused_takes_nothing_from_the_others,
     );
     let all = [messages!("redis", Tier), messages!("elected", Elected), own_leases];
     all.into_iter().flatten().collect()
@@ -344,6 +346,39 @@ async fn only_who_waits_is_woken(_: Arc<Servers>) {
         assert_eq!(recorder.about(&first), expected);
     }
     assert_eq!(heard_by[1].about(&first), [""; 0]);
+}
+
+/// All were told of the invalidation, before.
+async fn a_commit_over_what_was_invalidated_is_told_to_nobody(_: Arc<Servers>) {
+    let server = servers::Redis::start().expect("a server");
+    let process = process_of(&server.url()).await;
+    let (name, last) = (fresh_name(), fresh_name());
+    process.put(&name, 1).await;
+    process.invalidate(&name, None).await;
+    process.commit(&name, 2).await;
+    process.put(&last, 1).await;
+    heard(&process.recorder, &last, &[format!("put {last} 1")]).await;
+    let expected = [format!("put {name} 1"), format!("invalidated {name} None")];
+    assert_eq!(process.recorder.about(&name), expected);
+}
+
+/// A lock, say, in a service whose user has no right to its channel.
+async fn a_channel_that_is_refused_takes_nothing_from_the_others(_: Arc<Servers>) {
+    let server = servers::Redis::start().expect("a server");
+    let user = "ACL SETUSER app on >secret +@all ~* resetchannels &cg:{mine:* &cg:process:*";
+    assert!(servers::ask_redis(server.port(), user).contains("+OK"));
+    let url = format!("redis://app:secret@127.0.0.1:{}/", server.port());
+    let redis = Connection::open(&url).await.expect("a connection").timeout(TIMEOUT);
+    let [mine, yours] =
+        ["mine", "yours"].map(|name| Tier::new(redis.clone(), Json).namespace(name));
+    let recorders = [watched(&yours), watched(&mine)];
+    for far in [&yours, &mine] {
+        let _ = far.invalidate("name", None, LONG).await;
+    }
+    told(&recorders[1], CONNECTED).await;
+    let done = mine.invalidate("name", None, LONG).await.expect("an invalidation");
+    assert_eq!(done, Invalidated::Everywhere);
+    assert!(recorders[0].heard.lock().iter().all(|event| event != CONNECTED));
 }
 
 /// A lease notes 64 processes that wait. From then on all are told.

@@ -209,18 +209,16 @@ where
         version: Option<Version>,
         retention: Duration,
     ) -> Result<Invalidated, Fault> {
-        let (this, name) = (self.election.clone(), name.to_owned());
-        // On a task, so that the message follows also when the caller is cancelled.
-        let invalidating = tokio::spawn(async move {
-            let open = this.open.of(&name);
-            this.records.know_channels(&name).await;
-            this.records.invalidate(&name, version, retention, Vec::new()).await?;
-            let told = this.messages.tell(&name, Event::Invalidated { name: &name, version });
-            let (told, ()) = join(told, settle(this.clone().close(open))).await;
-            // Redis has dropped it: only the near tiers are in doubt.
-            Ok(told.unwrap_or(Invalidated::Unconfirmed))
-        });
-        invalidating.await.unwrap_or_else(|_| Err(FaultKind::Timeout.into()))
+        self.invalidate_and_tell(name, version, retention, true).await
+    }
+
+    async fn invalidate_unconfirmed(
+        &self,
+        name: &str,
+        version: Option<Version>,
+        retention: Duration,
+    ) -> Result<(), Fault> {
+        self.invalidate_and_tell(name, version, retention, false).await.map(drop)
     }
 
     /// One command for every 512 names. In a Cluster one for each name: they are in different slots.
@@ -241,6 +239,38 @@ where
 
     fn watch(&self, watcher: Weak<dyn Watcher>) {
         self.election.messages.watch(watcher);
+    }
+}
+
+impl<V, C: Codec<V>, L: Lock> ElectedFar<V, C, L> {
+    async fn invalidate_and_tell(
+        &self,
+        name: &str,
+        version: Option<Version>,
+        retention: Duration,
+        is_confirmed: bool,
+    ) -> Result<Invalidated, Fault> {
+        let (this, name) = (self.election.clone(), name.to_owned());
+        // On a task, so that the message follows also when the caller is cancelled.
+        let invalidating = tokio::spawn(async move {
+            let open = this.open.of(&name);
+            this.records.know_channels(&name).await;
+            this.records.invalidate(&name, version, retention, Vec::new()).await?;
+            let telling = async {
+                if is_confirmed {
+                    return this
+                        .messages
+                        .tell(&name, Event::Invalidated { name: &name, version })
+                        .await;
+                }
+                let told = this.messages.tell_unconfirmed(&name, version).await;
+                told.map(|()| Invalidated::Unconfirmed)
+            };
+            let (told, ()) = join(telling, settle(this.clone().close(open))).await;
+            // Redis has dropped it: only the near tiers are in doubt.
+            Ok(told.unwrap_or(Invalidated::Unconfirmed))
+        });
+        invalidating.await.unwrap_or_else(|_| Err(FaultKind::Timeout.into()))
     }
 }
 

@@ -119,13 +119,13 @@ impl<C> Records<C> {
     async fn probe_by_text(&self, name: &str) -> Result<Vec<Value>, Fault> {
         let mut call = Cmd::new();
         call.arg("EVAL").arg(PROBE_TEXT).arg(1).arg(self.keys.key(name));
-        call.arg(self.keys.subscribers()).arg(self.sharded_channel(name));
+        call.arg(self.keys.probe()).arg(self.sharded_channel(name));
         self.connection.query(&call).await
     }
 
     async fn probe_by_hash(&self, name: &str) -> Result<Vec<Value>, Fault> {
         let mut call = PROBE.key(self.keys.key(name));
-        call.arg(self.keys.subscribers()).arg(self.sharded_channel(name));
+        call.arg(self.keys.probe()).arg(self.sharded_channel(name));
         self.connection.run(&call).await
     }
 
@@ -163,7 +163,7 @@ impl<C> Records<C> {
         }
         if found.publisher == Publisher::Nobody {
             let mut publish = Cmd::new();
-            publish.arg("PUBLISH").arg(self.keys.subscribers()).arg("");
+            publish.arg("PUBLISH").arg(self.keys.probe()).arg("");
             if may(self.connection.query::<i64>(&publish).await)?.is_some() {
                 found.publisher = Publisher::Client;
                 missing.push(NO_PUBLISH_INSIDE);

@@ -31,9 +31,11 @@ local stored = reply[1] == 1
 -- a put also ends what only looks like a lease
 if mine or (stored and put) then redis.call('DEL', KEYS[2]) end
 -- An older near entry can exist only where there was an older entry: of what was invalidated all were told, and drop it
--- before any message that comes now. Where there was no record, nobody has read one.
+-- before any message that comes now; but a client that tells by a command of its own may have died before that. Where
+-- there was no record, nobody has read one.
 local kind = put and 'P' or 'C'
-local all = put or (h and order > 0 and string.byte(h, 2) ~= 84)
+local told_of_all = string.byte(h or '', 2) == 84 and ARGV[8] == 'PUBLISH'
+local all = put or (h and order > 0 and not told_of_all)
 if stored then
   reply[3] = tell(ARGV[8], ARGV[9], ARGV[10], kind .. version .. ARGV[7], lease, all)
 elseif mine then
