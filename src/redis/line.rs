@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ::redis::{
-    AsyncConnectionConfig, Client, Msg, Pipeline, PushInfo, PushKind, RedisResult, Value,
+    AsyncConnectionConfig, Client, Msg, Pipeline, PushInfo, PushKind, RedisError, RedisResult,
+    Value,
     aio::{MultiplexedConnection, PubSub, PubSubSink, PubSubStream},
 };
 use futures::{FutureExt, StreamExt, future::OptionFuture};
@@ -182,5 +183,12 @@ async fn each(
     for channel in channels {
         pipeline.cmd(command).arg(channel).ignore();
     }
-    within(CONNECT_TIMEOUT, pipeline.query_async(connection)).await
+    within(CONNECT_TIMEOUT, async { pipeline.query_async(connection).await.map_err(first) }).await
+}
+
+/// Of a pipeline's errors the first says what is wrong.
+fn first(error: RedisError) -> RedisError {
+    let all = error.clone().into_server_errors();
+    let first = all.as_deref().and_then(<[_]>::first).map(|(_, answer)| answer.clone());
+    first.map_or(error, RedisError::from)
 }

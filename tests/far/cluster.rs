@@ -29,6 +29,7 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
         a_failover_is_told_and_then_everybody_is_reached_again,
         a_slot_that_moves_takes_its_messages_along,
         a_planned_failover_is_followed,
+        where_nobody_may_listen_to_shards_all_nodes_pass_messages_on,
     )
 }
 
@@ -223,6 +224,21 @@ async fn a_failover_is_told_and_then_everybody_is_reached_again(_: Arc<Servers>)
         let back = heard.iter().rposition(|event| event == "connected");
         assert!(lost < back, "{heard:?}");
     }
+}
+
+/// As in a Cluster that has no sharded channels.
+async fn where_nobody_may_listen_to_shards_all_nodes_pass_messages_on(_: Arc<Servers>) {
+    let cluster = RedisCluster::start().expect("a cluster");
+    for node in &cluster.nodes {
+        assert!(ask_redis(node.port(), "ACL SETUSER default -ssubscribe").contains("+OK"));
+    }
+    let (one, other) = (open(&cluster.urls()).await, open(&cluster.urls()).await);
+    let recorder = watched(&other);
+    other.read("any").await.expect("a read");
+    eventually(async || recorder.heard.lock().contains(&"connected".into()).then_some(())).await;
+    let done = one.invalidate("name", None, LONG).await.expect("an invalidation");
+    assert_eq!(done, Invalidated::Unconfirmed);
+    eventually(async || recorder.about("name").first().map(drop)).await;
 }
 
 /// As for maintenance: the old primary lives on as a replica, where who listens is not counted.
