@@ -100,8 +100,8 @@ impl Step<'_> {
                 }
             }
             Lease::BackOff => *self.flight(at, slot) = Flight::default(),
-            lease => {
-                self.grant(lease);
+            _ => {
+                self.grant();
                 self.state.store.lease = Lease::Held { holder: Some(holder), waiters: 0 };
                 self.begin_epoch(at, slot);
                 let minimum = record.version();
@@ -111,7 +111,7 @@ impl Step<'_> {
     }
 
     /// Others that load now, and the fence.
-    fn grant(&mut self, _lease: Lease) {
+    fn grant(&mut self) {
         let mut flights = self.state.processes.iter().flat_map(|process| process.flights);
         if flights.any(|flight| flight.stage.is_loading()) {
             self.broken.add(Promise::OneLoad);
@@ -121,11 +121,12 @@ impl Step<'_> {
         }
         let Store { record, .. } = self.state.store;
         let Fence { is_clock_behind, is_floor_behind } = self.state.fence;
-        let is_past_floor = self.config.rules.fence_past_floor
-            && record != Record::Absent
-            && !is_floor_behind;
-        if is_clock_behind && !is_past_floor {
+        let is_covered = record != Record::Absent && !is_floor_behind;
+        if is_clock_behind && !(is_covered && self.config.rules.fence_past_floor) {
             self.broken.add(Promise::GrowingFences);
+            if is_covered {
+                self.broken.add(Promise::FencesPastWrites);
+            }
         }
         self.state.fence.is_floor_behind = record != Record::Absent;
     }
@@ -366,8 +367,7 @@ impl Step<'_> {
         let Write::Begun { kind, version } = self.state.processes[at].write else { return };
         match kind {
             Kind::Put => self.put(at, version),
-            Kind::At => self.invalidate(at, kind, version),
-            Kind::Any => self.invalidate(at, kind, version),
+            Kind::At | Kind::Any => self.invalidate(at, kind, version),
         }
     }
 
@@ -537,8 +537,8 @@ impl Step<'_> {
                 }
             }
             let waits = process.flights.iter().any(Flight::waits_for_message);
-            let is_noted = lease.waiters() & 1 << at != 0
-                || lease.waiters().count_ones() >= self.config.noted;
+            let is_noted =
+                lease.waiters() & 1 << at != 0 || lease.waiters().count_ones() >= self.config.noted;
             if waits && process.is_quiet() && !is_noted {
                 self.broken.add(Promise::Woken);
             }

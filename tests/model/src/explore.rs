@@ -12,12 +12,15 @@ use crate::{
     state::State,
 };
 
+/// Steps, with the state before and after each.
+pub type Trace = Vec<(State, Action, State)>;
+
 /// What a search has found.
 pub struct Explored {
     pub states: usize,
     /// Steps that were not followed, because a process would have had too many messages under way.
     pub cut: usize,
-    pub traces: Vec<(Promise, Vec<(State, Action, State)>)>,
+    pub traces: Vec<(Promise, Trace)>,
 }
 
 impl Explored {
@@ -45,7 +48,7 @@ impl Visited {
         }
     }
 
-    fn trace_to(&self, parent: usize, action: Action, end: State) -> Vec<(State, Action, State)> {
+    fn trace_to(&self, parent: usize, action: Action, end: State) -> Trace {
         let mut trace = vec![(self.states[parent].0, action, end)];
         let mut at = parent;
         while let (state, before, Some(action)) = self.states[at] {

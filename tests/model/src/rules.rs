@@ -96,6 +96,7 @@ impl Config {
 pub enum Promise {
     OneLoad,
     GrowingFences,
+    FencesPastWrites,
     OneCommit,
     NeverBackwards,
     NoResurrection,
@@ -106,9 +107,10 @@ pub enum Promise {
 }
 
 impl Promise {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::OneLoad,
         Self::GrowingFences,
+        Self::FencesPastWrites,
         Self::OneCommit,
         Self::NeverBackwards,
         Self::NoResurrection,
@@ -122,6 +124,7 @@ impl Promise {
         match self {
             Self::OneLoad => "P1 one load",
             Self::GrowingFences => "P1 fences grow",
+            Self::FencesPastWrites => "P1 fences pass writes",
             Self::OneCommit => "P2 one commit per grant",
             Self::NeverBackwards => "P2 never backwards",
             Self::NoResurrection => "P3 no resurrection",

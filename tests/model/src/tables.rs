@@ -34,6 +34,10 @@ fn row(
     Row { name, config: Config { faults, is_lean, ..Config::new(writes) }, breaks }
 }
 
+const EVICTED_AND_LAGGING: &[Promise] =
+    &[OneLoad, NeverBackwards, NoResurrection, FreshHere, FreshElsewhere, NearTold];
+const RESTORED: &[Promise] = &[OneLoad, NeverBackwards, NoResurrection, FreshHere, FreshElsewhere];
+
 /// The table of promises and faults.
 pub fn rows() -> Vec<Row> {
     let faults = Faults::default;
@@ -62,15 +66,15 @@ pub fn rows() -> Vec<Row> {
         row("… a frozen holder", AT, freeze, &[OneLoad]),
         row("… a crash", AT, crash, &[OneLoad]),
         row("… eviction", AT, evict, &[OneLoad, NearTold]),
-        row("… eviction and lag", AT, Faults { lag: true, ..evict }, &[OneLoad, NearTold]),
+        row("… eviction and lag", AT, Faults { lag: true, ..evict }, EVICTED_AND_LAGGING),
         row("… a cut subscription", AT, cut, &[OneLoad, FreshElsewhere]),
-        row("… failover to older", AT, failover, &[OneLoad]),
+        row("… failover to older", AT, failover, RESTORED),
         row("`invalidate`", UNVERSIONED, faults(), &[OneLoad]),
         row("… a frozen holder", UNVERSIONED, freeze, &[OneLoad]),
-        row("… eviction", UNVERSIONED, evict, &[OneLoad]),
-        row("… lagging replicas", UNVERSIONED, lag, &[OneLoad]),
+        row("… eviction", UNVERSIONED, evict, &[OneLoad, NearTold]),
+        row("… lagging replicas", UNVERSIONED, lag, &[OneLoad, FreshHere, FreshElsewhere]),
         row("`put`", PUT, faults(), &[OneLoad]),
-        row("… failover to older", PUT, failover, &[OneLoad]),
+        row("… failover to older", PUT, failover, &[OneLoad, NeverBackwards]),
     ]
 }
 
@@ -89,108 +93,62 @@ pub struct Mutation {
 
 /// Each rule left out alone.
 pub fn mutations() -> Vec<Mutation> {
-    let quiet = Faults::default;
-    let freeze = Faults { freeze: true, ..quiet() };
-    let lag = Faults { lag: true, ..quiet() };
-    let clock = Faults { clock: true, ..quiet() };
-    let mutation = |name, writes, faults, breaks, rules| Mutation {
-        name,
-        config: Config { rules, faults, ..Config::new(writes) },
-        breaks,
-    };
-    let ours = Rules::OURS;
+    let mut all = mutations_of_the_store();
+    all.extend(mutations_of_the_guard());
+    all
+}
+
+fn mutation(
+    name: &'static str,
+    (writes, faults): (&'static [Kind], Faults),
+    breaks: Promise,
+    rules: Rules,
+) -> Mutation {
+    Mutation { name, config: Config { rules, faults, ..Config::new(writes) }, breaks }
+}
+
+fn mutations_of_the_store() -> Vec<Mutation> {
+    let (ours, quiet) = (Rules::OURS, Faults::default());
+    let frozen = (VERSIONED, Faults { freeze: true, ..quiet });
+    let lagging = (VERSIONED, Faults { lag: true, ..quiet });
+    let clock = (VERSIONED, Faults { clock: true, ..quiet });
+    let (reading, unversioned) = ((NONE, quiet), (UNVERSIONED, quiet));
+    let token = Rules { token_checked: false, ..ours };
+    let version = Rules { version_compared: false, ..ours };
+    let grant = Rules { granted_once: false, ..ours };
+    let revoke = Rules { revoked: false, ..ours };
+    let tombstone = Rules { tombstones: false, ..ours };
+    let waiter = Rules { waiters_noted: false, ..ours };
+    let fence = Rules { fence_past_floor: false, ..ours };
     vec![
-        mutation(
-            "the token is not checked",
-            VERSIONED,
-            freeze,
-            OneCommit,
-            Rules { token_checked: false, ..ours },
-        ),
-        mutation(
-            "the version is not compared",
-            VERSIONED,
-            lag,
-            NeverBackwards,
-            Rules { version_compared: false, ..ours },
-        ),
-        mutation(
-            "the lease is granted twice",
-            NONE,
-            quiet(),
-            OneLoad,
-            Rules { granted_once: false, ..ours },
-        ),
-        mutation(
-            "an invalidation does not revoke the lease",
-            UNVERSIONED,
-            quiet(),
-            NoResurrection,
-            Rules { revoked: false, ..ours },
-        ),
-        mutation(
-            "no tombstone is left",
-            VERSIONED,
-            lag,
-            NoResurrection,
-            Rules { tombstones: false, ..ours },
-        ),
-        mutation(
-            "a waiter is not noted",
-            NONE,
-            quiet(),
-            Woken,
-            Rules { waiters_noted: false, ..ours },
-        ),
-        mutation(
-            "a waiter registers after its look-up",
-            NONE,
-            quiet(),
-            Woken,
-            Rules { registered_first: false, ..ours },
-        ),
-        mutation(
-            "a message does not drop the near entry",
-            VERSIONED,
-            quiet(),
-            FreshElsewhere,
-            Rules { near_dropped: false, ..ours },
-        ),
-        mutation(
-            "a process confirms before it drops",
-            VERSIONED,
-            quiet(),
-            FreshElsewhere,
-            Rules { confirmed_after_drop: false, ..ours },
-        ),
-        mutation(
-            "nothing is dropped again before an invalidation returns",
-            VERSIONED,
-            quiet(),
-            FreshHere,
-            Rules { dropped_again: false, ..ours },
-        ),
-        mutation(
-            "a closed flight fills the near tier",
-            VERSIONED,
-            quiet(),
-            FreshHere,
-            Rules { closed_unfilled: false, ..ours },
-        ),
-        mutation(
-            "a flight fills below the version that it has heard of",
-            VERSIONED,
-            quiet(),
-            NearTold,
-            Rules { floor_respected: false, ..ours },
-        ),
-        mutation(
-            "the fence does not pass the floor",
-            VERSIONED,
-            clock,
-            GrowingFences,
-            Rules { fence_past_floor: false, ..ours },
-        ),
+        mutation("the token is not checked", frozen, OneCommit, token),
+        mutation("the version is not compared", lagging, NeverBackwards, version),
+        mutation("the lease is granted twice", reading, OneLoad, grant),
+        mutation("an invalidation does not revoke the lease", unversioned, NoResurrection, revoke),
+        mutation("no tombstone is left", lagging, NoResurrection, tombstone),
+        mutation("a waiter is not noted", reading, Woken, waiter),
+        mutation("the fence does not pass the floor", clock, FencesPastWrites, fence),
+    ]
+}
+
+fn mutations_of_the_guard() -> Vec<Mutation> {
+    let (ours, quiet) = (Rules::OURS, Faults::default());
+    let (reading, writing) = ((NONE, quiet), (VERSIONED, quiet));
+    let late = Rules { registered_first: false, ..ours };
+    let near = Rules { near_dropped: false, ..ours };
+    let confirmed = Rules { confirmed_after_drop: false, ..ours };
+    let again = Rules { dropped_again: false, ..ours };
+    let closed = Rules { closed_unfilled: false, ..ours };
+    let floor = Rules { floor_respected: false, ..ours };
+    let dropped_once = "nothing is dropped again before an invalidation returns";
+    let below_floor = "a flight fills below the version that it has heard of";
+    vec![
+        mutation("a waiter registers after its look-up", reading, Woken, late),
+        mutation("a message does not drop the near entry", writing, FreshElsewhere, near),
+        mutation("a process confirms before it drops", writing, FreshElsewhere, confirmed),
+        mutation(dropped_once, writing, FreshHere, again),
+        mutation("a closed flight fills the near tier", writing, FreshHere, closed),
+        mutation(below_floor, writing, NearTold, floor),
     ]
 }
 
@@ -223,6 +181,8 @@ pub fn variants() -> Vec<Variant> {
         config: Config { rules, faults, ..Config::new(writes) },
         breaks,
     };
+    let mut puts = variant("Token only", PUT, quiet, token, &[NeverBackwards]);
+    puts.config.versions = 3;
     let mut late_put = variant(
         "Ours, `put` beside `invalidate` without a version",
         MIXED,
@@ -249,7 +209,7 @@ pub fn variants() -> Vec<Variant> {
             &[OneCommit, NeverBackwards],
         ),
         variant("Version only", UNVERSIONED, quiet, version, &[OneLoad, NoResurrection]),
-        variant("Token only", VERSIONED, quiet, token, &[NeverBackwards]),
+        puts,
         variant("Token only, lagging replicas", VERSIONED, lag, token, &[NoResurrection]),
         variant("Poll only", VERSIONED, quiet, poll, &[Woken, NearTold]),
         late_put,
@@ -288,7 +248,8 @@ pub fn variants_in_words() -> String {
         for &promise in breaks {
             let explored = explore(&config, Some(promise));
             let Some(trace) = explored.trace(promise) else { continue };
-            text += &format!("### {name}: not \"{}\"\n\n{}\n", promise.name(), trace_in_words(trace));
+            text +=
+                &format!("### {name}: not \"{}\"\n\n{}\n", promise.name(), trace_in_words(trace));
         }
     }
     text

@@ -149,4 +149,3 @@ fn of_store(action: Action) -> &'static str {
         _ => "",
     }
 }
-

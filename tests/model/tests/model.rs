@@ -25,7 +25,10 @@ fn promises_hold_and_break_as_the_table_says() {
     }
     assert!(wrong.is_empty(), "{wrong}");
     let runs: Vec<_> = runs.into_iter().map(|(found, row)| (row, found)).collect();
-    assert!(README.contains(&table_in_words(&runs)), "README.md is to show what `cargo run` prints");
+    assert!(
+        README.contains(&table_in_words(&runs)),
+        "README.md is to show what `cargo run` prints"
+    );
 }
 
 #[test]
