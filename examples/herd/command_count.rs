@@ -75,16 +75,16 @@ fn outside(calls: &HashMap<String, u64>, inside: &[&str]) -> u64 {
     sent.map(|(_, calls)| calls).sum()
 }
 
-/// Counts them from now on: letters to a process that name no channel.
+/// Counts them from now on: messages to one process that name no channel.
 async fn count_confirmations(url: &str) -> Result<Arc<AtomicU64>, Failure> {
     let mut subscription = redis::Client::open(url)?.get_async_pubsub().await?;
     subscription.psubscribe("cg:process:*").await?;
     let count = Arc::<AtomicU64>::default();
     let counted = count.clone();
     tokio::spawn(async move {
-        let mut letters = subscription.into_on_message();
-        while let Some(letter) = letters.next().await {
-            if letter.get_payload_bytes().starts_with(&[0, 0]) {
+        let mut messages = subscription.into_on_message();
+        while let Some(message) = messages.next().await {
+            if message.get_payload_bytes().starts_with(&[0, 0]) {
                 counted.fetch_add(1, Ordering::Relaxed);
             }
         }

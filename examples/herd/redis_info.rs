@@ -12,14 +12,14 @@ pub struct RedisNodes {
 }
 
 /// A busy node answers late.
-const PATIENCE: Duration = Duration::from_secs(10);
+const INFO_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl RedisNodes {
     pub async fn open(urls: &[String]) -> Result<Self, Failure> {
         let mut links = Vec::new();
         for url in urls {
             let client = redis::Client::open(url.as_str())?;
-            let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+            let config = AsyncConnectionConfig::new().set_response_timeout(Some(INFO_TIMEOUT));
             links.push(client.get_multiplexed_async_connection_with_config(&config).await?);
         }
         Ok(Self { links })

@@ -318,7 +318,7 @@ fn look_jitter() -> Duration {
 }
 
 /// How often a load that waits for a place looks whether another process has loaded meanwhile.
-const LOOKS_IN_QUEUE: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(500));
+const LOOKS_IN_QUEUE: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(1));
 
 /// For a refresh that found enough others in progress, if it has nothing to serve.
 const NO_ROOM: Error = Error::Overloaded { retry_after: Duration::from_millis(50) };

@@ -63,36 +63,38 @@ static TAGS: LazyLock<Vec<(u32, u16)>> = LazyLock::new(|| {
     tags.into_iter().flatten().collect()
 });
 
-/// Where a message is published: for all at once, or in a bucket of a Cluster.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Place {
-    Everywhere,
-    In(Bucket),
+/// How far a message goes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub(super) enum Scope {
+    /// All nodes, if there are several.
+    #[default]
+    Global,
+    Shard(Bucket),
 }
 
-impl Place {
-    /// Where a channel is, and its topic. No namespace's braces hold nothing but a number: see `Namespace`.
+impl Scope {
+    /// The scope of a channel, and its topic. No namespace's braces hold nothing but a number: see `Namespace`.
     pub(super) fn of(channel: &str) -> (Self, &Topic) {
         let tagged = channel.strip_prefix("cg:{").and_then(|rest| rest.split_once("}:"));
         let sharded = tagged.and_then(|(tag, topic)| {
             let tag: u32 = tag.parse().ok()?;
             let bucket = TAGS.iter().position(|(known, _)| *known == tag)?;
-            Some((Self::In(Bucket(u16::try_from(bucket).ok()?)), topic))
+            Some((Self::Shard(Bucket(u16::try_from(bucket).ok()?)), topic))
         });
-        sharded.unwrap_or((Self::Everywhere, channel))
+        sharded.unwrap_or((Self::Global, channel))
     }
 
     pub(super) fn command(self) -> &'static str {
         match self {
-            Self::Everywhere => "PUBLISH",
-            Self::In(_) => "SPUBLISH",
+            Self::Global => "PUBLISH",
+            Self::Shard(_) => "SPUBLISH",
         }
     }
 
     pub(super) fn topic(self, topic: &Topic) -> String {
         match self {
-            Self::Everywhere => topic.to_owned(),
-            Self::In(bucket) => format!("cg:{{{}}}:{topic}", TAGS[usize::from(bucket.0)].0),
+            Self::Global => topic.to_owned(),
+            Self::Shard(bucket) => format!("cg:{{{}}}:{topic}", TAGS[usize::from(bucket.0)].0),
         }
     }
 
@@ -106,21 +108,26 @@ impl Place {
     }
 }
 
-/// Where a script publishes what it did; by default nowhere.
+/// Where messages about a name go; by default nowhere.
 #[derive(Default)]
 pub(super) struct Address {
-    /// Empty if the client does it.
+    pub(super) scope: Scope,
+    /// What a script publishes with. Empty if the client publishes.
     pub(super) command: &'static str,
-    /// Empty if nobody does.
+    /// Empty if nobody publishes.
     pub(super) events: String,
     pub(super) processes: String,
+    /// The channel of who is to confirm. Empty where nobody else hears a message: no one listens to a sharded channel
+    /// by a pattern.
+    pub(super) subscribers: String,
 }
 
+/// As the scripts take it: command, events, processes.
 impl ToRedisArgs for Address {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        out.write_arg(self.command.as_bytes());
-        out.write_arg(self.events.as_bytes());
-        out.write_arg(self.processes.as_bytes());
+        for part in [self.command, &self.events, &self.processes] {
+            out.write_arg(part.as_bytes());
+        }
     }
 }
 
@@ -137,18 +144,18 @@ mod tests {
     #[test]
     fn each_bucket_has_a_channel_in_one_of_its_slots() {
         for bucket in Bucket::all() {
-            let channel = Place::In(bucket).topic("cg:{users:}:events");
+            let channel = Scope::Shard(bucket).topic("cg:{users:}:events");
             assert_eq!(Bucket::of_key(&channel), bucket, "{channel}");
             assert_eq!(Slot::new(bucket.slot()), Some(Slot::for_key(&channel)));
             assert!(channel.starts_with("cg:"), "{channel}");
-            assert_eq!(Place::of(&channel), (Place::In(bucket), "cg:{users:}:events"));
+            assert_eq!(Scope::of(&channel), (Scope::Shard(bucket), "cg:{users:}:events"));
         }
     }
 
     #[test]
     fn a_namespace_is_not_taken_for_a_bucket() {
         for channel in ["cg:{17:}:events", "cg:{:}:events", "cg:process:abc", "cg:lock:17"] {
-            assert_eq!(Place::of(channel), (Place::Everywhere, channel));
+            assert_eq!(Scope::of(channel), (Scope::Global, channel));
         }
     }
 }

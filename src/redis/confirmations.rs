@@ -20,8 +20,8 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    channel::{Place, ProcessId},
-    message::{Letter, ReplyTo},
+    channel::{ProcessId, Scope},
+    message::{DirectMessage, ReplyTo},
     route::Route,
 };
 use crate::FaultKind;
@@ -51,7 +51,7 @@ fn pause(fleet: usize) -> Duration {
 
 /// The invalidations of this process that others are to confirm.
 #[derive(Default)]
-pub(super) struct Awaited {
+pub(super) struct Counts {
     by_number: Mutex<HashMap<u64, Count>>,
     next_number: AtomicU64,
     /// As many as were to confirm the last one.
@@ -67,19 +67,19 @@ struct Count {
 
 /// An invalidation whose confirmations are counted until it is dropped.
 pub(super) struct Confirming<'a> {
-    awaited: &'a Awaited,
+    counts: &'a Counts,
     reply_to: ReplyTo,
     notify: Arc<Notify>,
 }
 
-impl Awaited {
+impl Counts {
     pub(super) fn begin(&self, process: ProcessId) -> Confirming<'_> {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let fleet = u32::try_from(self.fleet.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
         let count = Count::default();
         let notify = count.notify.clone();
         self.by_number.lock().insert(number, count);
-        Confirming { awaited: self, reply_to: ReplyTo { process, number, fleet }, notify }
+        Confirming { counts: self, reply_to: ReplyTo { process, number, fleet }, notify }
     }
 
     pub(super) fn confirmed(&self, number: u64, by: ProcessId) {
@@ -103,7 +103,7 @@ impl Confirming<'_> {
         timeout: Duration,
         may_wait: impl Fn() -> bool,
     ) -> bool {
-        self.awaited.fleet.store(receivers as u64, Ordering::Relaxed);
+        self.counts.fleet.store(receivers as u64, Ordering::Relaxed);
         // In a fleet that pauses the others may have other writers to confirm to.
         let paused = if pause(receivers).is_zero() { Duration::ZERO } else { 2 * LONGEST_PAUSE };
         let deadline = Instant::now() + timeout.max(paused).min(LONGEST_WAIT);
@@ -124,7 +124,7 @@ impl Confirming<'_> {
 
     /// By this process, too: one that does not hear itself was not counted where the others were.
     fn is_confirmed_by(&self, receivers: usize) -> bool {
-        let by_number = self.awaited.by_number.lock();
+        let by_number = self.counts.by_number.lock();
         by_number.get(&self.reply_to.number).is_some_and(|Count { confirmed_by, .. }| {
             confirmed_by.len() >= receivers && confirmed_by.contains(&self.reply_to.process)
         })
@@ -133,13 +133,13 @@ impl Confirming<'_> {
 
 impl Drop for Confirming<'_> {
     fn drop(&mut self) {
-        self.awaited.by_number.lock().remove(&self.reply_to.number);
+        self.counts.by_number.lock().remove(&self.reply_to.number);
     }
 }
 
 /// What this process has dropped, and not confirmed yet. Clones share it.
 #[derive(Clone)]
-pub(super) struct Owed {
+pub(super) struct Outbox {
     route: Route,
     process: ProcessId,
     state: Arc<Mutex<State>>,
@@ -155,18 +155,18 @@ struct State {
 struct Batch {
     numbers: Vec<u64>,
     fleet: usize,
-    place: Place,
+    scope: Scope,
 }
 
-impl Owed {
+impl Outbox {
     pub(super) fn new(route: Route, process: ProcessId) -> Self {
         Self { route, process, state: Arc::default() }
     }
 
-    /// Confirms soon what came by way of `place`.
-    pub(super) fn add(&self, reply_to: ReplyTo, place: Place) {
+    /// Confirms soon what came in this scope.
+    pub(super) fn add(&self, reply_to: ReplyTo, scope: Scope) {
         let mut state = self.state.lock();
-        let new = || Batch { numbers: Vec::new(), fleet: 0, place };
+        let new = || Batch { numbers: Vec::new(), fleet: 0, scope };
         let batch = state.to.entry(reply_to.process).or_insert_with(new);
         batch.numbers.push(reply_to.number);
         batch.fleet = batch.fleet.max(reply_to.fleet as usize);
@@ -175,7 +175,7 @@ impl Owed {
         drop(state);
         if !is_sending {
             // On a task of its own: the next message must not wait for a round trip.
-            let sending = Sending { owed: self.clone(), has_ended: false };
+            let sending = Sending { outbox: self.clone(), has_ended: false };
             tokio::spawn(sending.run());
         }
     }
@@ -184,8 +184,8 @@ impl Owed {
     async fn send(&self, batches: HashMap<ProcessId, Batch>) {
         let sent = batches.into_iter().map(|(process, batch)| async move {
             let mut publish = Cmd::new();
-            publish.arg(batch.place.command()).arg(batch.place.process(process));
-            publish.arg(Letter::confirmations(self.process, &batch.numbers));
+            publish.arg(batch.scope.command()).arg(batch.scope.process(process));
+            publish.arg(DirectMessage::confirmations(self.process, &batch.numbers));
             let mut sent = self.route.send::<()>(&publish, SEND_TIMEOUT).await;
             // The first command after an outage finds that the connection has ended.
             if sent.as_ref().is_err_and(|fault| fault.kind() == FaultKind::Unreachable) {
@@ -201,20 +201,20 @@ impl Owed {
 
 /// The task that sends. If it is dropped with its runtime, another may begin.
 struct Sending {
-    owed: Owed,
+    outbox: Outbox,
     has_ended: bool,
 }
 
 impl Sending {
     async fn run(mut self) {
-        let owed = self.owed.clone();
+        let outbox = self.outbox.clone();
         loop {
-            let not_before = owed.state.lock().not_before;
+            let not_before = outbox.state.lock().not_before;
             if let Some(not_before) = not_before {
                 tokio::time::sleep_until(not_before).await;
             }
             let batches = {
-                let mut state = owed.state.lock();
+                let mut state = outbox.state.lock();
                 let batches = std::mem::take(&mut state.to);
                 if batches.is_empty() {
                     // Under the lock: what is added after this begins another task.
@@ -226,7 +226,7 @@ impl Sending {
                 state.not_before = (!pause.is_zero()).then(|| Instant::now() + pause);
                 batches
             };
-            owed.send(batches).await;
+            outbox.send(batches).await;
         }
     }
 }
@@ -234,7 +234,7 @@ impl Sending {
 impl Drop for Sending {
     fn drop(&mut self) {
         if !self.has_ended {
-            self.owed.state.lock().is_sending = false;
+            self.outbox.state.lock().is_sending = false;
         }
     }
 }
@@ -253,14 +253,14 @@ mod tests {
 
     #[test]
     fn who_confirms_twice_counts_once() {
-        let awaited = Awaited::default();
-        let confirming = awaited.begin([0; 16]);
+        let counts = Counts::default();
+        let confirming = counts.begin([0; 16]);
         let number = confirming.reply_to().number;
         for by in [[0; 16], [1; 16], [1; 16]] {
-            awaited.confirmed(number, by);
+            counts.confirmed(number, by);
         }
         assert!(confirming.is_confirmed_by(2) && !confirming.is_confirmed_by(3));
         drop(confirming);
-        assert!(awaited.by_number.lock().is_empty());
+        assert!(counts.by_number.lock().is_empty());
     }
 }

@@ -178,10 +178,11 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for RedisFar<V, C> {
         let Inner { records, messages, .. } = &*self.inner;
         messages.ready().await;
         records.know_channels(name).await;
-        let confirming = messages.confirming(name);
+        let address = messages.address(name);
+        let confirming = messages.confirming(&address);
         let reply_to = confirming.as_ref().map(Confirming::reply_to);
         let message = Message::invalidated(name, version, reply_to);
-        let receivers = records.invalidate(name, version, retention, message).await?;
+        let receivers = records.invalidate(name, version, retention, &address, &message).await?;
         Ok(messages.delivery(confirming, receivers).await)
     }
 
@@ -195,7 +196,8 @@ impl<V: Send + Sync + 'static, C: Codec<V>> Far<V> for RedisFar<V, C> {
         messages.start();
         records.know_channels(name).await;
         let message = Message::invalidated(name, version, None);
-        records.invalidate(name, version, retention, message).await.map(drop)
+        let address = messages.address(name);
+        records.invalidate(name, version, retention, &address, &message).await.map(drop)
     }
 
     /// One command for every 512 names. In a Cluster one for each name: they are in different slots.

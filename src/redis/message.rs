@@ -1,4 +1,4 @@
-//! The bytes of messages. Of one about a far tier: kind (1) | version (16) | reply to (28) | name. Of a letter to a process:
+//! The bytes of messages. Of one about a far tier: kind (1) | version (16) | reply to (28) | name. Of a message to one process:
 //! length of a channel (2) | that channel | a message for it; without a channel, who confirms (16) | the numbers (8 each)
 //! of the messages.
 
@@ -101,14 +101,14 @@ impl ReplyTo {
 }
 
 /// What arrives on the channel of a process.
-pub(super) enum Letter<'a, N> {
+pub(super) enum DirectMessage<'a, N> {
     /// A message for the listeners of a channel, sent to those only that wait for it.
     Wakeup { channel: &'a str, message: &'a [u8] },
     /// The numbers of messages that another process has acted on.
     Confirmations { by: ProcessId, numbers: N },
 }
 
-impl Letter<'_, ()> {
+impl DirectMessage<'_, ()> {
     pub(super) fn confirmations(by: ProcessId, numbers: &[u64]) -> Vec<u8> {
         let mut bytes = vec![0, 0];
         bytes.extend(by);
@@ -117,15 +117,15 @@ impl Letter<'_, ()> {
     }
 
     /// `None` for what this release does not understand.
-    pub(super) fn read(bytes: &[u8]) -> Option<Letter<'_, impl Iterator<Item = u64>>> {
+    pub(super) fn read(bytes: &[u8]) -> Option<DirectMessage<'_, impl Iterator<Item = u64>>> {
         let (&length, rest) = bytes.split_first_chunk()?;
         let (channel, message) = rest.split_at_checked(u16::from_be_bytes(length).into())?;
         if !channel.is_empty() {
-            return Some(Letter::Wakeup { channel: str::from_utf8(channel).ok()?, message });
+            return Some(DirectMessage::Wakeup { channel: str::from_utf8(channel).ok()?, message });
         }
         let (&by, numbers) = message.split_first_chunk()?;
         let numbers = numbers.chunks_exact(8).filter_map(|number| number.try_into().ok());
-        Some(Letter::Confirmations { by, numbers: numbers.map(u64::from_be_bytes) })
+        Some(DirectMessage::Confirmations { by, numbers: numbers.map(u64::from_be_bytes) })
     }
 }
 
@@ -153,18 +153,22 @@ mod tests {
             assert!(Message::read(rubbish).is_none());
         }
         for rubbish in [&b""[..], b"\0", b"\0\x02a", b"\0\x01\xff", b"\0\0short"] {
-            assert!(Letter::read(rubbish).is_none());
+            assert!(DirectMessage::read(rubbish).is_none());
         }
     }
 
     #[test]
-    fn letters_are_read() {
-        let sent = Letter::confirmations([7; 16], &[1, 1 << 60]);
-        let Some(Letter::Confirmations { by, numbers }) = Letter::read(&sent) else { panic!() };
+    fn direct_messages_are_read() {
+        let sent = DirectMessage::confirmations([7; 16], &[1, 1 << 60]);
+        let Some(DirectMessage::Confirmations { by, numbers }) = DirectMessage::read(&sent) else {
+            panic!()
+        };
         assert_eq!((by, numbers.collect::<Vec<_>>()), ([7; 16], vec![1, 1 << 60]));
         // As the script writes it.
         let sent = b"\0\x02cgmessage";
-        let Some(Letter::Wakeup { channel, message }) = Letter::read(sent) else { panic!() };
+        let Some(DirectMessage::Wakeup { channel, message }) = DirectMessage::read(sent) else {
+            panic!()
+        };
         assert_eq!((channel, message), ("cg", &b"message"[..]));
     }
 }

@@ -9,17 +9,19 @@ use std::{
 use ::redis::{Cmd, Script};
 
 use super::{
-    channel::{Address, Bucket, Place, ProcessId},
+    audience::Listener,
+    channel::{Address, Bucket, ProcessId, Scope},
     confirmations::Confirming,
     connection::Connection,
     message::{Message, ReplyTo},
     namespace::Namespace,
     permissions::{Permissions, Publisher},
     script::script,
-    subscriber::{Listener, Membership, Topics},
+    subscriber::Membership,
+    subscriptions::Topics,
 };
 use crate::{
-    Fault, Version,
+    Fault,
     far::{Event, Invalidated, Watcher, Watchers},
     subscription::State,
 };
@@ -66,11 +68,8 @@ impl Messages {
     fn membership(&self) -> &Membership {
         let Inner { connection, namespace, handler, membership, .. } = &*self.inner;
         membership.get_or_init(|| {
-            let topics = Topics {
-                events: namespace.channel(),
-                presence: Some(namespace.subscribers()),
-                is_sharded: true,
-            };
+            let topics =
+                Topics { events: namespace.channel(), subscribers: Some(namespace.subscribers()) };
             connection.subscriber().join(topics, handler.clone())
         })
     }
@@ -80,43 +79,32 @@ impl Messages {
         self.inner.connection.subscriber().process()
     }
 
-    /// Where messages about `name` are published.
-    fn place(&self, name: &str) -> Place {
-        let is_sharded =
-            self.inner.permissions.get().sharded && self.inner.connection.subscriber().is_sharded();
-        match is_sharded {
-            true => Place::In(Bucket::of_key(&self.inner.namespace.key(name))),
-            false => Place::Everywhere,
-        }
-    }
-
-    /// Where a script that writes `name` tells what it did.
+    /// Where messages about `name` go, as far as this process knows now: to be asked once for each.
     pub(super) fn address(&self, name: &str) -> Address {
-        let publisher = self.inner.permissions.get().publisher;
-        if publisher == Publisher::Nobody {
+        let Inner { connection, namespace, permissions, .. } = &*self.inner;
+        let permitted = permissions.get();
+        if permitted.publisher == Publisher::Nobody {
             return Address::default();
         }
-        let place = self.place(name);
+        let scope = match permitted.sharded && connection.subscriber().is_sharded() {
+            true => Scope::Shard(Bucket::of_key(&namespace.key(name))),
+            false => Scope::Global,
+        };
+        let is_counted = permitted.count && scope == Scope::Global;
         Address {
-            command: if publisher == Publisher::Script { place.command() } else { "" },
-            events: place.topic(&self.inner.namespace.channel()),
-            processes: place.processes(),
+            scope,
+            command: if permitted.publisher == Publisher::Script { scope.command() } else { "" },
+            events: scope.topic(&namespace.channel()),
+            processes: scope.processes(),
+            subscribers: if is_counted { namespace.subscribers() } else { String::new() },
         }
-    }
-
-    /// The channel of who is to confirm. Empty where who hears a message is nobody else: no one listens to a sharded
-    /// channel by a pattern.
-    pub(super) fn counted_on(&self, name: &str) -> String {
-        let counts = self.inner.permissions.get().count && self.place(name) == Place::Everywhere;
-        if counts { self.inner.namespace.subscribers() } else { String::new() }
     }
 
     /// Begins to count confirmations, where they can be counted. Call it before the message is sent.
-    pub(super) fn confirming(&self, name: &str) -> Option<Confirming<'_>> {
-        let is_silent = self.inner.permissions.get().publisher == Publisher::Nobody;
+    pub(super) fn confirming(&self, address: &Address) -> Option<Confirming<'_>> {
         // A Cluster does not count who listens to plain channels.
-        let is_uncounted =
-            self.inner.connection.is_cluster() && self.place(name) == Place::Everywhere;
+        let is_uncounted = self.inner.connection.is_cluster() && address.scope == Scope::Global;
+        let is_silent = address.events.is_empty();
         if is_silent || is_uncounted { None } else { self.membership().confirming() }
     }
 
@@ -164,52 +152,40 @@ impl Messages {
 
     /// Publishes by a command of its own, to all that listen. How many that are, those that listen by a pattern
     /// among them.
-    pub(super) async fn publish(&self, name: &str, message: &[u8]) -> Result<usize, Fault> {
-        let channel = self.address(name).events;
-        if channel.is_empty() {
+    pub(super) async fn publish(&self, address: &Address, message: &[u8]) -> Result<usize, Fault> {
+        if address.events.is_empty() {
             return Ok(0);
         }
         let mut publish = Cmd::new();
-        publish.arg(self.place(name).command()).arg(channel).arg(message);
+        publish.arg(address.scope.command()).arg(&address.events).arg(message);
         self.inner.connection.query(&publish).await
     }
 
-    /// Publishes an event, and waits for the confirmations of an invalidation.
-    pub(super) async fn tell(&self, name: &str, event: Event<'_>) -> Result<Invalidated, Fault> {
+    /// Publishes an event, and waits for its confirmations if there are to be any.
+    pub(super) async fn tell(
+        &self,
+        name: &str,
+        event: Event<'_>,
+        is_confirmed: bool,
+    ) -> Result<Invalidated, Fault> {
         self.ready().await;
-        let invalidated = matches!(event, Event::Invalidated { .. });
-        let confirming = if invalidated { self.confirming(name) } else { None };
+        let address = self.address(name);
+        let confirming = if is_confirmed { self.confirming(&address) } else { None };
         let Some(message) = Message::of(event, confirming.as_ref().map(Confirming::reply_to))
         else {
             return Ok(Invalidated::Unconfirmed);
         };
-        let receivers = match confirming {
-            Some(_) => self.publish_counted(name, &message).await?,
-            None => self.publish(name, &message).await?,
+        let counts = confirming.is_some() && !address.command.is_empty();
+        let receivers = match counts && !address.subscribers.is_empty() {
+            true => {
+                let mut call = PUBLISH_COUNTED.prepare_invoke();
+                call.arg(address.events).arg(message).arg(address.subscribers);
+                let receivers: i64 = self.inner.connection.run(&call).await?;
+                usize::try_from(receivers).unwrap_or(0)
+            }
+            false => self.publish(&address, &message).await?,
         };
         Ok(self.delivery(confirming, receivers).await)
-    }
-
-    /// Publishes an invalidation that nobody is to confirm.
-    pub(super) async fn tell_unconfirmed(
-        &self,
-        name: &str,
-        version: Option<Version>,
-    ) -> Result<(), Fault> {
-        self.ready().await;
-        self.publish(name, &Message::invalidated(name, version, None)).await.map(drop)
-    }
-
-    /// As [`publish`](Self::publish); only those count that are to confirm, if that can be told.
-    async fn publish_counted(&self, name: &str, message: &[u8]) -> Result<usize, Fault> {
-        let (subscribers, permitted) = (self.counted_on(name), self.inner.permissions.get());
-        if subscribers.is_empty() || permitted.publisher != Publisher::Script {
-            return self.publish(name, message).await;
-        }
-        let mut call = PUBLISH_COUNTED.prepare_invoke();
-        call.arg(self.address(name).events).arg(message).arg(subscribers);
-        let receivers: i64 = self.inner.connection.run(&call).await?;
-        Ok(usize::try_from(receivers).unwrap_or(0))
     }
 
     /// Waits until every receiver of an invalidation has confirmed it.

@@ -75,6 +75,7 @@
 //! - *In a Cluster older than Redis 7* the number of subscribers is not known: an invalidation is always
 //!   [`Unconfirmed`](crate::far::Invalidated::Unconfirmed).
 
+mod audience;
 mod channel;
 mod cluster;
 mod command;
@@ -85,7 +86,6 @@ mod elected;
 mod far;
 mod fault;
 mod gate;
-mod line;
 mod link;
 mod lock;
 mod message;
@@ -96,6 +96,7 @@ mod options;
 mod permissions;
 #[cfg(feature = "deadpool")]
 mod pool;
+mod push_connection;
 mod records;
 mod replicas;
 mod route;
@@ -103,6 +104,7 @@ mod script;
 mod sentinel;
 mod server;
 mod subscriber;
+mod subscriptions;
 mod tls;
 
 pub use self::{

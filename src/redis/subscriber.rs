@@ -4,11 +4,10 @@
 //! - Who listens [joins](Subscriber::join) with a topic, and leaves by dropping the [`Membership`]. It hears its own
 //!   topic and nothing else.
 //! - It is told `connected` once the server has confirmed all its channels, and `disconnected` before the next attempt.
-//! - In a Cluster of Redis 7 there is a line to each primary. When one ends, all do, and are made again from what the
+//! - In a Cluster of Redis 7 there is a connection to each primary. When one ends, all do, and are made again from what the
 //!   Cluster says then: a failover or a slot that moved.
 
 use std::{
-    collections::{HashMap, HashSet},
     pin::pin,
     sync::{
         Arc,
@@ -18,10 +17,7 @@ use std::{
 };
 
 use ::redis::{Cmd, Msg};
-use futures::{
-    FutureExt,
-    future::{join_all, select_all},
-};
+use futures::{FutureExt, future::select_all};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
@@ -29,14 +25,14 @@ use tokio::{
 };
 
 use super::{
-    channel::{Bucket, Place, ProcessId, Topic, random_process},
-    cluster::Primary,
-    confirmations::{Awaited, Confirming, Owed},
-    fault::is_not_offered,
-    line::{Kind, Line, Talk},
-    message::{Letter, Message, ReplyTo},
+    audience::{Audience, Listener, Member},
+    channel::{Bucket, ProcessId, Scope, Topic, random_process},
+    confirmations::{Confirming, Counts, Outbox},
+    message::{DirectMessage, Message},
     options::CONNECT_TIMEOUT,
+    push_connection::PushConnection,
     route::Route,
+    subscriptions::{Subscriptions, Topics},
 };
 use crate::{
     Fault, FaultKind,
@@ -54,30 +50,9 @@ const ALL_BACK: Duration = LONGEST_PAUSE.saturating_add(Duration::from_millis(50
 /// How often a Cluster without sharded channels is asked whether it has them now.
 const ASK_FOR_SHARDS: Duration = Duration::from_secs(10);
 
-/// Hears what arrives. Called on the task that reads the messages: must be quick and must not block.
-pub(super) trait Listener: Send + Sync + 'static {
-    /// Whom to confirm to, once this returns.
-    fn on_message(&self, payload: &[u8]) -> Option<ReplyTo>;
-    fn on_connected(&self) {}
-    fn on_disconnected(&self) {}
-    /// The server refuses the channels.
-    fn on_refused(&self) {}
-}
-
-/// What is listened to.
-#[derive(Clone)]
-pub(super) struct Topics {
-    /// Has a sharded channel in each bucket where there are such, and a plain one in any case: a publisher may not be
-    /// allowed to publish to the others.
-    pub(super) events: String,
-    /// Has a plain channel only, and no messages.
-    pub(super) presence: Option<String>,
-    pub(super) is_sharded: bool,
-}
-
 pub(super) struct Subscriber {
-    subscription: Subscription<Hub>,
-    hub: Arc<Shared>,
+    subscription: Subscription<Arc<Hub>>,
+    hub: Arc<Hub>,
 }
 
 /// One that listens, until it is dropped.
@@ -86,27 +61,17 @@ pub(super) struct Membership {
     subscriber: Arc<Subscriber>,
 }
 
-struct Member {
-    topics: Topics,
-    listener: Arc<dyn Listener>,
-    state: watch::Sender<State>,
-}
-
 struct Hub {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
     route: Route,
     process: ProcessId,
-    /// The topic of this process' own letters.
-    letters: String,
+    /// The topic of what is sent to this process alone.
+    direct: String,
     /// Shared by those that look through them: this is asked for with every message.
     members: Mutex<Arc<Vec<Arc<Member>>>>,
     /// Somebody has joined or left.
     changed: Notify,
-    awaited: Awaited,
-    owed: Owed,
+    counts: Counts,
+    outbox: Outbox,
     /// Whether there are sharded channels, as far as this process knows.
     is_sharded: AtomicBool,
     connected_before: AtomicBool,
@@ -118,19 +83,19 @@ struct Shared {
 impl Subscriber {
     pub(super) fn new(route: Route) -> Self {
         let process = random_process();
-        let hub = Arc::new(Shared {
-            owed: Owed::new(route.clone(), process),
+        let hub = Arc::new(Hub {
+            outbox: Outbox::new(route.clone(), process),
             route,
             process,
-            letters: Place::Everywhere.process(process),
+            direct: Scope::Global.process(process),
             members: Mutex::default(),
             changed: Notify::new(),
-            awaited: Awaited::default(),
+            counts: Counts::default(),
             is_sharded: AtomicBool::new(false),
             connected_before: AtomicBool::new(false),
             others_back: Mutex::default(),
         });
-        Self { subscription: Subscription::new(Hub { shared: hub.clone() }), hub }
+        Self { subscription: Subscription::new(hub.clone()), hub }
     }
 
     pub(super) fn join(
@@ -193,7 +158,7 @@ impl Membership {
         let hub = &self.subscriber.hub;
         // The number of receivers includes this process, if it is subscribed.
         let counts = self.is_connected() && !hub.others_are_away();
-        counts.then(|| hub.awaited.begin(hub.process))
+        counts.then(|| hub.counts.begin(hub.process))
     }
 }
 
@@ -206,72 +171,58 @@ impl Drop for Membership {
     }
 }
 
-/// The lines of the moment, and what is subscribed over them.
-struct Lines {
-    lines: Vec<Line>,
-    subscribed: Subscribed,
+/// The connections of the moment, and who listens over them.
+struct Connected {
+    connections: Vec<PushConnection>,
+    audience: Audience,
 }
 
-/// What a process listens to now.
-struct Subscribed {
-    talks: Vec<Talk>,
-    /// In a Cluster with sharded channels, which line has the bucket.
-    line_of: HashMap<Bucket, usize>,
-    /// By line.
-    channels: HashSet<(usize, Kind, String)>,
-    members: Vec<Arc<Member>>,
-    /// Whose channels the server refuses.
-    refused: Vec<Arc<Member>>,
-}
-
-impl Feed for Hub {
-    type Connection = Lines;
+impl Feed for Arc<Hub> {
+    type Connection = Connected;
 
     const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), LONGEST_PAUSE);
 
     fn is_possible(&self) -> bool {
-        self.shared.route.can_subscribe()
+        self.route.can_subscribe()
     }
 
-    async fn connect(&self, attempt: usize) -> Result<Lines, Fault> {
-        let connected = self.shared.connect(attempt).await;
+    async fn connect(&self, attempt: usize) -> Result<Connected, Fault> {
+        let connected = self.connected(attempt).await;
         if let Err(fault) = &connected {
-            self.shared.not_connected(fault);
+            self.not_connected(fault);
         }
         connected
     }
 
-    async fn deliver(&self, Lines { lines, mut subscribed }: Lines) -> Result<(), Fault> {
-        let shared = &*self.shared;
-        let reading = lines.into_iter().map(|line| {
-            line.read(|message| shared.handle(message), |channel| shared.wants(channel)).boxed()
+    async fn deliver(&self, connected: Connected) -> Result<(), Fault> {
+        let Connected { connections, mut audience } = connected;
+        let reading = connections.into_iter().map(|connection| {
+            connection.read(|message| self.handle(message), |channel| self.wants(channel)).boxed()
         });
         tokio::select! {
             (ended, ..) = select_all(reading) => ended,
-            ended = shared.follow_members(&mut subscribed) => ended,
-            () = shared.route.demoted() => Ok(()),
-            () = shared.shards_appear() => Ok(()),
+            ended = self.follow_members(&mut audience) => ended,
+            () = self.route.demoted() => Ok(()),
+            () = self.shards_appear() => Ok(()),
         }
     }
 
     fn on_starting(&self) {
-        let members = self.shared.members.lock().clone();
-        for member in &*members {
+        for member in &*self.members() {
             member.state.send_replace(State::Starting);
         }
     }
 
     fn on_connected(&self) {
-        if self.shared.connected_before.swap(true, Ordering::Relaxed) {
-            *self.shared.others_back.lock() = Some(Instant::now() + ALL_BACK);
+        if self.connected_before.swap(true, Ordering::Relaxed) {
+            *self.others_back.lock() = Some(Instant::now() + ALL_BACK);
         }
     }
 
     fn on_disconnected(&self) {
         // Who joins from now on finds the subscription broken. Not under the lock: who holds a state borrowed may wait
         // for it.
-        let members = self.shared.members.lock().clone();
-        for member in &*members {
+        for member in &*self.members() {
             if member.state.send_replace(State::Broken) == State::Connected {
                 member.listener.on_disconnected();
             }
@@ -279,66 +230,23 @@ impl Feed for Hub {
     }
 }
 
-impl Shared {
-    async fn connect(&self, attempt: usize) -> Result<Lines, Fault> {
-        let (lines, line_of) = match self.lines_to_shards().await? {
-            Some(found) => found,
-            None => {
-                let subscription = self.route.subscription(attempt).await?;
-                (vec![Line::to_server(subscription)], HashMap::new())
-            }
-        };
-        self.is_sharded.store(!line_of.is_empty(), Ordering::Relaxed);
-        let talks = lines.iter().map(|line| line.talk.clone()).collect();
-        let channels = HashSet::new();
-        let (members, refused) = (Vec::new(), Vec::new());
-        let mut subscribed = Subscribed { talks, line_of, channels, members, refused };
-        self.follow(&mut subscribed).await?;
-        Ok(Lines { lines, subscribed })
+impl Hub {
+    fn members(&self) -> Arc<Vec<Arc<Member>>> {
+        self.members.lock().clone()
     }
 
-    /// A line to each primary of a Cluster that has sharded channels and lets us listen there.
-    async fn lines_to_shards(&self) -> Result<Option<(Vec<Line>, HashMap<Bucket, usize>)>, Fault> {
-        let primaries = self.route.primaries().await?;
-        if primaries.is_empty() {
-            return Ok(None);
-        }
-        // With many shards not all have the slot of a channel.
-        let has_channel =
-            |primary: &Primary| Bucket::all().any(|bucket| primary.has(bucket.slot()));
-        let primaries: Vec<_> = primaries.into_iter().filter(has_channel).collect();
-        let mut line_of = HashMap::new();
-        for bucket in Bucket::all() {
-            let found = primaries.iter().position(|primary| primary.has(bucket.slot()));
-            // Nobody has the slot: the Cluster is about to change.
-            line_of.insert(bucket, found.ok_or(FaultKind::Unreachable)?);
-        }
-        let lines = primaries.iter().map(|primary| self.line_to_shard(primary));
-        match join_all(lines).await.into_iter().collect::<Result<Vec<_>, Fault>>() {
-            Ok(lines) => Ok(Some((lines, line_of))),
-            // Alike for all processes. Any other refusal may be ours alone, who would not hear what the others send.
-            Err(fault) if is_not_offered(&fault) => Ok(None),
-            Err(fault) => Err(fault),
-        }
-    }
-
-    /// Subscribes to a channel: the node says whether it knows such, and lets us listen.
-    async fn line_to_shard(&self, primary: &Primary) -> Result<Line, Fault> {
-        let bucket = Bucket::all().find(|bucket| primary.has(bucket.slot()));
-        let channel = Place::In(bucket.ok_or(FaultKind::Unreachable)?).process(self.process);
-        let mut line = Line::to_node(&self.route, &primary.client).await?;
-        line.talk.subscribe(Kind::Sharded, std::slice::from_ref(&channel)).await?;
-        // A replica lets us listen, too, but nobody counts who does.
-        line.talk.has(&channel).await?;
-        Ok(line)
+    async fn connected(&self, attempt: usize) -> Result<Connected, Fault> {
+        let opened = Subscriptions::open(&self.route, self.process, attempt).await?;
+        let (connections, subscriptions) = opened;
+        self.is_sharded.store(subscriptions.is_sharded(), Ordering::Relaxed);
+        let mut audience = Audience::of(subscriptions);
+        audience.follow(&self.members()).await?;
+        Ok(Connected { connections, audience })
     }
 
     fn not_connected(&self, fault: &Fault) {
-        let members = self.members.lock().clone();
-        for member in &*members {
-            member
-                .state
-                .send_if_modified(|state| std::mem::replace(state, State::Broken) != State::Broken);
+        for member in &*self.members() {
+            member.state.send_replace(State::Broken);
             if fault.kind() == FaultKind::Refused {
                 member.listener.on_refused();
             }
@@ -346,96 +254,14 @@ impl Shared {
     }
 
     /// Subscribes for who joins, and unsubscribes for who leaves.
-    async fn follow_members(&self, subscribed: &mut Subscribed) -> Result<(), Fault> {
+    async fn follow_members(&self, audience: &mut Audience) -> Result<(), Fault> {
+        audience.tell_connected();
         loop {
-            self.tell_connected(&subscribed.members);
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            self.follow(subscribed).await?;
-            self.tell_connected(&subscribed.members);
+            audience.follow(&self.members()).await?;
+            audience.tell_connected();
             changed.await;
-        }
-    }
-
-    /// Brings what is subscribed in line with who is there. Whose channels are refused is left out.
-    async fn follow(&self, subscribed: &mut Subscribed) -> Result<(), Fault> {
-        let all = self.members.lock().clone();
-        let new = all.iter().filter(|member| {
-            !is_in(&subscribed.members, member) && !is_in(&subscribed.refused, member)
-        });
-        let new: Vec<_> = new.cloned().collect();
-        let mut admitted = subscribed.members.clone();
-        admitted.retain(|member| is_in(&all, member));
-        let together: Vec<_> = admitted.iter().chain(&new).cloned().collect();
-        match self.bring(subscribed, together).await {
-            Err(fault) if fault.kind() == FaultKind::Refused && !new.is_empty() => {}
-            brought => return brought,
-        }
-        self.bring(subscribed, admitted).await?;
-        for member in new {
-            let with = subscribed.members.iter().chain([&member]).cloned().collect();
-            match self.bring(subscribed, with).await {
-                Err(fault) if fault.kind() == FaultKind::Refused => {
-                    member.state.send_replace(State::Broken);
-                    member.listener.on_refused();
-                    subscribed.refused.push(member);
-                }
-                brought => brought?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Subscribes for these, and for nobody else.
-    async fn bring(
-        &self,
-        subscribed: &mut Subscribed,
-        members: Vec<Arc<Member>>,
-    ) -> Result<(), Fault> {
-        let wanted = self.channels(&members, &subscribed.line_of);
-        let of =
-            |line: usize, kind: Kind, channels: &HashSet<_>, but: &HashSet<_>| -> Vec<String> {
-                let here =
-                    channels.difference(but).filter(|(at, what, _)| (*at, *what) == (line, kind));
-                here.map(|(.., channel): &(usize, Kind, String)| channel.clone()).collect()
-            };
-        for (line, talk) in subscribed.talks.iter_mut().enumerate() {
-            for kind in [Kind::Plain, Kind::Sharded] {
-                talk.subscribe(kind, &of(line, kind, &wanted, &subscribed.channels)).await?;
-                talk.unsubscribe(kind, &of(line, kind, &subscribed.channels, &wanted)).await?;
-            }
-        }
-        (subscribed.channels, subscribed.members) = (wanted, members);
-        Ok(())
-    }
-
-    fn channels(
-        &self,
-        members: &[Arc<Member>],
-        line_of: &HashMap<Bucket, usize>,
-    ) -> HashSet<(usize, Kind, String)> {
-        let plain = |channel: String| (0, Kind::Plain, channel);
-        let mut channels = HashSet::from([plain(Place::Everywhere.process(self.process))]);
-        for (&bucket, &line) in line_of {
-            channels.insert((line, Kind::Sharded, Place::In(bucket).process(self.process)));
-        }
-        for Topics { events, presence, is_sharded } in members.iter().map(|member| &member.topics) {
-            channels.insert(plain(events.clone()));
-            channels.extend(presence.clone().map(plain));
-            let buckets = line_of.iter().filter(|_| *is_sharded);
-            channels
-                .extend(buckets.map(|(&bucket, &line)| {
-                    (line, Kind::Sharded, Place::In(bucket).topic(events))
-                }));
-        }
-        channels
-    }
-
-    fn tell_connected(&self, members: &[Arc<Member>]) {
-        for member in members {
-            if member.state.send_replace(State::Connected) != State::Connected {
-                member.listener.on_connected();
-            }
         }
     }
 
@@ -449,10 +275,13 @@ impl Shared {
             tokio::time::sleep(spread(ASK_FOR_SHARDS, 0.75..1.25)).await;
             // Over the connection that there is: to dial all nodes is for when there is hope.
             let mut publish = Cmd::new();
-            let channel = Place::In(Bucket::of_key("")).process(self.process);
+            let channel = Scope::Shard(Bucket::of_key("")).process(self.process);
             publish.arg("SPUBLISH").arg(channel).arg("");
             if self.route.send::<i64>(&publish, CONNECT_TIMEOUT).await.is_ok()
-                && matches!(self.lines_to_shards().await, Ok(Some(_)))
+                && matches!(
+                    Subscriptions::open_to_shards(&self.route, self.process).await,
+                    Ok(Some(_))
+                )
             {
                 return;
             }
@@ -460,25 +289,25 @@ impl Shared {
     }
 
     fn handle(&self, message: &Msg) {
-        let (place, topic) = Place::of(message.get_channel_name());
+        let (scope, topic) = Scope::of(message.get_channel_name());
         let payload = message.get_payload_bytes();
-        if topic != self.letters {
-            return self.hear(place, topic, payload);
+        if topic != self.direct {
+            return self.hear(scope, topic, payload);
         }
-        match Letter::read(payload) {
-            Some(Letter::Confirmations { by, numbers }) => {
-                numbers.for_each(|number| self.awaited.confirmed(number, by));
+        match DirectMessage::read(payload) {
+            Some(DirectMessage::Confirmations { by, numbers }) => {
+                numbers.for_each(|number| self.counts.confirmed(number, by));
             }
-            Some(Letter::Wakeup { channel, message }) => {
-                let (place, topic) = Place::of(channel);
-                self.hear(place, topic, message);
+            Some(DirectMessage::Wakeup { channel, message }) => {
+                let (scope, topic) = Scope::of(channel);
+                self.hear(scope, topic, message);
             }
             None => {}
         }
     }
 
-    fn hear(&self, place: Place, topic: &Topic, payload: &[u8]) {
-        let all = self.members.lock().clone();
+    fn hear(&self, scope: Scope, topic: &Topic, payload: &[u8]) {
+        let all = self.members();
         let mut members = all.iter().filter(|member| member.topics.events == *topic).peekable();
         let reply_to = match members.peek() {
             Some(_) => members.fold(None, |_, member| member.listener.on_message(payload)),
@@ -487,18 +316,17 @@ impl Shared {
         };
         match reply_to {
             Some(own) if own.process == self.process => {
-                self.awaited.confirmed(own.number, self.process)
+                self.counts.confirmed(own.number, self.process)
             }
-            Some(reply_to) => self.owed.add(reply_to, place),
+            Some(reply_to) => self.outbox.add(reply_to, scope),
             None => {}
         }
     }
 
     /// Whether a channel is listened to.
     fn wants(&self, channel: &str) -> bool {
-        let (_, topic) = Place::of(channel);
-        topic == self.letters
-            || self.members.lock().iter().any(|member| member.topics.events == *topic)
+        let (_, topic) = Scope::of(channel);
+        topic == self.direct || self.members().iter().any(|member| member.topics.events == *topic)
     }
 
     fn others_are_away(&self) -> bool {
@@ -506,8 +334,4 @@ impl Shared {
         *back = back.filter(|back| Instant::now() < *back);
         back.is_some()
     }
-}
-
-fn is_in(list: &[Arc<Member>], member: &Arc<Member>) -> bool {
-    list.iter().any(|other| Arc::ptr_eq(other, member))
 }

@@ -16,7 +16,7 @@ use cattleguard::{
 };
 use futures::future::join_all;
 use libtest_mimic::Trial;
-use tokio::task::JoinSet;
+use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
     contract::{LONG, Recorder, eventually, fresh_name},
@@ -384,8 +384,12 @@ async fn a_fleet_does_not_come_back_at_once(_: Arc<Servers>) {
         eventually(async || recorder.heard.lock().contains(&"disconnected".into()).then_some(()))
             .await;
     }
-    // Long enough for the pauses to have grown.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // In its place somebody who counts: until the pauses have grown to their bound.
+    let listener = TcpListener::bind(("127.0.0.1", server.port())).await.expect("its port");
+    for _ in 0..PROCESSES * 8 {
+        drop(listener.accept().await.expect("an attempt"));
+    }
+    drop(listener);
     fleet.iter().for_each(|(recorder, _)| recorder.heard.lock().clear());
     server.restart().expect("a Redis");
     let (begun, mut back) = (Instant::now(), Vec::new());

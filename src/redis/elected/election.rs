@@ -106,7 +106,7 @@ impl<C: Send + Sync + 'static, L: Lock> Election<C, L> {
     }
 
     pub(super) async fn publish(&self, name: &str, event: Event<'_>) {
-        if let Err(fault) = self.messages.tell(name, event).await {
+        if let Err(fault) = self.messages.tell(name, event, false).await {
             tracing::debug!(%fault, "message not sent; waiters look for themselves");
         }
     }

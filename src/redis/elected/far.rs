@@ -13,7 +13,7 @@ use crate::{
     codec::Codec,
     far::{Attempt, Commit, Event, Far, Invalidated, Put, Record, Renewal, Token, Watcher},
     lock::{self, Lock},
-    redis::{connection::Connection, records::LookUp},
+    redis::{channel::Address, connection::Connection, records::LookUp},
 };
 
 /// When a waiter looks again while no messages arrive: soon at first, and later with the lease's age.
@@ -255,18 +255,12 @@ impl<V, C: Codec<V>, L: Lock> ElectedFar<V, C, L> {
         let invalidating = tokio::spawn(async move {
             let open = this.open.of(&name);
             this.records.know_channels(&name).await;
-            this.records.invalidate(&name, version, retention, Vec::new()).await?;
-            let telling = async {
-                if is_confirmed {
-                    return this
-                        .messages
-                        .tell(&name, Event::Invalidated { name: &name, version })
-                        .await;
-                }
-                let told = this.messages.tell_unconfirmed(&name, version).await;
-                told.map(|()| Invalidated::Unconfirmed)
-            };
-            let (told, ()) = join(telling, settle(this.clone().close(open))).await;
+            // The messages follow.
+            let nowhere = Address::default();
+            this.records.invalidate(&name, version, retention, &nowhere, &[]).await?;
+            let event = Event::Invalidated { name: &name, version };
+            let told = this.messages.tell(&name, event, is_confirmed);
+            let (told, ()) = join(told, settle(this.clone().close(open))).await;
             // Redis has dropped it: only the near tiers are in doubt.
             Ok(told.unwrap_or(Invalidated::Unconfirmed))
         });

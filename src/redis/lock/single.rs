@@ -9,10 +9,8 @@ use crate::{
     backoff::Backoff,
     lock::{Attempt, Lease, Lock, Queue},
     redis::{
-        connection::Connection,
-        message::ReplyTo,
-        namespace::Namespace,
-        subscriber::{Listener, Membership, Topics},
+        audience::Listener, connection::Connection, message::ReplyTo, namespace::Namespace,
+        subscriber::Membership, subscriptions::Topics,
     },
     token::Token,
 };
@@ -79,8 +77,7 @@ impl RedisLock {
         let turns = Arc::new(Turns { process, waiting: Mutex::default() });
         let topics = Topics {
             events: format!("cg:lock:{:032x}", u128::from_be_bytes(process)),
-            presence: None,
-            is_sharded: false,
+            subscribers: None,
         };
         let membership = connection.subscriber().join(topics, turns.clone());
         let server = Server { connection, keys: Arc::new(Namespace::new("cgk", namespace)) };

@@ -11,9 +11,9 @@ local function tell(command, events, processes, message, lease, all)
   if all or #waiters >= 16 * WAITERS then
     return type(redis.pcall(command, events, message)) == 'number' and 0 or -1
   end
-  local letter = struct.pack('>I2', #events) .. events .. message
+  local direct = struct.pack('>I2', #events) .. events .. message
   for at = 1, #waiters, 16 do
-    local heard = redis.pcall(command, processes .. string.sub(waiters, at, at + 15), letter)
+    local heard = redis.pcall(command, processes .. string.sub(waiters, at, at + 15), direct)
     if type(heard) ~= 'number' then return -1 end
   end
   return 0

@@ -15,7 +15,11 @@ use crate::{
     Entry, Fault,
     codec::Codec,
     far::{Grant, Renewal, Token},
-    redis::{channel::ProcessId, message::Message, namespace::millis},
+    redis::{
+        channel::{Address, ProcessId},
+        message::Message,
+        namespace::millis,
+    },
 };
 
 /// Longer than any entry stays fresh, in milliseconds.
@@ -123,7 +127,7 @@ impl<C> Records<C> {
         call.arg(token.as_bytes()).arg(&message).arg(&address);
         let answer = self.connection.query(&call).await;
         self.doubt_if_refused(&answer);
-        self.told_end(name, answer?, &message).await;
+        self.told_end(&address, answer?, &message).await;
         Ok(())
     }
 
@@ -139,14 +143,14 @@ impl<C> Records<C> {
             call.arg(&message).arg(&address);
         });
         let ended = answer.await?;
-        self.told_end(name, ended, &message).await;
+        self.told_end(&address, ended, &message).await;
         Ok(())
     }
 
     /// Tells the end of a lease if its script could not.
-    async fn told_end(&self, name: &str, (_, told): (i64, i64), message: &[u8]) {
+    async fn told_end(&self, address: &Address, (_, told): (i64, i64), message: &[u8]) {
         if told < 0 {
-            self.publish(name, message).await;
+            self.publish(address, message).await;
         }
     }
 }

@@ -77,15 +77,10 @@ impl<C> Records<C> {
         self.messages.as_ref().map(|messages| messages.address(name)).unwrap_or_default()
     }
 
-    /// The channel of who is to confirm.
-    pub(super) fn counted_on(&self, name: &str) -> String {
-        self.messages.as_ref().map(|messages| messages.counted_on(name)).unwrap_or_default()
-    }
-
     /// Publishes what a script could not. How many heard it.
-    pub(super) async fn publish(&self, name: &str, message: &[u8]) -> usize {
+    pub(super) async fn publish(&self, address: &Address, message: &[u8]) -> usize {
         let Some(messages) = &self.messages else { return 0 };
-        match messages.publish(name, message).await {
+        match messages.publish(address, message).await {
             Ok(receivers) => receivers,
             // What it is about has been done.
             Err(fault) => {

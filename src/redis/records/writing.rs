@@ -13,7 +13,7 @@ use crate::{
     Entry, Fault, FaultKind, Version,
     codec::Codec,
     far::{Commit, Event, Put, Record, Token},
-    redis::{message::Message, namespace::millis},
+    redis::{channel::Address, message::Message, namespace::millis},
 };
 
 enum Written<V> {
@@ -65,22 +65,22 @@ impl<C> Records<C> {
         name: &str,
         version: Option<Version>,
         retention: Duration,
-        message: Vec<u8>,
+        address: &Address,
+        message: &[u8],
     ) -> Result<usize, Fault> {
-        let (address, counted_on) = (self.address(name), self.counted_on(name));
         let by_script = self.run(&self.scripts.invalidate, |call| {
             call.key(self.keys.key(name))
                 .key(self.lease_key(name))
                 .arg(version.map(|version| version.to_bytes().to_vec()).unwrap_or_default())
                 .arg(millis(retention))
-                .arg(&message)
-                .arg(counted_on)
-                .arg(&address);
+                .arg(message)
+                .arg(&address.subscribers)
+                .arg(address);
         });
         let by_script: i64 = by_script.await?;
         match usize::try_from(by_script) {
             Ok(receivers) => Ok(receivers),
-            Err(_) => Ok(self.publish(name, &message).await),
+            Err(_) => Ok(self.publish(address, message).await),
         }
     }
 
@@ -148,7 +148,7 @@ impl<C> Records<C> {
                 Written::Stored(entry) => Event::Committed { name, version: entry.version() },
                 Written::Older(_) | Written::Lost => Event::Released { name },
             };
-            self.publish(name, &Message::of(event, None).unwrap_or_default()).await;
+            self.publish(&address, &Message::of(event, None).unwrap_or_default()).await;
         }
         Ok(written)
     }

@@ -11,6 +11,7 @@ use futures::{FutureExt, StreamExt, future::OptionFuture};
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use super::{
+    channel::Scope,
     fault::{to_fault, within},
     options::CONNECT_TIMEOUT,
     route::Route,
@@ -22,44 +23,38 @@ use crate::{Fault, FaultKind};
 /// connection.
 const TICK: Duration = Duration::from_millis(200);
 
-pub(super) struct Line {
-    pub(super) talk: Talk,
-    inbox: Inbox,
+pub(super) struct PushConnection {
+    pub(super) sink: Sink,
+    pushes: Pushes,
 }
 
-/// The half of a line that asks.
+/// The half that asks.
 #[derive(Clone)]
-pub(super) enum Talk {
+pub(super) enum Sink {
     Server(PubSubSink),
     Node(MultiplexedConnection),
 }
 
-enum Inbox {
+/// The half that hears.
+enum Pushes {
     Server(PubSubStream),
     Node(mpsc::UnboundedReceiver<PushInfo>),
 }
 
-/// How a channel is listened to.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Kind {
-    Plain,
-    Sharded,
-}
-
-impl Line {
+impl PushConnection {
     pub(super) fn to_server(subscription: PubSub) -> Self {
         let (sink, messages) = subscription.split();
-        Self { talk: Talk::Server(sink), inbox: Inbox::Server(messages) }
+        Self { sink: Sink::Server(sink), pushes: Pushes::Server(messages) }
     }
 
     pub(super) async fn to_node(route: &Route, client: &Client) -> Result<Self, Fault> {
-        let (pushes, inbox) = mpsc::unbounded_channel();
+        let (sender, pushes) = mpsc::unbounded_channel();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(None)
-            .set_push_sender(pushes);
+            .set_push_sender(sender);
         let connection = within(CONNECT_TIMEOUT, route.subscription_at(client, config)).await?;
-        Ok(Self { talk: Talk::Node(connection), inbox: Inbox::Node(inbox) })
+        Ok(Self { sink: Sink::Node(connection), pushes: Pushes::Node(pushes) })
     }
 
     /// Hands on messages until the connection ends, or one of the channels that are wanted, and notices when a silent
@@ -69,14 +64,14 @@ impl Line {
         handle: impl Fn(&Msg),
         is_wanted: impl Fn(&str) -> bool,
     ) -> Result<(), Fault> {
-        let Self { talk, mut inbox } = self;
+        let Self { sink, mut pushes } = self;
         let mut ticks = tokio::time::interval(TICK);
         // A machine that stood still has not been silent for all that time.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut silent, mut pong) = (0, None);
         loop {
             tokio::select! {
-                next = inbox.next(&is_wanted) => match next {
+                next = pushes.next(&is_wanted) => match next {
                     Some(message) => {
                         silent = 0;
                         handle(&message);
@@ -90,7 +85,7 @@ impl Line {
                 _ = ticks.tick() => {
                     silent += 1;
                     match silent {
-                        2 if pong.is_none() => pong = Some(talk.clone().ping().boxed()),
+                        2 if pong.is_none() => pong = Some(sink.clone().ping().boxed()),
                         4.. => return Err(FaultKind::Timeout.into()),
                         _ => {}
                     }
@@ -100,7 +95,7 @@ impl Line {
     }
 }
 
-impl Inbox {
+impl Pushes {
     /// Nothing more comes after `None`.
     async fn next(&mut self, is_wanted: &impl Fn(&str) -> bool) -> Option<Msg> {
         match self {
@@ -128,7 +123,7 @@ fn channel(push: &PushInfo) -> Option<&str> {
     }
 }
 
-impl Talk {
+impl Sink {
     async fn ping(mut self) -> RedisResult<()> {
         match self {
             Self::Server(ref mut sink) => sink.ping::<()>().await,
@@ -146,28 +141,20 @@ impl Talk {
         }
     }
 
-    pub(super) async fn subscribe(&mut self, kind: Kind, channels: &[String]) -> Result<(), Fault> {
+    pub(super) async fn subscribe(&mut self, channels: &[String]) -> Result<(), Fault> {
         match self {
             _ if channels.is_empty() => Ok(()),
             Self::Server(sink) => within(CONNECT_TIMEOUT, sink.subscribe(channels)).await,
-            Self::Node(connection) => {
-                let command = if kind == Kind::Plain { "SUBSCRIBE" } else { "SSUBSCRIBE" };
-                each(connection, command, channels).await
-            }
+            Self::Node(connection) => each(connection, ["SUBSCRIBE", "SSUBSCRIBE"], channels).await,
         }
     }
 
-    pub(super) async fn unsubscribe(
-        &mut self,
-        kind: Kind,
-        channels: &[String],
-    ) -> Result<(), Fault> {
+    pub(super) async fn unsubscribe(&mut self, channels: &[String]) -> Result<(), Fault> {
         match self {
             _ if channels.is_empty() => Ok(()),
             Self::Server(sink) => within(CONNECT_TIMEOUT, sink.unsubscribe(channels)).await,
             Self::Node(connection) => {
-                let command = if kind == Kind::Plain { "UNSUBSCRIBE" } else { "SUNSUBSCRIBE" };
-                each(connection, command, channels).await
+                each(connection, ["UNSUBSCRIBE", "SUNSUBSCRIBE"], channels).await
             }
         }
     }
@@ -176,11 +163,13 @@ impl Talk {
 /// A command for each: it has one confirmation, as the client expects.
 async fn each(
     connection: &mut MultiplexedConnection,
-    command: &str,
+    [plain, sharded]: [&str; 2],
     channels: &[String],
 ) -> Result<(), Fault> {
     let mut pipeline = Pipeline::new();
     for channel in channels {
+        let (scope, _) = Scope::of(channel);
+        let command = if scope == Scope::Global { plain } else { sharded };
         pipeline.cmd(command).arg(channel).ignore();
     }
     within(CONNECT_TIMEOUT, async { pipeline.query_async(connection).await.map_err(first) }).await
