@@ -56,6 +56,11 @@ mod near;
 mod observe;
 pub mod tower;
 
+// What `fuzz/` calls, and the replay of its corpora.
+#[cfg(all(any(test, fuzzing), feature = "redis", feature = "http"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use self::{
     clock::{Clock, Moment},
     entry::Entry,
