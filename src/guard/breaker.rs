@@ -9,17 +9,17 @@
 //!
 //! Callers are let through only while it is closed: the probe is a task's, so that no caller pays for it.
 
-use std::sync::{
-    Arc,
-    atomic::{
+use std::sync::Arc;
+
+use tokio::sync::{Notify, futures::OwnedNotified};
+
+use crate::{
+    observe::Gauge,
+    sync::atomic::{
         AtomicBool, AtomicU8, AtomicU32,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
     },
 };
-
-use tokio::sync::{Notify, futures::OwnedNotified};
-
-use crate::observe::Gauge;
 
 pub(super) struct Breaker {
     state: AtomicU8,

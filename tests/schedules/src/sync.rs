@@ -1,0 +1,3 @@
+//! What `src/sync.rs` of the library is, under shuttle.
+
+pub(crate) use shuttle::sync::atomic;
