@@ -1,4 +1,6 @@
-//! The atomics that decide about what happens next. `tests/schedules` has shuttle's in their place, at which it lets
-//! others run. What only counts (sizes, uses) has those of the standard library.
+//! What decides which task is next: the atomics at which two may meet, and the hash by which a name has its shard.
+//! `tests/schedules` has its own in their place. What only counts (sizes, uses) has the standard library's.
 
 pub(crate) use std::sync::atomic;
+
+pub(crate) use foldhash::quality::RandomState;

@@ -8,6 +8,7 @@ use shuttle::{
     rand::RngCore,
     scheduler::{
         PctScheduler, RandomScheduler, ReplayScheduler, Schedule, Scheduler, Task, TaskId,
+        UncontrolledNondeterminismCheckScheduler,
     },
 };
 
@@ -25,6 +26,8 @@ pub enum Schedules {
     /// Probabilistic concurrency testing: the one of the highest priority, with changes of priority at `DEPTH - 1`
     /// steps. It finds in few schedules what needs one task to stand still for long.
     Pct,
+    /// Random ones, each a second time: a scenario whose steps do not repeat could not be replayed.
+    Twice,
 }
 
 /// How many orderings of steps a fault may need to be found by PCT for certain, in the long run.
@@ -33,12 +36,13 @@ const DEPTH: usize = 3;
 const STEPS: usize = 100_000;
 
 impl Schedules {
-    pub const ALL: [Self; 2] = [Self::Random, Self::Pct];
+    pub const ALL: [Self; 3] = [Self::Random, Self::Pct, Self::Twice];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Random => "random",
             Self::Pct => "pct",
+            Self::Twice => "twice",
         }
     }
 }
@@ -54,6 +58,10 @@ impl Scenario {
         match schedules {
             Schedules::Random => run(TimeLast(RandomScheduler::new(times)), body),
             Schedules::Pct => run(TimeLast(PctScheduler::new(DEPTH, times)), body),
+            Schedules::Twice => {
+                let random = TimeLast(RandomScheduler::new(times.div_ceil(20)));
+                run(UncontrolledNondeterminismCheckScheduler::new(random), body);
+            }
         }
     }
 }
