@@ -1,8 +1,13 @@
 //! How a scenario is run: in many schedules, each of which can be replayed.
 
-use std::{cell::Cell, env, path::PathBuf, time::Duration};
+use std::{
+    cell::Cell,
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use shuttle::{
     Config, FailurePersistence, MaxSteps, Runner,
     rand::RngCore,
@@ -11,6 +16,7 @@ use shuttle::{
         UncontrolledNondeterminismCheckScheduler,
     },
 };
+use tokio::task::Alive;
 
 /// What runs in each schedule: an async function that panics if something is not as promised.
 pub struct Scenario {
@@ -48,37 +54,42 @@ impl Schedules {
 }
 
 impl Scenario {
-    /// Runs it `times` times, or once as `REPLAY` has it: a file with a schedule.
-    pub fn run(&self, schedules: Schedules, times: usize) {
-        let body = self.body;
+    /// Runs it `times` times, or once as `REPLAY` has it: a file with a schedule. A schedule that fails becomes such
+    /// a file in the folder `failing`.
+    pub fn run(&self, schedules: Schedules, times: usize, failing: &Path) {
+        let run = |scheduler| run(scheduler, self.body, failing);
+        let random = |times| TimeLast(RandomScheduler::new(times));
         if let Some(file) = env::var_os("REPLAY") {
             let replay = ReplayScheduler::new_from_file(PathBuf::from(file));
-            return run(replay.expect("REPLAY names a file with a schedule"), body);
+            return run(Box::new(replay.expect("REPLAY names a file with a schedule")));
         }
         match schedules {
-            Schedules::Random => run(TimeLast(RandomScheduler::new(times)), body),
-            Schedules::Pct => run(TimeLast(PctScheduler::new(DEPTH, times)), body),
+            Schedules::Random => run(Box::new(random(times))),
+            Schedules::Pct => run(Box::new(TimeLast(PctScheduler::new(DEPTH, times)))),
             Schedules::Twice => {
-                let random = TimeLast(RandomScheduler::new(times.div_ceil(20)));
-                run(UncontrolledNondeterminismCheckScheduler::new(random), body);
+                let random = random(times.div_ceil(20));
+                run(Box::new(UncontrolledNondeterminismCheckScheduler::new(random)));
             }
         }
     }
 }
 
-fn run(scheduler: impl Scheduler + 'static, body: fn() -> BoxFuture<'static, ()>) {
+fn run(scheduler: Box<dyn Scheduler + Send>, body: fn() -> BoxFuture<'static, ()>, failing: &Path) {
     let mut config = Config::new();
     config.stack_size = 256 << 10;
     config.max_steps = MaxSteps::FailAfter(STEPS);
     config.silence_warnings = true;
-    // Next to what is built: `target/tmp` of this crate.
-    config.failure_persistence = FailurePersistence::File(env::var_os("FAILED").map(PathBuf::from));
+    config.failure_persistence = FailurePersistence::File(Some(failing.to_owned()));
     Runner::new(scheduler, config).run(move || {
         tokio::time::keep();
         PASSES_AT_ANY_MOMENT.set(false);
         // The library's jitters, as the schedule has them.
         fastrand::seed(shuttle::rand::thread_rng().next_u64());
-        shuttle::future::block_on(body());
+        shuttle::future::block_on(async move {
+            body().await;
+            // Guards are gone by now: so are their tasks, or will be.
+            tokio::task::none_left().await;
+        });
     });
 }
 
@@ -124,7 +135,8 @@ impl<S: Scheduler> Scheduler for TimeLast<S> {
 pub struct Caller<T>(shuttle::future::JoinHandle<T>);
 
 pub fn caller<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Caller<T> {
-    Caller(shuttle::future::spawn(work))
+    let alive = Alive::new();
+    Caller(shuttle::future::spawn(work.inspect(move |_| drop(alive))))
 }
 
 impl<T> Caller<T> {
@@ -135,6 +147,10 @@ impl<T> Caller<T> {
     /// Drops it, wherever it is.
     pub fn drop_it(&self) {
         self.0.abort();
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.0.is_finished()
     }
 
     /// What it had to say, if it was not dropped before.

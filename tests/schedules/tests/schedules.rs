@@ -1,6 +1,6 @@
 //! Each scenario, in random schedules and in those of PCT.
 
-use std::env;
+use std::{env, path::Path};
 
 use cattleguard_schedules::{run::Schedules, scenarios};
 use libtest_mimic::{Arguments, Trial};
@@ -13,7 +13,7 @@ fn main() {
             for schedules in Schedules::ALL {
                 let name = format!("{about}::{}::{}", scenario.name, schedules.name());
                 trials.push(Trial::test(name, move || {
-                    scenario.run(schedules, times);
+                    scenario.run(schedules, times, Path::new(env!("CARGO_TARGET_TMPDIR")));
                     Ok(())
                 }));
             }

@@ -60,6 +60,7 @@ impl Timers {
 pub fn keep() {
     let before = Timers::with(std::mem::take);
     drop(before);
+    crate::task::forget_all();
     drop(shuttle::future::spawn(async {
         loop {
             let sleeper = poll_fn(|context| {
