@@ -76,7 +76,7 @@ impl Scenario {
 
 fn run(scheduler: Box<dyn Scheduler + Send>, body: fn() -> BoxFuture<'static, ()>, failing: &Path) {
     let mut config = Config::new();
-    config.stack_size = 256 << 10;
+    config.stack_size = 1 << 20;
     config.max_steps = MaxSteps::FailAfter(STEPS);
     config.silence_warnings = true;
     config.failure_persistence = FailurePersistence::File(Some(failing.to_owned()));

@@ -1,9 +1,14 @@
 //! An origin, a far tier, and processes that have a guard on it.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, Weak,
-    atomic::{AtomicU64, Ordering::SeqCst},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use super::link::Link;
 use crate::{
@@ -13,6 +18,7 @@ use crate::{
 };
 
 pub(super) const KEY: &str = "k";
+pub(super) const TAG: &str = "t";
 
 /// A table with a row. What is instrumented are the sources: this is read and written in one step.
 #[derive(Default)]
@@ -98,6 +104,7 @@ pub(super) struct World {
     pub(super) far: MemoryFar<u64>,
     /// The newest version of an invalidation that was acknowledged.
     acknowledged: AtomicU64,
+    begun: Instant,
 }
 
 /// One that has a guard.
@@ -115,6 +122,8 @@ pub(super) enum Tell {
     Invalidate,
     InvalidateAt,
     Put,
+    /// Of a tag, that all values have.
+    Purge,
 }
 
 impl World {
@@ -122,7 +131,7 @@ impl World {
         let origin = Arc::new(Origin::default());
         origin.write();
         let far = MemoryFar::with(1_000, Clock::tokio());
-        Arc::new(Self { origin, far, acknowledged: AtomicU64::new(0) })
+        Arc::new(Self { origin, far, acknowledged: AtomicU64::new(0), begun: Instant::now() })
     }
 
     pub(super) fn process(self: &Arc<Self>) -> Arc<Process> {
@@ -140,6 +149,11 @@ impl World {
 
     pub(super) fn processes<const N: usize>(self: &Arc<Self>) -> [Arc<Process>; N] {
         std::array::from_fn(|_| self.process())
+    }
+
+    /// Nobody has waited for a time to come: whoever waited was told.
+    pub(super) fn no_time_has_passed(&self) {
+        assert_eq!(self.begun.elapsed(), Duration::ZERO, "somebody was not told");
     }
 
     /// No answer of a caller that comes now may be older, in any process.
@@ -190,6 +204,7 @@ impl Process {
         let told = match tell {
             Tell::Invalidate => self.guard.invalidate(KEY).await.map(drop),
             Tell::InvalidateAt => self.guard.invalidate_at(KEY, version).await.map(drop),
+            Tell::Purge => self.guard.invalidate_tag(TAG).await.map(drop),
             Tell::Put => self.guard.put(KEY, Loaded::found(version, version)).await.map(|put| {
                 assert!(put == Write::Stored || self.world.origin.row() > version);
             }),
@@ -203,9 +218,14 @@ impl Process {
 
     /// Nothing is in progress any more, and nothing is left of it.
     pub(super) async fn is_idle(&self) {
-        while self.guard.flights() > 0 || self.world.far.lease_count() > 0 {
-            pause().await;
+        let rest = || self.guard.flights() + self.world.far.lease_count();
+        for _ in 0..1_000 {
+            if rest() == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        panic!("{} flights and leases are left", rest());
     }
 }
 
