@@ -103,6 +103,11 @@ pub fn time_passes_at_any_moment() {
     PASSES_AT_ANY_MOMENT.set(true);
 }
 
+/// As it was at the beginning.
+pub fn time_passes_when_idle() {
+    PASSES_AT_ANY_MOMENT.set(false);
+}
+
 /// Lets the keeper of time run last.
 struct TimeLast<S>(S);
 

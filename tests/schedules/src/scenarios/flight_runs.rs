@@ -20,6 +20,7 @@ scenarios![
     every_caller_gets_an_answer,
     no_caller_gets_what_it_knows_to_be_outdated,
     nobody_waits_for_a_flight_that_was_dropped,
+    a_closed_flight_leaves_the_next_one_alone,
     a_flight_takes_the_place_of_one_that_is_too_old,
     what_a_solo_reader_shares_reaches_the_flight_beside_it,
     a_provisional_answer_reaches_who_waits,
@@ -52,12 +53,19 @@ struct Process {
     near: Mutex<Option<u64>>,
     /// The newest version whose writer was told that it is known here.
     known: AtomicU64,
+    /// Flights that read now.
+    reading: AtomicU64,
 }
 
 impl Process {
     fn new() -> Arc<Self> {
-        let (near, known) = (Mutex::default(), AtomicU64::new(0));
-        Arc::new(Self { flights: Flights::new(), row: AtomicU64::new(1), near, known })
+        Arc::new(Self {
+            flights: Flights::new(),
+            row: AtomicU64::new(1),
+            near: Mutex::default(),
+            known: AtomicU64::new(0),
+            reading: AtomicU64::new(0),
+        })
     }
 
     fn near(&self) -> Option<u64> {
@@ -119,8 +127,11 @@ impl Process {
     }
 
     async fn load(self: Arc<Self>, completer: Completer<u64>) {
+        let reading = self.reading.fetch_add(1, SeqCst) + 1;
+        assert!(reading == 1 || self.known.load(SeqCst) > 0, "two flights, and none was closed");
         let epoch = completer.begin_epoch();
         let found = self.read().await;
+        self.reading.fetch_sub(1, SeqCst);
         let completion = Completion::visible_before(epoch, found);
         completer.complete(completion, |floor| self.keep(found, floor));
     }
@@ -191,6 +202,8 @@ async fn nobody_waits_for_a_flight_that_was_dropped() {
         panic!("nobody is there")
     };
     let flight = caller(process.clone().load(completer));
+    // That it reads is not noted when it is dropped.
+    process.known.store(1, SeqCst);
     let [one, other, dropped] = [0; 3].map(|_| caller(process.clone().fetch()));
     let leader = caller(async move { waiter.answer(now).await });
     flight.drop_it();
@@ -202,8 +215,28 @@ async fn nobody_waits_for_a_flight_that_was_dropped() {
     process.is_idle().await;
 }
 
+async fn a_closed_flight_leaves_the_next_one_alone() {
+    let process = Process::new();
+    let lead = || match process.flights.fly(&name(), None, abandoned) {
+        Boarded::Leader(completer, waiter) => (completer, waiter),
+        Boarded::Follower(_) => panic!("a flight is open"),
+    };
+    let (closed, before) = lead();
+    process.write(choose(2)).await;
+    let (next, after) = lead();
+    let flights = [closed, next].map(|completer| caller(process.clone().load(completer)));
+    assert!(before.answer(now).await.is_some());
+    assert_eq!(after.answer(now).await, Some(2));
+    for flight in flights {
+        flight.answer().await;
+    }
+    assert_eq!(process.near(), Some(2), "the next one was not open any more");
+}
+
 async fn a_flight_takes_the_place_of_one_that_is_too_old() {
     let process = Process::new();
+    // More than one at one time.
+    process.known.store(1, SeqCst);
     let later = Instant::now() + Duration::from_secs(1);
     let leading = |_| {
         let process = process.clone();

@@ -6,6 +6,9 @@ mod breaker;
 #[expect(dead_code, reason = "a guard uses the rest")]
 #[path = "../../../../src/guard/bulkhead.rs"]
 mod bulkhead;
+#[expect(dead_code, reason = "a guard uses the rest")]
+#[path = "../../../../src/guard/epochs.rs"]
+mod epochs;
 #[path = "../../../../src/guard/limits.rs"]
 mod limits;
 #[path = "../../../../src/guard/pending.rs"]
@@ -16,6 +19,7 @@ mod wakeups;
 mod breaker_runs;
 mod bulkhead_runs;
 mod caller_runs;
+mod epoch_runs;
 mod flight_runs;
 mod guard_runs;
 mod link;
@@ -35,6 +39,7 @@ pub const ALL: &[(&str, &[Scenario])] = &[
     ("breaker", breaker_runs::SCENARIOS),
     ("pending", pending_runs::SCENARIOS),
     ("near", near_runs::SCENARIOS),
+    ("epoch", epoch_runs::SCENARIOS),
     ("guard", guard_runs::SCENARIOS),
     ("callers", caller_runs::SCENARIOS),
     ("outage", outage_runs::SCENARIOS),

@@ -8,6 +8,7 @@ use crate::run::{caller, choose, pause, scenarios};
 scenarios![
     an_invalidation_that_failed_is_not_forgotten,
     callers_are_answered_through_an_outage,
+    a_herd_without_its_far_tier_makes_one_load_at_a_time,
     what_was_missed_is_not_served_once_messages_arrive_again,
 ];
 
@@ -80,6 +81,21 @@ async fn callers_are_answered_through_an_outage() {
     }
     tokio::time::sleep(A_WHILE).await;
     is_as_the_origin(&world, [one, two]).await;
+}
+
+async fn a_herd_without_its_far_tier_makes_one_load_at_a_time() {
+    let world = World::new();
+    let process = world.process();
+    process.link.break_down();
+    let herd = [0; 4].map(|_| {
+        let process = process.clone();
+        caller(async move { process.fetch().await })
+    });
+    for caller in herd {
+        assert_eq!(caller.answer().await.expect("a value"), 1);
+    }
+    world.no_time_has_passed();
+    assert_eq!(world.origin.loads().most_at_once, 1);
 }
 
 async fn what_was_missed_is_not_served_once_messages_arrive_again() {

@@ -12,7 +12,7 @@ use shuttle_engine::runtime::thread::{switch, switch_if_not_stopping};
 /// tokio's `Notify`: `notify_waiters` reaches every future that was made before, polled or not; `notify_one` the one
 /// that waits for longest, or leaves a permit.
 ///
-/// Others may run before each call, never within one.
+/// Others may run before and after each call, never within one.
 #[derive(Default)]
 pub struct Notify {
     state: Mutex<State>,
@@ -65,6 +65,7 @@ impl Notify {
     pub fn notify_one(&self) {
         switch_if_not_stopping();
         self.notify_next();
+        switch_if_not_stopping();
     }
 
     pub fn notify_waiters(&self) {
@@ -74,6 +75,7 @@ impl Notify {
         let wakers: Vec<_> = unnotified.filter_map(|waiting| waiting.notify(By::All)).collect();
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        switch_if_not_stopping();
     }
 
     fn notify_next(&self) {
