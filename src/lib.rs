@@ -18,6 +18,7 @@ mod loader;
 mod outcome;
 mod policy;
 mod size;
+mod sync;
 mod terms;
 mod token;
 mod version;

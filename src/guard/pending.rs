@@ -1,16 +1,11 @@
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     Version,
     observe::{Gauge, Up},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 /// Invalidations that the far tier has not acknowledged: to be repeated when it is back.
