@@ -87,8 +87,11 @@ fn why_two(
     if other.process == load.process {
         let shared = bounds.near_outage_ttl;
         let is_later = load.span.begun >= other.span.begun + shared;
-        let unheard = record.had(&[Deaf, Away, Cut, Slow, Frozen], load.process, earlier, until);
-        return (is_later && unheard).then_some(Admitted::NotSubscribed);
+        let had = |kinds: &[_]| record.had(kinds, load.process, earlier, until);
+        if is_later && had(&[Deaf, Away, Cut, Slow, Frozen]) {
+            return Some(Admitted::NotSubscribed);
+        }
+        return had(&[Deaf, Away, Cut]).then_some(Admitted::SubscribedAgain);
     }
     if record.had(&[Frozen, Killed], other.process, from, until) {
         return Some(Admitted::HolderStopped);
