@@ -36,6 +36,9 @@ pub struct Args {
     /// Write what was seen to this file: one JSON object a line, faults first
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+    /// Judge what an earlier run has written with `--record`, and do nothing else
+    #[arg(long, value_name = "FILE", conflicts_with = "record")]
+    pub judge: Option<PathBuf>,
     /// This is one of the processes: orders come on standard input
     #[arg(long, hide = true)]
     pub worker: bool,

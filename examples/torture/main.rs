@@ -24,7 +24,7 @@ use crate::{
     nemesis::Nemesis,
     origin::{Mood, Origin},
     progress::Progress,
-    record::Record,
+    record::{Record, Seen},
     store::Store,
 };
 
@@ -96,6 +96,11 @@ fn main() -> ExitCode {
 
 /// Whether every promise was kept.
 async fn run(args: &Args) -> Result<bool, Error> {
+    if let Some(path) = &args.judge {
+        let seen = Seen::read(path)
+            .map_err(|error| Error::BadInput(format!("cannot read {}: {error}", path.display())))?;
+        return Ok(judged(&seen)?);
+    }
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
     if let Some(path) = &args.record {
         let advice = "name a file in a folder that exists";
@@ -105,24 +110,31 @@ async fn run(args: &Args) -> Result<bool, Error> {
     }
     let record = Arc::new(Record::default());
     let ended = torment(args, seed, &record).await;
-    let verdict = record.with(|seen| {
+    let is_kept = record.with(|seen| {
         if let Some(path) = &args.record {
             seen.write(path)?;
         }
-        let verdict = judge(&seen.events, &seen.faults, &bounds());
-        let mut out = std::io::stdout();
-        writeln!(out, "{}\n{}", table::operations(seen), table::faults(seen))?;
-        writeln!(out, "{}", table::verdict(&verdict))?;
-        let fatal = seen.fatal.as_deref().unwrap_or_default();
-        writeln!(out, "{}{fatal}", table::breaches(&verdict))?;
-        Ok::<_, std::io::Error>(verdict.is_kept() && seen.fatal.is_none())
+        judged(seen)
     });
     ended?;
-    let is_kept = verdict?;
+    let is_kept = is_kept?;
+    let mut out = std::io::stdout();
     if !is_kept {
-        println!("A promise was broken. The same again:\n  {}", args.command(seed));
+        writeln!(out, "A promise was broken. The same again:\n  {}", args.command(seed))?;
     }
     Ok(is_kept)
+}
+
+/// Says what was seen, and whether every promise was kept.
+fn judged(seen: &Seen) -> std::io::Result<bool> {
+    let verdict = judge(&seen.events, &seen.faults, &bounds());
+    let mut out = std::io::stdout();
+    writeln!(out, "{}\n{}", table::operations(seen), table::faults(seen))?;
+    writeln!(out, "{}\n{}", table::verdict(&verdict), table::breaches(&verdict))?;
+    if let Some(fatal) = &seen.fatal {
+        writeln!(out, "{fatal}")?;
+    }
+    Ok(verdict.is_kept() && seen.fatal.is_none())
 }
 
 /// Everything from the start of the first server to the end of the last process.

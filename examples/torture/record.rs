@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
-    io::{BufWriter, Write},
+    io::{BufRead, BufReader, BufWriter, Write},
     path::Path,
 };
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     act::Act,
@@ -70,17 +71,33 @@ impl Record {
     }
 }
 
+/// A line of a file.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Line<Event, Fault> {
+    Event(Event),
+    Fault(Fault),
+}
+
 impl Seen {
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
         let mut file = BufWriter::new(File::create(path)?);
-        for fault in &self.faults {
-            serde_json::to_writer(&mut file, fault)?;
-            file.write_all(b"\n")?;
-        }
-        for event in &self.events {
-            serde_json::to_writer(&mut file, event)?;
+        let faults = self.faults.iter().map(Line::Fault);
+        for line in faults.chain(self.events.iter().map(Line::Event)) {
+            serde_json::to_writer(&mut file, &line)?;
             file.write_all(b"\n")?;
         }
         file.flush()
+    }
+
+    pub fn read(path: &Path) -> std::io::Result<Self> {
+        let mut seen = Self::default();
+        for line in BufReader::new(File::open(path)?).lines() {
+            match serde_json::from_str(&line?)? {
+                Line::Event(event) => seen.events.push(event),
+                Line::Fault(fault) => seen.faults.push(fault),
+            }
+        }
+        Ok(seen)
     }
 }
