@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use cattleguard::{Guard, Policy};
+use cattleguard::{Guard, Policy, far::Invalidated};
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     address::Address,
@@ -46,6 +46,7 @@ pub struct Worker {
 const CALLERS: u32 = 40;
 const WRITERS: u32 = 2;
 const WRITE_EVERY: Duration = Duration::from_millis(300);
+const WARM_WITHIN: Duration = Duration::from_secs(5);
 /// A lock of another system on the same two cores.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -76,6 +77,18 @@ impl Worker {
         Ok(Self { guard, origin, teller, stopped: AtomicBool::new(false) })
     }
 
+    /// Until it hears messages: to begin is not to be disturbed. Something may befall Redis meanwhile.
+    async fn warm(&self) {
+        let limit = Instant::now() + WARM_WITHIN;
+        let name = format!("warm-{}", self.teller.number());
+        while Instant::now() < limit {
+            match self.guard.invalidate(&name).await {
+                Ok(Invalidated::Everywhere) => return,
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
@@ -98,6 +111,7 @@ pub async fn live() -> Result<(), Failure> {
     let setup: Setup = serde_json::from_str(&setup)?;
     fastrand::seed(setup.seed);
     let worker = Arc::new(Worker::open(&setup).await?);
+    worker.warm().await;
     tell(&Message::Ready);
     let mut all = JoinSet::new();
     let pause = Duration::from_secs_f64(f64::from(CALLERS) / f64::from(setup.rate.max(1)));
