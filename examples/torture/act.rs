@@ -18,7 +18,7 @@ pub enum Act {
     Muted,
     /// One process: messages arrive, but its commands later
     Gagged,
-    /// One process: messages do not arrive, and nothing tells it
+    /// One process: messages do not arrive, and nothing tells it; its commands may be late
     Deaf,
     /// One process: the connections that it has lead nowhere, without an end
     HalfOpen,

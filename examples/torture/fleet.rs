@@ -130,7 +130,8 @@ fn disturb(proxy: &Proxy, act: Act, rng: &mut Rng) {
         Act::Stalled => proxy.stall(),
         Act::Muted => proxy.mute(),
         Act::Gagged => proxy.gag(),
-        Act::Deaf => proxy.deafen(),
+        // Late, its commands take long enough for something to come between.
+        Act::Deaf => proxy.deafen(Duration::from_millis([0, rng.u64(5..60)][rng.usize(..2)])),
         Act::HalfOpen => proxy.strand(),
         _ => proxy.delay(Duration::from_millis(rng.u64(5..400))),
     }

@@ -57,9 +57,9 @@ impl Proxy {
         self.way.turn(Traffic::Gagged);
     }
 
-    /// No message gets through, nor any reply on a connection that has subscribed; all else does.
-    pub fn deafen(&self) {
-        self.way.turn(Traffic::Deaf);
+    /// No message gets through, nor any reply on a connection that has subscribed; all else does, so much later.
+    pub fn deafen(&self, late: Duration) {
+        self.way.turn(Traffic::Deaf(late));
     }
 
     /// All that is sent from now on arrives so much later, in either direction.
@@ -103,7 +103,7 @@ enum Traffic {
     Late(Duration),
     Mute,
     Gagged,
-    Deaf,
+    Deaf(Duration),
     Stalls,
     Cut,
     Ended,
@@ -205,7 +205,7 @@ impl Way {
                 Traffic::Stalls => true,
                 Traffic::Mute => direction == Direction::Replies,
                 Traffic::Gagged => direction == Direction::Requests,
-                Traffic::Deaf => {
+                Traffic::Deaf(_) => {
                     direction == Direction::Replies && whose.listens.load(Ordering::Relaxed)
                 }
                 Traffic::Cut | Traffic::Ended => false,
@@ -237,7 +237,7 @@ impl Way {
                 self.hold_back(bytes, direction, whose);
                 let Ok(length @ 1..) = read else { break };
                 let late = match self.state().0 {
-                    Traffic::Late(by) => by,
+                    Traffic::Late(by) | Traffic::Deaf(by) => by,
                     _ => Duration::ZERO,
                 };
                 if sender.send((Instant::now() + late, buffer[..length].into())).is_err() {
@@ -261,7 +261,8 @@ impl Way {
 
     /// Or until traffic is no longer late.
     fn wait_until(&self, due: Instant) {
-        let is_late = |state: &mut (Traffic, _)| matches!(state.0, Traffic::Late(_));
+        let is_late =
+            |state: &mut (Traffic, _)| matches!(state.0, Traffic::Late(_) | Traffic::Deaf(_));
         let left = due.saturating_duration_since(Instant::now());
         if !left.is_zero() {
             drop(self.turned.wait_timeout_while(self.state(), left, is_late));
