@@ -22,15 +22,15 @@ struct Floor<'a> {
 impl<'a> Floor<'a> {
     fn raise(&mut self, invalidation: &'a Event) {
         match invalidation.deed {
-            Deed::Invalidated { version: Some(version), .. } => {
-                if self.version.is_none_or(|(highest, _)| highest < version) {
-                    self.version = Some((version, invalidation));
-                }
+            Deed::Invalidated { version: Some(version), .. }
+                if self.version.is_none_or(|(highest, _)| highest < version) =>
+            {
+                self.version = Some((version, invalidation));
             }
-            Deed::Invalidated { version: None, .. } => {
-                if self.begun.is_none_or(|last| last.span.begun < invalidation.span.begun) {
-                    self.begun = Some(invalidation);
-                }
+            Deed::Invalidated { version: None, .. }
+                if self.begun.is_none_or(|last| last.span.begun < invalidation.span.begun) =>
+            {
+                self.begun = Some(invalidation);
             }
             _ => {}
         }
