@@ -32,7 +32,7 @@ pub fn key() -> u32 {
     }
 }
 
-async fn ask(worker: &Worker, key: u32) {
+pub async fn ask(worker: &Worker, key: u32) {
     let patience = Duration::from_millis(match fastrand::u32(..10) {
         0 => fastrand::u64(20..200),
         1 => 6_000,

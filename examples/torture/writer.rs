@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use cattleguard::far::Invalidated;
+use tokio::task::JoinSet;
 
 use crate::{
     caller,
@@ -20,6 +21,7 @@ pub async fn live(worker: Arc<Worker>, pause: Duration) {
         tokio::time::sleep(pause.mul_f64(2.0 * fastrand::f64())).await;
         let key = caller::key();
         let Ok(version) = worker.origin.write(key).await else { continue };
+        let crowd = crowd(&worker, key);
         match fastrand::u32(..10) {
             0 => put(&worker, key, version).await,
             1 => {
@@ -31,7 +33,22 @@ pub async fn live(worker: Arc<Worker>, pause: Duration) {
             2..4 => invalidate(&worker, key, None).await,
             _ => invalidate(&worker, key, Some(version)).await,
         }
+        // What it reads now it must have written.
+        caller::ask(&worker, key).await;
+        crowd.join_all().await;
     }
+}
+
+/// Some who ask for what is just being written.
+fn crowd(worker: &Arc<Worker>, key: u32) -> JoinSet<()> {
+    let one = |_| {
+        let worker = worker.clone();
+        async move {
+            tokio::time::sleep(Duration::from_micros(fastrand::u64(..2_000))).await;
+            caller::ask(&worker, key).await;
+        }
+    };
+    (0..fastrand::u32(..6)).map(one).collect()
 }
 
 async fn put(worker: &Worker, key: u32, version: u64) {
