@@ -30,6 +30,8 @@ pub enum Act {
     Evicted,
     /// Redis is out of memory
     Full,
+    /// Redis is read, but takes no writes: it misses its replicas
+    Refusing,
     /// Redis closes all connections, also those for messages
     Dropped,
     /// SIGSTOP of Redis
@@ -79,6 +81,7 @@ impl Act {
             Self::Flushed => "flushed",
             Self::Evicted => "evicted",
             Self::Full => "full",
+            Self::Refusing => "refusing",
             Self::Dropped => "dropped",
             Self::Paused => "paused",
             Self::Restarted => "restarted",
@@ -141,7 +144,7 @@ impl Act {
             Self::Deaf => &[Kind::Deaf],
             Self::Slow => &[Kind::Slow],
             Self::Flushed | Self::Evicted => &[Kind::Forgot],
-            Self::Full => &[Kind::Full],
+            Self::Full | Self::Refusing => &[Kind::Full],
             Self::Dropped => &[Kind::Away, Kind::Deaf],
             // A replica may take over meanwhile.
             Self::Paused if matches!(far, FarKind::Sentinel | FarKind::Cluster) => {

@@ -71,6 +71,11 @@ impl Store {
                 pause(rng, 200..3_000);
                 self.all("CONFIG SET maxmemory 0");
             }
+            Act::Refusing => {
+                self.all("CONFIG SET min-replicas-to-write 9");
+                pause(rng, 300..3_000);
+                self.all("CONFIG SET min-replicas-to-write 0");
+            }
             Act::Dropped => {
                 for _ in 0..rng.u32(1..4) {
                     self.all("CLIENT KILL TYPE normal\r\nCLIENT KILL TYPE pubsub");
