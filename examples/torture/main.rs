@@ -110,6 +110,9 @@ async fn run(args: &Args) -> Result<bool, Error> {
     }
     let record = Arc::new(Record::default());
     let ended = torment(args, seed, &record).await;
+    if let Err(Error::BadInput(_)) = ended {
+        return ended.map(|()| false);
+    }
     let is_kept = record.with(|seen| {
         if let Some(path) = &args.record {
             seen.write(path)?;
