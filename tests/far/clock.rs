@@ -43,7 +43,7 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let clocks = Clocks::new().expect("clocks");
-        Self { redis: Redis::start_with_clocks(&clocks).expect("a Redis"), clocks }
+        Self { redis: Redis::start_with_clocks(&clocks, &[]).expect("a Redis"), clocks }
     }
 
     fn set_back_by(&self, seconds: i64) {

@@ -75,6 +75,7 @@ fn answered(
         Answer::OriginFailed if excused(&[Kind::OriginFails, Kind::OriginLags]) => {}
         Answer::OriginFailed => broken("an error that the origin did not return", None),
         Answer::TimedOut | Answer::Overloaded if excused(&ALL) => {}
+        Answer::TimedOut if was_short(record, event, deadline, ended) => {}
         Answer::TimedOut | Answer::Overloaded => {
             broken("no time or no room, without a fault", None)
         }
@@ -96,6 +97,18 @@ const ALL: [Kind; 12] = [
     Kind::OriginFails,
     Kind::OriginLags,
 ];
+
+/// No load had to be over by this deadline.
+fn was_short(record: &Record<'_>, asked: &Event, deadline: Micros, ended: Micros) -> bool {
+    let slack = record.bounds.slack;
+    let is_under_way = |event: &&Event| {
+        matches!(event.deed, Deed::Loaded { .. })
+            && event.span.begun <= ended
+            && ended <= record.over(event) + slack
+    };
+    deadline.saturating_sub(asked.span.begun) <= slack
+        || record.by_key[&asked.key].iter().any(is_under_way)
+}
 
 fn is_from(source: &Event, version: u64, ended: Micros) -> bool {
     let has = match source.deed {

@@ -22,15 +22,15 @@ struct Floor<'a> {
 impl<'a> Floor<'a> {
     fn raise(&mut self, invalidation: &'a Event) {
         match invalidation.deed {
-            Deed::Invalidated { version: Some(version), .. } => {
-                if self.version.is_none_or(|(highest, _)| highest < version) {
-                    self.version = Some((version, invalidation));
-                }
+            Deed::Invalidated { version: Some(version), .. }
+                if self.version.is_none_or(|(highest, _)| highest < version) =>
+            {
+                self.version = Some((version, invalidation));
             }
-            Deed::Invalidated { version: None, .. } => {
-                if self.begun.is_none_or(|last| last.span.begun < invalidation.span.begun) {
-                    self.begun = Some(invalidation);
-                }
+            Deed::Invalidated { version: None, .. }
+                if self.begun.is_none_or(|last| last.span.begun < invalidation.span.begun) =>
+            {
+                self.begun = Some(invalidation);
             }
             _ => {}
         }
@@ -113,8 +113,15 @@ fn invalidations(record: &Record<'_>, events: &[&Event], verdict: &mut Verdict) 
             matches!(event.deed, Deed::Invalidated { reached, .. } if reached != Reached::Unacknowledged)
         })
         .collect();
+    // In its own process it holds whatever it returned.
+    let returned: Vec<&Event> = events
+        .iter()
+        .copied()
+        .filter(|event| matches!(event.deed, Deed::Invalidated { .. }))
+        .collect();
     let bounds = record.bounds;
     let in_near_tiers = bounds.near_ttl + bounds.longest_load + bounds.slack;
+    let mut own = Binding::after(&returned, 0);
     let mut now = Binding::after(&acknowledged, 0);
     let mut late = Binding::after(&acknowledged, in_near_tiers);
     let mut everywhere = Floor::default();
@@ -123,9 +130,11 @@ fn invalidations(record: &Record<'_>, events: &[&Event], verdict: &mut Verdict) 
     let mut here: HashMap<u32, Floor<'_>> = HashMap::new();
     for found in events.iter().filter_map(|event| found(event)) {
         let Event { process, span, .. } = *found.event;
+        for invalidation in own.until(span.begun) {
+            here.entry(invalidation.process).or_default().raise(invalidation);
+        }
         for invalidation in now.until(span.begun) {
             far.raise(invalidation);
-            here.entry(invalidation.process).or_default().raise(invalidation);
             if matches!(invalidation.deed, Deed::Invalidated { reached: Reached::Everywhere, .. }) {
                 everywhere.raise(invalidation);
             }

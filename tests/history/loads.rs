@@ -76,8 +76,7 @@ fn why_two(
             Deed::Put { is_acknowledged, .. } => !is_acknowledged,
             _ => false,
         };
-        // One that was not acknowledged is kept, and repeated.
-        let over = if is_in_doubt { Micros::MAX } else { record.over(write) };
+        let over = if is_in_doubt { repeated(record, write) } else { record.over(write) };
         if from <= over {
             return Some(Admitted::WrittenWhileLoading);
         }
@@ -87,8 +86,11 @@ fn why_two(
     if other.process == load.process {
         let shared = bounds.near_outage_ttl;
         let is_later = load.span.begun >= other.span.begun + shared;
-        let unheard = record.had(&[Deaf, Away, Cut, Slow, Frozen], load.process, earlier, until);
-        return (is_later && unheard).then_some(Admitted::NotSubscribed);
+        let had = |kinds: &[_]| record.had(kinds, load.process, earlier, until);
+        if is_later && had(&[Deaf, Away, Cut, Slow, Frozen]) {
+            return Some(Admitted::NotSubscribed);
+        }
+        return had(&[Deaf, Away, Cut]).then_some(Admitted::SubscribedAgain);
     }
     if record.had(&[Frozen, Killed], other.process, from, until) {
         return Some(Admitted::HolderStopped);
@@ -99,6 +101,14 @@ fn why_two(
     let reached = record.had(&disturbed, other.process, earlier, until)
         || record.had(&disturbed, load.process, earlier, until);
     reached.then_some(Admitted::Unreachable)
+}
+
+/// When one that was not acknowledged has been repeated: it is kept for as long as the far tier is not there.
+fn repeated(record: &Record<'_>, write: &Event) -> Micros {
+    let over = record.over(write);
+    let faults = record.faults.iter();
+    let during = faults.filter(|fault| fault.begun <= over && write.span.begun <= fault.ended);
+    during.map(|fault| fault.ended).fold(over, Micros::max) + record.bounds.slack
 }
 
 /// P6: loads that have taken less than a second, in one process.

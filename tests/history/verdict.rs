@@ -40,6 +40,7 @@ pub enum Admitted {
     LaggingRead,
     LatePut,
     NotSubscribed,
+    SubscribedAgain,
 }
 
 impl Admitted {
@@ -56,6 +57,7 @@ impl Admitted {
             Self::LatePut => {
                 "a put arrived after the record had gone, or beside an invalidation without a version"
             }
+            Self::SubscribedAgain => "messages arrived again, and what loaded took no more callers",
             Self::NotSubscribed => "the subscription was down, or the process not told",
         }
     }

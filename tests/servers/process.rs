@@ -190,6 +190,7 @@ pub fn install(program: &str) -> String {
         name if name.contains("redis") => "redis-server",
         name if name.contains("mariadb") => "mariadb-server",
         name if name.contains("java") => "zookeeper",
+        "cc" => "gcc libc6-dev",
         _ => "postgresql",
     };
     format!("install it with: apt-get install {package}")

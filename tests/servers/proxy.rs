@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
@@ -52,6 +52,16 @@ impl Proxy {
         self.way.turn(Traffic::Mute);
     }
 
+    /// Replies and messages get through, but no request.
+    pub fn gag(&self) {
+        self.way.turn(Traffic::Gagged);
+    }
+
+    /// No message gets through, nor any reply on a connection that has subscribed; all else does, so much later.
+    pub fn deafen(&self, late: Duration) {
+        self.way.turn(Traffic::Deaf(late));
+    }
+
     /// All that is sent from now on arrives so much later, in either direction.
     pub fn delay(&self, by: Duration) {
         self.way.turn(Traffic::Late(by));
@@ -69,10 +79,7 @@ impl Proxy {
 
     /// Whether it holds back something with these bytes.
     pub fn holds_back(&self, bytes: &str) -> bool {
-        self.way
-            .held()
-            .iter()
-            .any(|held| held.windows(bytes.len()).any(|found| found == bytes.as_bytes()))
+        self.way.held().iter().any(|held| holds(held, bytes))
     }
 
     /// What was held back gets through after all; what was cut stays so.
@@ -95,9 +102,18 @@ enum Traffic {
     Flows,
     Late(Duration),
     Mute,
+    Gagged,
+    Deaf(Duration),
     Stalls,
     Cut,
     Ended,
+}
+
+/// Whose connection it is.
+struct Client {
+    /// How often connections had been stranded when it was made.
+    born: u64,
+    listens: AtomicBool,
 }
 
 /// The client's end and the server's.
@@ -139,9 +155,9 @@ impl Way {
         thread::scope(|scope| {
             for client in listener.incoming() {
                 match self.state().0 {
-                    Traffic::Flows | Traffic::Late(_) | Traffic::Mute | Traffic::Stalls => {}
                     Traffic::Cut => continue,
                     Traffic::Ended => break,
+                    _ => {}
                 }
                 let Ok(client) = client else { continue };
                 scope.spawn(move || self.connect(client));
@@ -152,6 +168,7 @@ impl Way {
     fn connect(&self, client: TcpStream) {
         self.wait(); // the server must not see the connection either
         let born = self.stranded.load(Ordering::Relaxed);
+        let whose = Client { born, listens: AtomicBool::new(false) };
         let target = SocketAddr::from(([127, 0, 0, 1], self.target.load(Ordering::Relaxed)));
         // A limit, as a frozen server's queue may be full.
         let Ok(server) = TcpStream::connect_timeout(&target, Duration::from_secs(1)) else {
@@ -171,8 +188,8 @@ impl Way {
         }
         let [client, server] = &*ends;
         thread::scope(|scope| {
-            scope.spawn(|| self.pump(server, client, Direction::Replies, born));
-            self.pump(client, server, Direction::Requests, born);
+            scope.spawn(|| self.pump(server, client, Direction::Replies, &whose));
+            self.pump(client, server, Direction::Requests, &whose);
         });
     }
 
@@ -181,14 +198,20 @@ impl Way {
         drop(self.turned.wait_while(self.state(), stalls));
     }
 
-    fn hold_back(&self, bytes: &[u8], direction: Direction, born: u64) {
+    fn hold_back(&self, bytes: &[u8], direction: Direction, whose: &Client) {
         let mut kept = false;
         let stops = |state: &mut (Traffic, _)| {
             let stops = match state.0 {
                 Traffic::Stalls => true,
                 Traffic::Mute => direction == Direction::Replies,
+                Traffic::Gagged => direction == Direction::Requests,
+                Traffic::Deaf(_) => {
+                    direction == Direction::Replies && whose.listens.load(Ordering::Relaxed)
+                }
                 Traffic::Cut | Traffic::Ended => false,
-                Traffic::Flows | Traffic::Late(_) => born < self.stranded.load(Ordering::Relaxed),
+                Traffic::Flows | Traffic::Late(_) => {
+                    whose.born < self.stranded.load(Ordering::Relaxed)
+                }
             };
             if stops && !mem::replace(&mut kept, true) {
                 self.held().push(bytes.into());
@@ -199,18 +222,22 @@ impl Way {
     }
 
     /// Reads on while what was read is on its way, so that a delay is not a queue.
-    fn pump(&self, mut from: &TcpStream, to: &TcpStream, direction: Direction, born: u64) {
+    fn pump(&self, mut from: &TcpStream, to: &TcpStream, direction: Direction, whose: &Client) {
         let (sender, sent) = mpsc::channel::<(Instant, Vec<u8>)>();
         thread::scope(|scope| {
             scope.spawn(move || self.deliver(&sent, from, to));
             let mut buffer = vec![0; 16 * 1024];
             loop {
                 let read = from.read(&mut buffer);
+                let bytes = &buffer[..*read.as_ref().unwrap_or(&0)];
+                if direction == Direction::Requests && holds(bytes, "SUBSCRIBE") {
+                    whose.listens.store(true, Ordering::Relaxed);
+                }
                 // After the read, so nothing slips through that was sent after the turn.
-                self.hold_back(&buffer[..*read.as_ref().unwrap_or(&0)], direction, born);
+                self.hold_back(bytes, direction, whose);
                 let Ok(length @ 1..) = read else { break };
                 let late = match self.state().0 {
-                    Traffic::Late(by) => by,
+                    Traffic::Late(by) | Traffic::Deaf(by) => by,
                     _ => Duration::ZERO,
                 };
                 if sender.send((Instant::now() + late, buffer[..length].into())).is_err() {
@@ -234,7 +261,8 @@ impl Way {
 
     /// Or until traffic is no longer late.
     fn wait_until(&self, due: Instant) {
-        let is_late = |state: &mut (Traffic, _)| matches!(state.0, Traffic::Late(_));
+        let is_late =
+            |state: &mut (Traffic, _)| matches!(state.0, Traffic::Late(_) | Traffic::Deaf(_));
         let left = due.saturating_duration_since(Instant::now());
         if !left.is_zero() {
             drop(self.turned.wait_timeout_while(self.state(), left, is_late));
@@ -246,6 +274,10 @@ impl Way {
 enum Direction {
     Requests,
     Replies,
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|found| found == text.as_bytes())
 }
 
 fn close(ends: &Ends) {

@@ -40,9 +40,9 @@ impl Redis {
         Self::launch(Options { config, args, ..Options::default() }, None)
     }
 
-    pub fn start_with_clocks(clocks: &Clocks) -> Result<Self, String> {
+    pub fn start_with_clocks(clocks: &Clocks, args: &[&str]) -> Result<Self, String> {
         let environment = clocks.environment().to_vec();
-        Self::launch(Options { environment, ..Options::default() }, None)
+        Self::launch(Options { environment, args: owned(args), ..Options::default() }, None)
     }
 
     pub fn url(&self) -> String {
