@@ -1,0 +1,84 @@
+//! Whole fleets in simulated time: guards on one store, each behind a way of its own on which commands and messages are
+//! delayed, lost, repeated and overtaken, beside processes that freeze and die, a store that forgets, and an origin that fails
+//! and lags. Everything is drawn from one seed, so a seed that fails fails again:
+//!
+//! ```text
+//! SIMULATION_SEED=17 cargo test --all-features --test simulation deaf
+//! SIMULATION_SEED=1 SIMULATION_SEEDS=5000 cargo test --all-features --test simulation
+//! ```
+
+#[path = "../history/mod.rs"]
+mod history;
+
+mod fleet;
+mod life;
+mod link;
+mod mailbox;
+mod nemesis;
+mod origin;
+mod profile;
+mod record;
+mod run;
+mod store;
+mod world;
+
+use std::env;
+
+use self::{profile::Profile, run::run};
+
+/// How many seeds of each profile.
+const SEEDS: u64 = 150;
+
+fn check(profile: Profile) {
+    let number = |name: &str| env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    let first = number("SIMULATION_SEED");
+    let seeds = number("SIMULATION_SEEDS").unwrap_or(if first.is_some() { 1 } else { SEEDS });
+    let first = first.unwrap_or(1);
+    for seed in first..first + seeds {
+        let ran = run(profile, seed);
+        assert!(
+            ran.wrong.is_empty(),
+            "{:?}\n\nSIMULATION_SEED={seed} cargo test --all-features --test simulation {}",
+            ran.wrong,
+            format!("{profile:?}").to_lowercase()
+        );
+    }
+}
+
+macro_rules! profiles {
+    ($($name:ident: $profile:ident,)*) => {$(
+        #[test]
+        fn $name() {
+            check(Profile::$profile);
+        }
+    )*};
+}
+
+profiles! {
+    calm: Calm,
+    late: Late,
+    deaf: Deaf,
+    cut: Cut,
+    partition: Partition,
+    away: Away,
+    forgetful: Forgetful,
+    rewound: Rewound,
+    full: Full,
+    killed: Killed,
+    frozen: Frozen,
+    clock: Clock,
+    origin_fails: Origin,
+    lag: Lag,
+    everything: Everything,
+}
+
+#[test]
+fn a_seed_gives_the_same_events_again() {
+    for profile in [Profile::Calm, Profile::Everything] {
+        for seed in 1..=20 {
+            let (once, again) = (run(profile, seed), run(profile, seed));
+            let at = once.events.iter().zip(&again.events).position(|(a, b)| a != b);
+            assert_eq!((at, once.events.len()), (None, again.events.len()), "{profile:?} {seed}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! One run: a fleet works, is harmed, heals, and is quiet.
+
+use std::sync::Arc;
+
+use cattleguard::far::Far;
+
+use crate::{
+    fleet::Fleet,
+    history::{Answer, Deed, Event, Fault, Reached},
+    nemesis,
+    profile::{Plan, Profile, Times, ms},
+    store::at_once,
+    world::World,
+};
+
+/// What a run came to.
+pub(crate) struct Ran {
+    pub(crate) events: Vec<Event>,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) times: Times,
+    /// What was wrong at its end.
+    pub(crate) wrong: Vec<String>,
+}
+
+/// The same events for the same seed.
+pub(crate) fn run(profile: Profile, seed: u64) -> Ran {
+    fastrand::seed(seed.wrapping_mul(64).wrapping_add(profile as u64));
+    run_plan(Plan::draw(profile), profile == Profile::Clock)
+}
+
+pub(crate) fn run_plan(plan: Plan, has_set_clock: bool) -> Ran {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let times = plan.times;
+        let world = World::new(plan.keys, has_set_clock);
+        let fleet = Fleet::start(&world, plan);
+        let observing = tokio::spawn(observe(fleet.clone()));
+        nemesis::harm(&fleet).await;
+        let mut wrong = Vec::new();
+        if !fleet.is_done_within(ms(60_000)).await {
+            wrong.push("a caller hangs".to_owned());
+        }
+        observing.abort();
+        be_quiet(&fleet, &mut wrong).await;
+        let (events, faults) = world.record.take();
+        world.end();
+        Ran { events, faults, times, wrong }
+    })
+}
+
+/// Reads the store past all guards, now and then.
+async fn observe(fleet: Arc<Fleet>) {
+    loop {
+        tokio::time::sleep(ms(fastrand::u64(100..1_000))).await;
+        for key in 0..fleet.plan.keys {
+            let begun = fleet.world.record.now();
+            let entry = at_once(fleet.world.store.memory().read(&key.to_string())).ok().flatten();
+            let value = entry.as_ref().and_then(|entry| entry.value());
+            let found = value.map(|value| (value.source, value.version));
+            fleet.world.record.ended(begun, u32::MAX, key, Deed::Read { found });
+        }
+    }
+}
+
+/// Nothing is left of the faults: no flight, and every process answers with what is written last.
+async fn be_quiet(fleet: &Arc<Fleet>, wrong: &mut Vec<String>) {
+    tokio::time::sleep(ms(12_000)).await;
+    for process in fleet.all() {
+        let flights = process.guard.flights();
+        if flights > 0 {
+            wrong.push(format!("process {} has {flights} flights when idle", process.number));
+        }
+    }
+    for key in 0..fleet.plan.keys {
+        let writer = fleet.at(0);
+        let version = fleet.origin.write(key);
+        let reached = fleet.invalidate(&writer, key, Some(version)).await;
+        if reached == Reached::Unacknowledged {
+            wrong.push(format!("the last invalidation of key {key} is {reached:?}"));
+        }
+        tokio::time::sleep(ms(100)).await;
+        for process in fleet.all() {
+            let answer = fleet.ask(&process, key).await;
+            if !matches!(answer, Answer::Value { version: found, .. } if found == version) {
+                let number = process.number;
+                wrong.push(format!("process {number} has {answer:?} for version {version}"));
+            }
+        }
+    }
+}
