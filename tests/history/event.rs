@@ -70,9 +70,9 @@ pub enum Answer {
         source: u64,
         version: u64,
     },
-    /// An error that the origin returned.
+    /// The origin's doing: it failed or panicked, here or elsewhere, or gave nothing but outdated rows.
     OriginFailed,
-    /// The load, or the caller, ran out of time.
+    /// The load, or the caller, ran out of time: load, wait and caller's deadline.
     TimedOut,
     /// More loads are queued than a process allows.
     Overloaded,

@@ -1,0 +1,127 @@
+//! P5 and P7: every caller is answered, in time, and with something that was loaded.
+
+use super::{
+    event::{Answer, Deed, Event, Micros},
+    faults::Kind,
+    record::Record,
+    verdict::{Promise, Verdict},
+    words,
+};
+
+pub(super) fn judge(record: &Record<'_>, verdict: &mut Verdict) {
+    for events in record.by_key.values() {
+        for event in events.iter().copied() {
+            if let Deed::Asked { answer, deadline, .. } = event.deed {
+                verdict.ask(Promise::EveryCallerAnswered);
+                answered(record, event, answer, deadline, verdict);
+                if let Some(bound) = one_lease(record, events, event) {
+                    verdict.ask(Promise::CrashCostsOneLease);
+                    let took = record.over(event) - event.span.begun;
+                    if took > bound {
+                        verdict.not_kept(Promise::CrashCostsOneLease, None, || {
+                            let story = words::story(record, [Some(event), None, None]);
+                            format!("{} were allowed:\n{story}", words::seconds(bound))
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// P5.
+fn answered(
+    record: &Record<'_>,
+    event: &Event,
+    answer: Answer,
+    deadline: Micros,
+    verdict: &mut Verdict,
+) {
+    let Event { process, span, key, .. } = *event;
+    let mut broken = |what: &str, also: Option<&Event>| {
+        verdict.not_kept(Promise::EveryCallerAnswered, None, || {
+            format!("{what}:\n{}", words::story(record, [also, Some(event), None]))
+        });
+    };
+    let Some(ended) = span.ended else {
+        if record.death(process).is_none() {
+            broken("a caller was never answered", None);
+        }
+        return;
+    };
+    let was_frozen = record.had(&[Kind::Frozen], process, span.begun, ended);
+    if ended > deadline + record.bounds.slack && !was_frozen {
+        broken("an answer came after its caller's deadline", None);
+    }
+    let lately = span.begun.saturating_sub(30_000_000);
+    let excused = |kinds: &[Kind]| record.had_any(kinds, lately, ended);
+    match answer {
+        Answer::Value { source, version } => match record.source(source, key) {
+            None => broken("an answer that nobody loaded or put for this key", None),
+            Some(from) if !is_from(from, version, ended) => {
+                broken("an answer that is not what its load brought", Some(from));
+            }
+            Some(_) => {}
+        },
+        Answer::OriginFailed if excused(&[Kind::OriginFails, Kind::OriginLags]) => {}
+        Answer::OriginFailed => broken("an error that the origin did not return", None),
+        Answer::TimedOut | Answer::Overloaded if excused(&ALL) => {}
+        Answer::TimedOut | Answer::Overloaded => {
+            broken("no time or no room, without a fault", None)
+        }
+        Answer::Failed => broken("an error of the cache's own", None),
+    }
+}
+
+const ALL: [Kind; 12] = [
+    Kind::Killed,
+    Kind::Frozen,
+    Kind::Cut,
+    Kind::Deaf,
+    Kind::Slow,
+    Kind::Away,
+    Kind::Forgot,
+    Kind::Rewound,
+    Kind::Full,
+    Kind::Clock,
+    Kind::OriginFails,
+    Kind::OriginLags,
+];
+
+fn is_from(source: &Event, version: u64, ended: Micros) -> bool {
+    let has = match source.deed {
+        // Of a load that was not seen to end nobody knows what it brought.
+        Deed::Loaded { brought, .. } => {
+            brought.map_or(source.span.ended.is_none(), |v| v == version)
+        }
+        Deed::Put { version: put, .. } => put == version,
+        _ => false,
+    };
+    has && source.span.begun <= ended
+}
+
+/// P7: how long this caller may wait where processes only stop: a lease for each that did, and a load for each time
+/// that it had to begin anew.
+fn one_lease(record: &Record<'_>, events: &[&Event], asked: &Event) -> Option<Micros> {
+    let (from, until) = (asked.span.begun, record.over(asked));
+    let bounds = record.bounds;
+    let begun = from.saturating_sub(bounds.lease_ttl + bounds.longest_load);
+    let during = |fault: &&super::faults::Fault| fault.begun <= until && begun <= fault.ended;
+    let mut stopped = 0;
+    for fault in record.faults.iter().filter(during) {
+        match fault.kind {
+            Kind::Killed | Kind::Frozen if fault.process != Some(asked.process) => stopped += 1,
+            Kind::Deaf => {}
+            _ => return None,
+        }
+    }
+    (stopped > 0).then(|| {
+        let writes = events.iter().filter(|event| {
+            matches!(event.deed, Deed::Invalidated { .. } | Deed::Put { .. })
+                && event.span.begun <= until
+                && begun <= record.over(event)
+        });
+        let again = 1 + stopped + writes.count() as Micros;
+        stopped * bounds.lease_ttl + again * bounds.longest_load + bounds.slack
+    })
+}

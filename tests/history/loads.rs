@@ -1,0 +1,134 @@
+//! P1 and P6: how many loads run at one time.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::{
+    event::{Deed, Event, Micros},
+    faults::Kind,
+    record::Record,
+    verdict::{Admitted, Promise, Verdict},
+    words,
+};
+
+pub(super) fn judge(record: &Record<'_>, verdict: &mut Verdict) {
+    for events in record.by_key.values() {
+        one_at_a_time(record, events, verdict);
+    }
+    a_few_in_a_process(record, verdict);
+}
+
+fn is_load(event: &Event) -> bool {
+    matches!(event.deed, Deed::Loaded { .. })
+}
+
+/// P1, and P6 for loads of one key in one process.
+fn one_at_a_time(record: &Record<'_>, events: &[&Event], verdict: &mut Verdict) {
+    let unprotected = unprotected(events);
+    let mut running: Vec<&Event> = Vec::new();
+    for load in events.iter().copied().filter(|event| is_load(event)) {
+        verdict.ask(Promise::OneLoad);
+        running.retain(|other| load.span.begun < record.over(other));
+        if let Some(other) = running.last().copied() {
+            let is_local = other.process == load.process;
+            let promise = if is_local { Promise::OriginSafe } else { Promise::OneLoad };
+            let why = why_two(record, events, other, load).or_else(|| {
+                let of = |event: &Event| matches!(event.deed, Deed::Loaded { source, .. } if unprotected.contains(&source));
+                (!is_local && (of(other) || of(load))).then_some(Admitted::Unreachable)
+            });
+            verdict
+                .not_kept(promise, why, || words::story(record, [Some(other), Some(load), None]));
+        }
+        running.push(load);
+    }
+}
+
+/// The loads whose callers were told that the far tier did not answer.
+fn unprotected(events: &[&Event]) -> HashSet<u64> {
+    use super::event::Answer::Value;
+    let told = events.iter().filter_map(|event| match &event.deed {
+        Deed::Asked { answer: Value { source, .. }, outcome, .. }
+            if outcome.starts_with("bypassed_far") =>
+        {
+            Some(*source)
+        }
+        _ => None,
+    });
+    told.collect()
+}
+
+/// What the docs admit: why a load began while another one ran.
+fn why_two(
+    record: &Record<'_>,
+    events: &[&Event],
+    other: &Event,
+    load: &Event,
+) -> Option<Admitted> {
+    use Kind::{Away, Clock, Cut, Deaf, Forgot, Frozen, Full, Killed, Rewound, Slow};
+    let bounds = record.bounds;
+    let (from, until) = (other.span.begun.saturating_sub(bounds.slack), load.span.begun);
+    let writes = events.iter().filter(|event| {
+        matches!(event.deed, Deed::Invalidated { .. } | Deed::Put { .. })
+            && event.span.begun <= until
+    });
+    for write in writes {
+        let is_in_doubt = match write.deed {
+            Deed::Invalidated { reached, .. } => reached == super::event::Reached::Unacknowledged,
+            Deed::Put { is_acknowledged, .. } => !is_acknowledged,
+            _ => false,
+        };
+        // One that was not acknowledged is kept, and repeated.
+        let over = if is_in_doubt { Micros::MAX } else { record.over(write) };
+        if from <= over {
+            return Some(Admitted::WrittenWhileLoading);
+        }
+    }
+    let earlier = from.saturating_sub(bounds.lease_ttl);
+    let disturbed = [Away, Cut, Slow, Full, Clock];
+    if other.process == load.process {
+        let shared = bounds.near_outage_ttl;
+        let is_later = load.span.begun >= other.span.begun + shared;
+        let unheard = record.had(&[Deaf, Away, Cut, Slow, Frozen], load.process, earlier, until);
+        return (is_later && unheard).then_some(Admitted::NotSubscribed);
+    }
+    if record.had(&[Frozen, Killed], other.process, from, until) {
+        return Some(Admitted::HolderStopped);
+    }
+    if record.had_any(&[Forgot, Rewound], from, until) {
+        return Some(Admitted::LostRecord);
+    }
+    let reached = record.had(&disturbed, other.process, earlier, until)
+        || record.had(&disturbed, load.process, earlier, until);
+    reached.then_some(Admitted::Unreachable)
+}
+
+/// P6: loads that have taken less than a second, in one process.
+fn a_few_in_a_process(record: &Record<'_>, verdict: &mut Verdict) {
+    const SLOW: Micros = 1_000_000;
+    let mut steps: BTreeMap<u32, Vec<(Micros, bool, &Event)>> = BTreeMap::new();
+    let loads = record.by_key.values().flatten().copied().filter(|event| is_load(event));
+    for load in loads {
+        let begun = load.span.begun;
+        let of_process = steps.entry(load.process).or_default();
+        of_process.push((begun, true, load));
+        of_process.push((record.over(load).min(begun + SLOW), false, load));
+    }
+    for of_process in steps.values_mut() {
+        // At one moment, ends before begins.
+        of_process.sort_by_key(|(at, begins, _)| (*at, *begins));
+        let mut running = 0;
+        for (_, begins, load) in of_process {
+            if !*begins {
+                running -= 1;
+                continue;
+            }
+            running += 1;
+            verdict.ask(Promise::OriginSafe);
+            if running > record.bounds.loads_at_once {
+                verdict.not_kept(Promise::OriginSafe, None, || {
+                    let last = words::story(record, [Some(*load), None, None]);
+                    format!("{running} loads of a process at one time; the last:\n{last}")
+                });
+            }
+        }
+    }
+}
