@@ -7,6 +7,7 @@
 //! SIMULATION_SEED=1 SIMULATION_SEEDS=5000 cargo test --all-features --test simulation
 //! ```
 
+// The torture uses the rest of it.
 #[path = "../history/mod.rs"]
 mod history;
 
@@ -35,11 +36,11 @@ fn check(profile: Profile) {
     let seeds = number("SIMULATION_SEEDS").unwrap_or(if first.is_some() { 1 } else { SEEDS });
     let first = first.unwrap_or(1);
     for seed in first..first + seeds {
-        let ran = run(profile, seed);
+        let complaints = run(profile, seed).complaints();
         assert!(
-            ran.wrong.is_empty(),
-            "{:?}\n\nSIMULATION_SEED={seed} cargo test --all-features --test simulation {}",
-            ran.wrong,
+            complaints.is_empty(),
+            "{}\nSIMULATION_SEED={seed} cargo test --all-features --test simulation {}",
+            complaints.join("\n"),
             format!("{profile:?}").to_lowercase()
         );
     }

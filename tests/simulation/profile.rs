@@ -47,6 +47,7 @@ pub(crate) struct Plan {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     pub(crate) near_ttl: Duration,
+    pub(crate) near_outage_ttl: Duration,
     pub(crate) lease_ttl: Duration,
     pub(crate) load_timeout: Duration,
     pub(crate) wait_timeout: Duration,
@@ -142,6 +143,7 @@ impl Plan {
 fn draw_policy() -> (Policy, Times) {
     let times = Times {
         near_ttl: ms(one_of(&[0, 1_000, 5_000, 5_000])),
+        near_outage_ttl: ms(500),
         lease_ttl: ms(one_of(&[300, 2_000, 2_000])),
         load_timeout: ms(one_of(&[1_000, 3_000])),
         wait_timeout: ms(one_of(&[1_000, 3_000])),

@@ -53,9 +53,11 @@ impl Record {
 
     pub(crate) fn end(&self, Begun(index): Begun, with: impl FnOnce(&mut Deed)) {
         let now = self.now();
-        let event = &mut self.inner.lock().events[index];
-        event.span.ended = Some(now);
-        with(&mut event.deed);
+        // What ends when the run is over is not in the record any more.
+        if let Some(event) = self.inner.lock().events.get_mut(index) {
+            event.span.ended = Some(now);
+            with(&mut event.deed);
+        }
     }
 
     /// Something that has begun then, and ends now.

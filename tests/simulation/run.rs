@@ -1,12 +1,12 @@
 //! One run: a fleet works, is harmed, heals, and is quiet.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use cattleguard::far::Far;
 
 use crate::{
     fleet::Fleet,
-    history::{Answer, Deed, Event, Fault, Reached},
+    history::{Admitted, Answer, Bounds, Deed, Event, Fault, Micros, Reached, Verdict, judge},
     nemesis,
     profile::{Plan, Profile, Times, ms},
     store::at_once,
@@ -20,6 +20,40 @@ pub(crate) struct Ran {
     pub(crate) times: Times,
     /// What was wrong at its end.
     pub(crate) wrong: Vec<String>,
+}
+
+impl Ran {
+    pub(crate) fn verdict(&self) -> Verdict {
+        let micros = |duration: Duration| duration.as_micros() as Micros;
+        let bounds = Bounds {
+            lease_ttl: micros(self.times.lease_ttl),
+            near_ttl: micros(self.times.near_ttl),
+            near_outage_ttl: micros(self.times.near_outage_ttl),
+            longest_load: micros(self.times.load_timeout),
+            loads_at_once: 64,
+            slack: 100_000,
+        };
+        judge(&self.events, &self.faults, &bounds)
+    }
+
+    /// What is to be told of this run; nothing, if all is well.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let verdict = self.verdict();
+        let mut complaints = self.wrong.clone();
+        for breach in &verdict.breaches {
+            complaints.push(format!("{}\n{}", breach.promise.as_str(), breach.story));
+        }
+        // What is admitted under a fault is a breach without one.
+        if self.faults.is_empty() {
+            for ((promise, admitted), count) in &verdict.admitted {
+                if *admitted != Admitted::WrittenWhileLoading {
+                    let (promise, why) = (promise.as_str(), admitted.as_str());
+                    complaints.push(format!("{promise}: {count} times without a fault: {why}"));
+                }
+            }
+        }
+        complaints
+    }
 }
 
 /// The same events for the same seed.
@@ -84,7 +118,7 @@ async fn be_quiet(fleet: &Arc<Fleet>, wrong: &mut Vec<String>) {
         }
         tokio::time::sleep(ms(100)).await;
         for process in fleet.all() {
-            let answer = fleet.ask(&process, key).await;
+            let answer = fleet.ask(&process, key, None).await;
             if !matches!(answer, Answer::Value { version: found, .. } if found == version) {
                 let number = process.number;
                 wrong.push(format!("process {number} has {answer:?} for version {version}"));

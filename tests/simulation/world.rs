@@ -46,6 +46,8 @@ pub(crate) struct Away {
 impl World {
     pub(crate) fn new(keys: u32, has_set_clock: bool) -> Arc<Self> {
         let clock = if has_set_clock { Clock::manual() } else { Clock::tokio() };
+        // There is a past to which it can be set back. Does nothing to tokio's.
+        clock.advance(Duration::from_secs(24 * 3600));
         let world = Arc::new(Self {
             store: Store::new(clock, keys),
             record: Record::new(),
