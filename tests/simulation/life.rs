@@ -21,14 +21,21 @@ enum State {
 impl Life {
     /// Returns while the process runs; never, once it is dead.
     pub(crate) async fn awake(&self) {
+        if !self.is_awake().await {
+            pending().await
+        }
+    }
+
+    /// Waits while it is frozen. Whether it runs; otherwise it is dead.
+    pub(crate) async fn is_awake(&self) -> bool {
         loop {
             let state = *self.0.lock();
             match state {
                 State::FrozenUntil(until) if Instant::now() < until => {
                     tokio::time::sleep_until(until).await;
                 }
-                State::Awake | State::FrozenUntil(_) => return,
-                State::Dead => pending().await,
+                State::Awake | State::FrozenUntil(_) => return true,
+                State::Dead => return false,
             }
         }
     }

@@ -159,7 +159,9 @@ impl Mailbox {
             (state.hears, state.is_counted) = (true, true);
         }
         pass(1).await;
-        self.life.awake().await;
+        if !self.life.is_awake().await {
+            return;
+        }
         {
             let mut state = self.state.lock();
             if !state.hears || state.is_connected {
@@ -249,9 +251,6 @@ impl Mailbox {
     async fn listen(self: Arc<Self>, mut arriving: mpsc::UnboundedReceiver<Delivery>) {
         while let Some(delivery) = arriving.recv().await {
             self.arrive(delivery).await;
-            if self.life.has_ended() {
-                return;
-            }
         }
     }
 
@@ -265,8 +264,7 @@ impl Mailbox {
         if at > Instant::now() {
             tokio::time::sleep_until(at).await;
         }
-        self.life.awake().await;
-        if self.state.lock().subscription != subscription {
+        if !self.life.is_awake().await || self.state.lock().subscription != subscription {
             return;
         }
         self.tell(message.event());

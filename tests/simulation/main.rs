@@ -36,6 +36,7 @@ fn check(profile: Profile) {
     let seeds = number("SIMULATION_SEEDS").unwrap_or(if first.is_some() { 1 } else { SEEDS });
     let first = first.unwrap_or(1);
     for seed in first..first + seeds {
+        if env::var("SIMULATION_TOLD").is_ok() { eprintln!("{profile:?} {seed}"); }
         let complaints = run(profile, seed).complaints();
         assert!(
             complaints.is_empty(),

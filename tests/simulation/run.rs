@@ -90,6 +90,7 @@ pub(crate) fn run_plan(plan: Plan, has_set_clock: bool) -> Ran {
 async fn observe(fleet: Arc<Fleet>) {
     loop {
         tokio::time::sleep(ms(fastrand::u64(100..1_000))).await;
+        if std::env::var("SIMULATION_TOLD").is_ok() { eprintln!("at {} tasks {}", fleet.world.record.now(), tokio::runtime::Handle::current().metrics().num_alive_tasks()); }
         for key in 0..fleet.plan.keys {
             let begun = fleet.world.record.now();
             let entry = at_once(fleet.world.store.memory().read(&key.to_string())).ok().flatten();
