@@ -238,8 +238,8 @@ impl Far<Value> for Link {
         let name = name.to_owned();
         let receivers = self
             .carry(move |world| Ok(world.invalidate(&name, version, retention, reply_to)))
-            .await;
-        let confirmed = is_counted && mailbox.is_confirmed(number, receivers?).await;
+            .await?;
+        let confirmed = is_counted && mailbox.is_confirmed(number, receivers).await;
         Ok(if confirmed { Invalidated::Everywhere } else { Invalidated::Unconfirmed })
     }
 

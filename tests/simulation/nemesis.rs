@@ -159,6 +159,7 @@ async fn everywhere(fleet: &Arc<Fleet>, kind: Kind, lasts: Duration) {
 async fn rewound(fleet: &Arc<Fleet>, lasts: Duration) {
     let snapshot = fleet.world.store.snapshot();
     tokio::time::sleep(lasts).await;
+    let begun = fleet.world.record.now();
     fleet.world.go_away(Away { until: Instant::now() + ms(100), refuses: true });
     fleet.world.store.restore(&snapshot);
     let again = fleet.all().into_iter().map(|process| async move {
@@ -170,4 +171,7 @@ async fn rewound(fleet: &Arc<Fleet>, lasts: Duration) {
         process.mailbox.connect().await;
     });
     futures::future::join_all(again).await;
+    for kind in [Kind::Away, Kind::Deaf] {
+        fleet.world.record.fault(begun, kind, None);
+    }
 }
