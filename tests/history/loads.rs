@@ -88,7 +88,8 @@ fn why_two(
         let shared = bounds.near_outage_ttl;
         let is_later = load.span.begun >= other.span.begun + shared;
         let unheard = record.had(&[Deaf, Away, Cut, Slow, Frozen], load.process, earlier, until);
-        return (is_later && unheard).then_some(Admitted::NotSubscribed);
+        let is_excused = (is_later && unheard) || had_a_turn(record, load.process, from, until);
+        return is_excused.then_some(Admitted::NotSubscribed);
     }
     if record.had(&[Frozen, Killed], other.process, from, until) {
         return Some(Admitted::HolderStopped);
@@ -99,6 +100,19 @@ fn why_two(
     let reached = record.had(&disturbed, other.process, earlier, until)
         || record.had(&disturbed, load.process, earlier, until);
     reached.then_some(Admitted::Unreachable)
+}
+
+/// Whether messages to this process stopped or came back then: flights are closed at both moments, the first of which
+/// comes within a second.
+fn had_a_turn(record: &Record<'_>, process: u32, from: Micros, until: Micros) -> bool {
+    const NOTICED: Micros = 1_000_000;
+    let of_process = |fault: &&super::faults::Fault| fault.process.is_none_or(|who| who == process);
+    let mut turning = record.faults.iter().filter(of_process);
+    turning.any(|fault| {
+        matches!(fault.kind, Kind::Deaf | Kind::Away)
+            && ((fault.begun <= until && from <= fault.begun + NOTICED)
+                || (fault.ended <= until && from <= fault.ended))
+    })
 }
 
 /// P6: loads that have taken less than a second, in one process.
