@@ -24,6 +24,8 @@ pub(crate) enum Profile {
     Origin,
     Lag,
     Everything,
+    /// Everything, to a thousand processes.
+    Thousand,
 }
 
 /// One run.
@@ -81,7 +83,7 @@ impl Profile {
             Self::Clock => &[&[Kind::Clock]],
             Self::Origin => &[&[Kind::OriginFails]],
             Self::Lag => &[&[Kind::OriginLags]],
-            Self::Everything => &[
+            Self::Everything | Self::Thousand => &[
                 &[Kind::Slow],
                 &[Kind::Deaf],
                 &[Kind::Cut],
@@ -101,8 +103,12 @@ impl Profile {
 
 impl Plan {
     pub(crate) fn draw(profile: Profile) -> Self {
-        let is_large = fastrand::u8(..) < 5;
-        let processes = if is_large { fastrand::u32(50..=200) } else { fastrand::u32(2..=6) };
+        let processes = match fastrand::u8(..) {
+            _ if profile == Profile::Thousand => 1_000,
+            0..4 => fastrand::u32(50..=200),
+            _ => fastrand::u32(2..=6),
+        };
+        let is_large = processes > 6;
         let length = ms(fastrand::u64(4_000..8_000));
         let (policy, times) = draw_policy();
         Self {
@@ -111,31 +117,12 @@ impl Plan {
             callers: if is_large { 1 } else { fastrand::u32(1..=3) },
             writers: fastrand::u32(1..=3),
             length,
-            asks_within: ms(if is_large { 4_000 } else { one_of(&[40, 150, 400]) }),
+            asks_within: ms(if is_large { 4_000 } else { one_of(&[60, 150, 400]) }),
             writes_within: ms(one_of(&[200, 1_000, 3_000])),
             policy,
             times,
             mood: Mood { takes: one_of(&[0, 5, 50, 150]), ..Mood::default() },
             faults: draw_faults(profile, processes, length),
-        }
-    }
-
-    /// A thousand processes.
-    pub(crate) fn thousand() -> Self {
-        let length = ms(8_000);
-        let (policy, times) = draw_policy();
-        Self {
-            processes: 1_000,
-            keys: 3,
-            callers: 1,
-            writers: 3,
-            length,
-            asks_within: ms(2_000),
-            writes_within: ms(1_000),
-            policy,
-            times,
-            mood: Mood { takes: 50, ..Mood::default() },
-            faults: draw_faults(Profile::Everything, 1_000, length),
         }
     }
 }

@@ -6,7 +6,7 @@ use cattleguard::far::Far;
 
 use crate::{
     fleet::Fleet,
-    history::{Admitted, Answer, Bounds, Deed, Event, Fault, Micros, Reached, Verdict, judge},
+    history::{Admitted, Answer, Bounds, Breach, Deed, Event, Fault, Micros, Reached, Verdict, judge},
     nemesis,
     profile::{Plan, Profile, Times, ms},
     store::at_once,
@@ -37,12 +37,10 @@ impl Ran {
     }
 
     /// What is to be told of this run; nothing, if all is well.
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        let verdict = self.verdict();
+    pub(crate) fn complaints(&self, verdict: &Verdict) -> Vec<String> {
         let mut complaints = self.wrong.clone();
-        for breach in &verdict.breaches {
-            complaints.push(format!("{}\n{}", breach.promise.as_str(), breach.story));
-        }
+        let told = |Breach { promise, story }: &Breach| format!("{}\n{story}", promise.as_str());
+        complaints.extend(verdict.breaches.iter().map(told));
         // What is admitted under a fault is a breach without one.
         if self.faults.is_empty() {
             for ((promise, admitted), count) in &verdict.admitted {
@@ -58,11 +56,12 @@ impl Ran {
 
 /// The same events for the same seed.
 pub(crate) fn run(profile: Profile, seed: u64) -> Ran {
+    // The library draws from the same generator.
     fastrand::seed(seed.wrapping_mul(64).wrapping_add(profile as u64));
     run_plan(Plan::draw(profile), profile == Profile::Clock)
 }
 
-pub(crate) fn run_plan(plan: Plan, has_set_clock: bool) -> Ran {
+fn run_plan(plan: Plan, has_set_clock: bool) -> Ran {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -90,7 +89,6 @@ pub(crate) fn run_plan(plan: Plan, has_set_clock: bool) -> Ran {
 async fn observe(fleet: Arc<Fleet>) {
     loop {
         tokio::time::sleep(ms(fastrand::u64(100..1_000))).await;
-        if std::env::var("SIMULATION_TOLD").is_ok() { eprintln!("at {} tasks {}", fleet.world.record.now(), tokio::runtime::Handle::current().metrics().num_alive_tasks()); }
         for key in 0..fleet.plan.keys {
             let begun = fleet.world.record.now();
             let entry = at_once(fleet.world.store.memory().read(&key.to_string())).ok().flatten();
