@@ -43,7 +43,7 @@ fn one_at_a_time(record: &Record<'_>, events: &[&Event], verdict: &mut Verdict) 
 }
 
 /// The loads whose callers were told that the far tier did not answer.
-fn unprotected(events: &[&Event]) -> HashSet<u64> {
+pub(super) fn unprotected(events: &[&Event]) -> HashSet<u64> {
     use super::event::Answer::Value;
     let told = events.iter().filter_map(|event| match &event.deed {
         Deed::Asked { answer: Value { source, .. }, outcome, .. }

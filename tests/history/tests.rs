@@ -227,3 +227,17 @@ fn a_killed_holder_delays_by_one_lease() {
     keeps(&waits(3_900_000), &killed);
     breaks(Promise::CrashCostsOneLease, &waits(4_200_000), &killed);
 }
+
+#[test]
+fn a_load_that_an_invalidation_fell_into_is_no_answer_for_later_callers() {
+    let history = |begun| {
+        [
+            load(0, 1_000, 9_000, 1, 4),
+            invalidated(1, 2_000, Some(5), Reached::Unconfirmed),
+            asked(0, begun, 1, 4),
+        ]
+    };
+    breaks(Promise::NoResurrection, &history(3_000), &[]);
+    assert!(verdict(&history(1_500), &[]).is_kept());
+    assert!(verdict(&history(3_000), &[fault(Kind::Cut, Some(0), 500, 4_000)]).is_kept());
+}
