@@ -14,18 +14,27 @@ pub(super) fn judge(record: &Record<'_>, verdict: &mut Verdict) {
             if let Deed::Asked { answer, deadline, .. } = event.deed {
                 verdict.ask(Promise::EveryCallerAnswered);
                 answered(record, event, answer, deadline, verdict);
-                if let Some(bound) = one_lease(record, events, event) {
-                    verdict.ask(Promise::CrashCostsOneLease);
-                    let took = record.over(event) - event.span.begun;
-                    if took > bound {
-                        verdict.not_kept(Promise::CrashCostsOneLease, None, || {
-                            let story = words::story(record, [Some(event), None, None]);
-                            format!("{} were allowed:\n{story}", words::seconds(bound))
-                        });
-                    }
+                if let Some((promise, bound)) = longest_wait(record, events, event) {
+                    in_time(record, event, promise, bound, verdict);
                 }
             }
         }
+    }
+}
+
+fn in_time(
+    record: &Record<'_>,
+    event: &Event,
+    promise: Promise,
+    bound: Micros,
+    verdict: &mut Verdict,
+) {
+    verdict.ask(promise);
+    if record.over(event) - event.span.begun > bound {
+        verdict.not_kept(promise, None, || {
+            let story = words::story(record, [Some(event), None, None]);
+            format!("a caller waited for longer than {}:\n{story}", words::seconds(bound))
+        });
     }
 }
 
@@ -100,9 +109,13 @@ fn is_from(source: &Event, version: u64, ended: Micros) -> bool {
     has && source.span.begun <= ended
 }
 
-/// P7: how long this caller may wait where processes only stop: a lease for each that did, and a load for each time
-/// that it had to begin anew.
-fn one_lease(record: &Record<'_>, events: &[&Event], asked: &Event) -> Option<Micros> {
+/// How long this caller may wait where processes only stop: a lease for each that did (P7), and a load for each time
+/// that it had to begin anew. Where none did, who waits is woken (P5).
+fn longest_wait(
+    record: &Record<'_>,
+    events: &[&Event],
+    asked: &Event,
+) -> Option<(Promise, Micros)> {
     let (from, until) = (asked.span.begun, record.over(asked));
     let bounds = record.bounds;
     let begun = from.saturating_sub(bounds.lease_ttl + bounds.longest_load);
@@ -115,13 +128,15 @@ fn one_lease(record: &Record<'_>, events: &[&Event], asked: &Event) -> Option<Mi
             _ => return None,
         }
     }
-    (stopped > 0).then(|| {
-        let writes = events.iter().filter(|event| {
-            matches!(event.deed, Deed::Invalidated { .. } | Deed::Put { .. })
-                && event.span.begun <= until
-                && begun <= record.over(event)
-        });
-        let again = 1 + stopped + writes.count() as Micros;
-        stopped * bounds.lease_ttl + again * bounds.longest_load + bounds.slack
-    })
+    let writes = events.iter().filter(|event| {
+        matches!(event.deed, Deed::Invalidated { .. } | Deed::Put { .. })
+            && event.span.begun <= until
+            && begun <= record.over(event)
+    });
+    let promise = match stopped {
+        0 => Promise::EveryCallerAnswered,
+        _ => Promise::CrashCostsOneLease,
+    };
+    let again = 1 + stopped + writes.count() as Micros;
+    Some((promise, stopped * bounds.lease_ttl + again * bounds.longest_load + bounds.slack))
 }

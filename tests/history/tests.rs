@@ -226,6 +226,9 @@ fn a_killed_holder_delays_by_one_lease() {
     };
     keeps(&waits(3_900_000), &killed);
     breaks(Promise::CrashCostsOneLease, &waits(4_200_000), &killed);
+    // Nobody stopped: a load, and not a lease.
+    keeps(&waits(1_000_000), &[]);
+    breaks(Promise::EveryCallerAnswered, &waits(1_200_000), &[]);
 }
 
 #[test]
