@@ -109,7 +109,7 @@ fn had_a_turn(record: &Record<'_>, process: u32, from: Micros, until: Micros) ->
     let of_process = |fault: &&super::faults::Fault| fault.process.is_none_or(|who| who == process);
     let mut turning = record.faults.iter().filter(of_process);
     turning.any(|fault| {
-        matches!(fault.kind, Kind::Deaf | Kind::Away)
+        fault.kind == Kind::Deaf
             && ((fault.begun <= until && from <= fault.begun + NOTICED)
                 || (fault.ended <= until && from <= fault.ended))
     })

@@ -34,9 +34,7 @@ fn overtaken<'a>(
     record: &Record<'_>,
     events: &[&'a Event],
 ) -> HashMap<u64, (&'a Event, &'a Event)> {
-    let is_acknowledged = |event: &&&Event| {
-        matches!(event.deed, Deed::Invalidated { reached, .. } if reached != Reached::Unacknowledged)
-    };
+    let is_acknowledged = |event: &&&Event| matches!(event.deed, Deed::Invalidated { reached, .. } if reached != Reached::Unacknowledged);
     // By begin, as the events are.
     let invalidations: Vec<&Event> = events.iter().filter(is_acknowledged).copied().collect();
     let mut overtaken = HashMap::new();

@@ -143,12 +143,7 @@ impl Fleet {
     }
 
     /// One caller asks once.
-    pub(crate) async fn ask(
-        &self,
-        process: &Process,
-        key: u32,
-        limit: Option<Duration>,
-    ) -> Answer {
+    pub(crate) async fn ask(&self, process: &Process, key: u32, limit: Option<Duration>) -> Answer {
         process.life.awake().await;
         self.world.tick();
         let (origin, life, number) = (self.origin.clone(), process.life.clone(), process.number);
@@ -343,9 +338,9 @@ fn answer_of(answer: &Result<Fetched<Value>, Error>) -> Answer {
             | Error::LoadPanicked
             | Error::Outdated { .. },
         ) => Answer::OriginFailed,
-        Err(
-            Error::LoadTimeout { .. } | Error::WaitTimeout { .. } | Error::DeadlineExceeded,
-        ) => Answer::TimedOut,
+        Err(Error::LoadTimeout { .. } | Error::WaitTimeout { .. } | Error::DeadlineExceeded) => {
+            Answer::TimedOut
+        }
         Err(Error::Overloaded { .. }) => Answer::Overloaded,
         Err(_) => Answer::Failed,
     }

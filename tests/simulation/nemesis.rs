@@ -16,7 +16,8 @@ use crate::{
 
 /// Returns when all is healed.
 pub(crate) async fn harm(fleet: &Arc<Fleet>) {
-    let harming: Vec<_> = fleet.plan.faults.iter().map(|&planned| one(fleet.clone(), planned)).collect();
+    let harming: Vec<_> =
+        fleet.plan.faults.iter().map(|&planned| one(fleet.clone(), planned)).collect();
     futures::future::join_all(harming).await;
 }
 
@@ -39,12 +40,7 @@ async fn one(fleet: Arc<Fleet>, planned: Planned) {
     fleet.world.record.fault(begun, kind, about);
 }
 
-async fn killed(
-    fleet: &Arc<Fleet>,
-    slot: u32,
-    process: &Process,
-    lasts: Duration,
-) -> Option<u32> {
+async fn killed(fleet: &Arc<Fleet>, slot: u32, process: &Process, lasts: Duration) -> Option<u32> {
     process.kill();
     fleet.world.leave(process.number);
     tokio::time::sleep(lasts).await;

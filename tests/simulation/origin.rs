@@ -100,7 +100,8 @@ impl Origin {
         pass(fastrand::u64(0..=mood.takes * factor)).await;
         let lag = mood.lag.mul_f64(fastrand::f64());
         let read_at = Instant::now().checked_sub(lag).unwrap_or_else(Instant::now);
-        let versions: Vec<u64> = keys.iter().map(|&key| self.version_at(key as u32, read_at)).collect();
+        let versions: Vec<u64> =
+            keys.iter().map(|&key| self.version_at(key as u32, read_at)).collect();
         pass(fastrand::u64(0..=mood.takes * factor)).await;
         life.awake().await;
         let mut dice = fastrand::f64();

@@ -6,7 +6,9 @@ use cattleguard::far::Far;
 
 use crate::{
     fleet::Fleet,
-    history::{Admitted, Answer, Bounds, Breach, Deed, Event, Fault, Micros, Reached, Verdict, judge},
+    history::{
+        Admitted, Answer, Bounds, Breach, Deed, Event, Fault, Micros, Reached, Verdict, judge,
+    },
     nemesis,
     profile::{Plan, Profile, Times, ms},
     store::at_once,
