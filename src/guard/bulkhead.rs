@@ -172,6 +172,7 @@ impl Bulkhead {
         loop {
             let until = self.move_slow().unwrap_or_else(|| Instant::now() + FOREVER);
             tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(until) => {}
                 () = self.room_beside.notified() => {}
             }
