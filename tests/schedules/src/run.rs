@@ -103,6 +103,10 @@ pub fn time_passes_at_any_moment() {
     PASSES_AT_ANY_MOMENT.set(true);
 }
 
+pub fn does_time_pass_at_any_moment() -> bool {
+    PASSES_AT_ANY_MOMENT.get()
+}
+
 /// As it was at the beginning.
 pub fn time_passes_when_idle() {
     PASSES_AT_ANY_MOMENT.set(false);

@@ -6,7 +6,7 @@ use cattleguard_schedules::{run::Schedules, scenarios};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
-    let times = env::var("SCHEDULES").map_or(1_000, |times| times.parse().expect("a number"));
+    let times = env::var("SCHEDULES").map_or(3_000, |times| times.parse().expect("a number"));
     let mut trials = vec![];
     for (about, scenarios) in scenarios::ALL {
         for scenario in *scenarios {

@@ -224,8 +224,14 @@ async fn a_closed_flight_leaves_the_next_one_alone() {
     let (closed, before) = lead();
     process.write(choose(2)).await;
     let (next, after) = lead();
-    let flights = [closed, next].map(|completer| caller(process.clone().load(completer)));
-    assert!(before.answer(now).await.is_some());
+    let flights = [
+        caller(async move {
+            let filled = || panic!("a closed flight has filled");
+            closed.complete(Completion::for_all(1), |_| -> () { filled() });
+        }),
+        caller(process.clone().load(next)),
+    ];
+    assert_eq!(before.answer(now).await, Some(1));
     assert_eq!(after.answer(now).await, Some(2));
     for flight in flights {
         flight.answer().await;

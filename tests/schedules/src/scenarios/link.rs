@@ -3,12 +3,12 @@
 use std::{
     sync::{
         Arc, Mutex, OnceLock, Weak,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
 
-use super::world::Watching;
+use super::world::{KEY, Watching};
 use crate::{
     Clock, Entry, Fault, FaultKind, Version,
     far::{Attempt, Commit, Event, Far, Invalidated, Put, Record, Renewal, Token, Watcher},
@@ -24,6 +24,8 @@ pub(super) struct Link {
     deaf: AtomicBool,
     /// Whether the process has been told that messages arrive.
     heard: AtomicBool,
+    /// The newest version whose commit, in any process, this one was told of.
+    told: AtomicU64,
     watcher: OnceLock<Watching>,
     /// Kept for the far tier, which knows it weakly.
     ear: Mutex<Option<Arc<Ear>>>,
@@ -38,6 +40,7 @@ impl Link {
             down: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             heard: AtomicBool::new(false),
+            told: AtomicU64::new(0),
             watcher: OnceLock::new(),
             ear: Mutex::default(),
         })
@@ -53,6 +56,10 @@ impl Link {
 
     pub(super) fn is_heard(&self) -> bool {
         self.heard.load(SeqCst)
+    }
+
+    pub(super) fn told(&self) -> u64 {
+        self.told.load(SeqCst)
     }
 
     /// Messages are lost from now on. The process finds out.
@@ -74,6 +81,10 @@ impl Link {
     fn tell(&self, event: Event<'_>) {
         if let Some(watcher) = self.watcher.get().and_then(Weak::upgrade) {
             watcher.on_event(event);
+        }
+        if let Event::Committed { name: KEY, version } = event {
+            let number = (0..100).find(|number| version == Version::new(*number));
+            self.told.fetch_max(number.unwrap_or(0), SeqCst);
         }
     }
 

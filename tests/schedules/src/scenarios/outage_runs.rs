@@ -102,13 +102,14 @@ async fn what_was_missed_is_not_served_once_messages_arrive_again() {
     let world = World::new();
     let [one, two]: [_; 2] = world.processes();
     fetch_often(two.clone()).await;
-    let link = two.link.clone();
-    let writer = one.clone();
+    let (deaf, writer) = (two.clone(), one.clone());
     let callers = [
         caller(async move {
-            link.lose_messages().await;
+            deaf.link.lose_messages().await;
+            deaf.fetch().await.expect("a value");
             pause().await;
-            link.hear_again().await;
+            deaf.link.hear_again().await;
+            deaf.fetch().await.expect("a value");
         }),
         caller(async move {
             for _ in 0..2 {

@@ -14,7 +14,7 @@ use super::link::Link;
 use crate::{
     Clock, Error, Guard, GuardBuilder, Loaded, Policy, Write,
     memory::MemoryFar,
-    run::{NEVER, choose, pause},
+    run::{NEVER, choose, does_time_pass_at_any_moment, pause},
 };
 
 pub(super) const KEY: &str = "k";
@@ -189,7 +189,9 @@ impl Process {
 
     pub(super) fn oldest(&self) -> u64 {
         let elsewhere = if self.link.is_heard() { self.world.acknowledged() } else { 0 };
-        self.known.load(SeqCst).max(elsewhere)
+        // While something stale may be served, a commit elsewhere says nothing.
+        let told = if does_time_pass_at_any_moment() { 0 } else { self.link.told() };
+        self.known.load(SeqCst).max(elsewhere).max(told)
     }
 
     pub(super) fn check(&self, oldest: u64, answer: u64) -> Result<u64, Error> {
