@@ -222,8 +222,8 @@ impl Fleet {
         process.life.awake().await;
         let version = self.origin.write(key);
         pass(fastrand::u64(..4)).await;
-        for _ in 0..fastrand::u8(..3) {
-            self.ask_soon(&process, key, 60);
+        for _ in 0..fastrand::u8(1..4) {
+            self.ask_soon(&process, key, 25);
         }
         match fastrand::u8(..8) {
             0 | 1 => self.put(&process, key, version).await,

@@ -1,6 +1,6 @@
 //! Whether a process runs.
 
-use std::future::pending;
+use std::{future::pending, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -58,8 +58,9 @@ impl Life {
 
 /// Others run meanwhile, mostly within the same millisecond.
 pub(crate) async fn pass(longest_ms: u64) {
-    if longest_ms > 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(fastrand::u64(0..=longest_ms))).await;
+    let time = fastrand::u64(0..=longest_ms);
+    if time > 0 {
+        tokio::time::sleep(Duration::from_millis(time)).await;
     }
     for _ in 0..fastrand::u8(0..3) {
         tokio::task::yield_now().await;

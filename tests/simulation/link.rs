@@ -89,7 +89,8 @@ impl Link {
         } else if falls(slow) {
             Fate::Answered(24, 24)
         } else {
-            Fate::Answered(fastrand::u64(0..8) / 6, fastrand::u64(0..8) / 6)
+            let latency = self.0.world.latency;
+            Fate::Answered(latency, latency)
         }
     }
 

@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) policy: Policy,
     pub(crate) times: Times,
     pub(crate) mood: Mood,
+    /// How long a command takes at most, there and back again, in milliseconds.
+    pub(crate) latency: u64,
     pub(crate) faults: Vec<Planned>,
 }
 
@@ -122,6 +124,7 @@ impl Plan {
             policy,
             times,
             mood: Mood { takes: one_of(&[0, 5, 50, 150]), ..Mood::default() },
+            latency: one_of(&[1, 1, 5, 20]),
             faults: draw_faults(profile, processes, length),
         }
     }

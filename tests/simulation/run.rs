@@ -72,7 +72,7 @@ fn run_plan(plan: Plan, has_set_clock: bool) -> Ran {
         .expect("a runtime");
     runtime.block_on(async {
         let times = plan.times;
-        let world = World::new(plan.keys, has_set_clock);
+        let world = World::new(plan.keys, plan.latency, has_set_clock);
         let fleet = Fleet::start(&world, plan);
         let observing = tokio::spawn(observe(fleet.clone()));
         nemesis::harm(&fleet).await;

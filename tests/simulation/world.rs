@@ -29,6 +29,8 @@ pub(crate) struct World {
     /// Of the invalidation that the store carries out just now.
     reply_to: Mutex<Option<ReplyTo>>,
     next_number: AtomicU64,
+    /// How long a command takes at most in each direction, in milliseconds.
+    pub(crate) latency: u64,
     away: Mutex<Option<Away>>,
     is_full: AtomicBool,
     /// A clock that can be set, and until when it has followed tokio's.
@@ -44,7 +46,7 @@ pub(crate) struct Away {
 }
 
 impl World {
-    pub(crate) fn new(keys: u32, has_set_clock: bool) -> Arc<Self> {
+    pub(crate) fn new(keys: u32, latency: u64, has_set_clock: bool) -> Arc<Self> {
         let clock = if has_set_clock { Clock::manual() } else { Clock::tokio() };
         // There is a past to which it can be set back. Does nothing to tokio's.
         clock.advance(Duration::from_secs(24 * 3600));
@@ -54,6 +56,7 @@ impl World {
             mailboxes: Mutex::default(),
             reply_to: Mutex::default(),
             next_number: AtomicU64::new(0),
+            latency,
             away: Mutex::default(),
             is_full: AtomicBool::new(false),
             set_clock: has_set_clock.then(|| Mutex::new(Instant::now())),
