@@ -44,6 +44,6 @@ impl Drop for Load {
 
 pub fn value(source: u64, version: u64) -> Loaded<Row> {
     let padding = "x".repeat(fastrand::usize(..200));
-    let ttl = std::time::Duration::from_millis(fastrand::u64(1_000..3_000));
+    let ttl = std::time::Duration::from_millis(fastrand::u64(1_000..8_000));
     Loaded::found(Row { source, padding }, version).ttl(ttl)
 }

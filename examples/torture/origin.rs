@@ -84,7 +84,7 @@ fn took(mood: Mood) -> Duration {
     let usual = Duration::from_micros(fastrand::u64(..20_000));
     match (mood, fastrand::u32(..1000)) {
         (Mood::Hangs, _) => NEVER,
-        (Mood::Slow, _) => Duration::from_millis(fastrand::u64(200..2_500)),
+        (Mood::Slow, _) => Duration::from_millis(fastrand::u64(200..3_500)),
         (_, ..20) => Duration::from_millis(300),
         (_, 20..22) => Duration::from_millis(2_500),
         _ => usual,

@@ -56,9 +56,12 @@ pub fn policy() -> Policy {
         .ttl(Duration::from_secs(2))
         .load_timeout(LOAD_TIMEOUT)
         .wait_timeout(LOAD_TIMEOUT)
+        .max_concurrent_loads(LOADS_AT_ONCE)
 }
 
 pub const LOAD_TIMEOUT: Duration = Duration::from_secs(4);
+/// Fewer than those who ask.
+pub const LOADS_AT_ONCE: usize = 32;
 
 impl Worker {
     async fn open(setup: &Setup) -> Result<Self, Failure> {

@@ -141,15 +141,19 @@ fn longest_wait(
             _ => return None,
         }
     }
+    let promise = match stopped {
+        0 => Promise::EveryCallerAnswered,
+        _ => Promise::CrashCostsOneLease,
+    };
+    let longest = stopped * bounds.lease_ttl + (1 + stopped) * bounds.longest_load + bounds.slack;
+    // Of nearly all that is enough, and to look for writes takes long.
+    if until - from <= longest {
+        return Some((promise, longest));
+    }
     let writes = events.iter().filter(|event| {
         matches!(event.deed, Deed::Invalidated { .. } | Deed::Put { .. })
             && event.span.begun <= until
             && begun <= record.over(event)
     });
-    let promise = match stopped {
-        0 => Promise::EveryCallerAnswered,
-        _ => Promise::CrashCostsOneLease,
-    };
-    let again = 1 + stopped + writes.count() as Micros;
-    Some((promise, stopped * bounds.lease_ttl + again * bounds.longest_load + bounds.slack))
+    Some((promise, longest + writes.count() as Micros * bounds.longest_load))
 }

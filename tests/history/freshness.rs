@@ -53,6 +53,9 @@ impl<'a> Floor<'a> {
     }
 }
 
+/// That a subscription is down, whatever became of the connection.
+const NOTICED_WITHIN: Micros = 1_000_000;
+
 /// What was found: an answer of a process, or the record itself.
 #[derive(Clone, Copy)]
 struct Found<'a> {
@@ -204,7 +207,10 @@ fn admitted(
     if is_near && record.had_any(&[Forgot], before, until) {
         return Some(Admitted::LostRecord);
     }
-    (is_near && record.had(&[Away, Cut, Deaf], process, before, until))
+    // It notices within a second, and keeps what it loads from then on for a moment.
+    let noticed = NOTICED_WITHIN + record.bounds.near_outage_ttl + record.bounds.slack;
+    let is_soon = found.event.span.begun <= record.over(invalidation) + noticed;
+    (is_soon && record.had(&[Away, Cut, Deaf], process, before, until))
         .then_some(Admitted::NotSubscribed)
 }
 
