@@ -93,10 +93,10 @@ async fn deaf(process: &Process, lasts: Duration) -> Option<u32> {
 async fn slow(process: &Process, lasts: Duration) -> Option<u32> {
     let some = |chance: f64| if fastrand::bool() { chance } else { 0.0 };
     let delays = Delays {
-        late: some(0.5),
+        late: some(0.8),
         twice: some(0.3),
         overtaken: some(0.3),
-        longest: [5, 45, 300][fastrand::usize(..3)],
+        longest: [45, 300, 900][fastrand::usize(..3)],
     };
     process.mailbox.set_delays(delays);
     process.link.trouble(|trouble| trouble.slow = some(0.5));

@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::history::{Deed, Event, Fault, Kind, Micros, Span};
+use crate::history::{Deed, Event, Fault, Kind, Micros, Reached, Span};
 
 pub(crate) struct Record {
     begun: Instant,
@@ -70,6 +70,22 @@ impl Record {
     pub(crate) fn fault(&self, begun: Micros, kind: Kind, process: Option<u32>) {
         let ended = self.now();
         self.inner.lock().faults.push(Fault { kind, process, begun, ended });
+    }
+
+    /// The highest version that a process was to invalidate, of a key, without an acknowledgement: the guard keeps it until
+    /// it goes through. Not where the store loses things all the same.
+    pub(crate) fn kept(&self, key: u32, is_there: impl Fn(u32) -> bool) -> Option<u64> {
+        let inner = self.inner.lock();
+        let loses = |fault: &Fault| matches!(fault.kind, Kind::Forgot | Kind::Rewound);
+        if inner.faults.iter().any(loses) {
+            return None;
+        }
+        let kept = |event: &Event| match event.deed {
+            Deed::Invalidated { version, reached: Reached::Unacknowledged } => version,
+            _ => None,
+        };
+        let of_key = inner.events.iter().filter(|event| event.key == key);
+        of_key.filter(|event| is_there(event.process)).filter_map(kept).max()
     }
 
     /// Everything, once it is over.

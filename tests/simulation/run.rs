@@ -112,6 +112,14 @@ async fn be_quiet(fleet: &Arc<Fleet>, wrong: &mut Vec<String>) {
         }
     }
     for key in 0..fleet.plan.keys {
+        let is_there = |number| fleet.all().iter().any(|process| process.number == number);
+        let entry = at_once(fleet.world.store.memory().read(&key.to_string())).ok().flatten();
+        if let (Some(kept), Some(entry)) = (fleet.world.record.kept(key, is_there), entry)
+            && entry.version().high() < kept
+        {
+            let found = entry.version();
+            wrong.push(format!("the store has {found} where {kept} was to be invalidated"));
+        }
         let writer = fleet.at(0);
         let version = fleet.origin.write(key);
         let reached = fleet.invalidate(&writer, key, Some(version)).await;
