@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{
-    event::{Deed, Event, Micros},
+    event::{Answer, Deed, Event, Micros},
     faults::Kind,
     record::Record,
     verdict::{Admitted, Promise, Verdict},
@@ -44,9 +44,8 @@ fn one_at_a_time(record: &Record<'_>, events: &[&Event], verdict: &mut Verdict) 
 
 /// The loads whose callers were told that the far tier did not answer.
 pub(super) fn unprotected(events: &[&Event]) -> HashSet<u64> {
-    use super::event::Answer::Value;
     let told = events.iter().filter_map(|event| match &event.deed {
-        Deed::Asked { answer: Value { source, .. }, outcome, .. }
+        Deed::Asked { answer: Answer::Value { source, .. }, outcome, .. }
             if outcome.starts_with("bypassed_far") =>
         {
             Some(*source)
@@ -89,7 +88,12 @@ fn why_two(
         if is_later && record.had(&[Deaf, Away, Cut, Slow, Frozen], load.process, earlier, until) {
             return Some(Admitted::NotSubscribed);
         }
-        return had_a_turn(record, load.process, from, until).then_some(Admitted::SubscribedAgain);
+        if had_a_turn(record, load.process, from, until) {
+            return Some(Admitted::SubscribedAgain);
+        }
+        let is_without_lease = record.had(&disturbed, load.process, earlier, until);
+        return (is_without_lease && was_closed(events, other, load))
+            .then_some(Admitted::ClosedWhileWaiting);
     }
     if record.had(&[Frozen, Killed], other.process, from, until) {
         return Some(Admitted::HolderStopped);
@@ -108,6 +112,23 @@ fn repeated(record: &Record<'_>, write: &Event) -> Micros {
     let faults = record.faults.iter();
     let during = faults.filter(|fault| fault.begun <= over && write.span.begun <= fault.ended);
     during.map(|fault| fault.ended).fold(over, Micros::max) + record.bounds.slack
+}
+
+/// Whether one of the two flights was closed before it loaded: a write came after its first caller.
+fn was_closed(events: &[&Event], other: &Event, load: &Event) -> bool {
+    let sources = [other, load].map(|event| match event.deed {
+        Deed::Loaded { source, .. } => source,
+        _ => 0,
+    });
+    let boarded = events.iter().filter(|event| {
+        matches!(&event.deed, Deed::Asked { answer: Answer::Value { source, .. }, .. } if sources.contains(source))
+    });
+    let Some(first) = boarded.map(|event| event.span.begun).min() else { return false };
+    events.iter().any(|event| {
+        matches!(event.deed, Deed::Invalidated { .. } | Deed::Put { .. })
+            && event.span.begun <= load.span.begun
+            && event.span.ended.is_none_or(|ended| first <= ended)
+    })
 }
 
 /// Whether messages to this process stopped or came back then: flights are closed at both moments, the first of which

@@ -182,6 +182,32 @@ fn two_loads_of_a_key_at_one_time_are_a_breach() {
 }
 
 #[test]
+fn flights_that_a_write_told_apart_load_each_where_there_is_no_lease() {
+    let full = [fault(Kind::Full, None, 0, 1_000)];
+    let waiting = [
+        load(1, 500, 600, 11, 1),
+        load(1, 550, 650, 12, 1),
+        Event { span: Span { begun: 100, ended: Some(700) }, ..asked(1, 100, 11, 1) },
+    ];
+    breaks(Promise::OriginSafe, &waiting, &full);
+    let write = invalidated(1, 200, Some(1), Reached::Unconfirmed);
+    // Long before the loads; the window of a write while they run has no part in it.
+    let at = 1_000_000;
+    let later = |event: &Event| Event {
+        span: Span { begun: event.span.begun + at, ended: event.span.ended.map(|end| end + at) },
+        ..event.clone()
+    };
+    let mut closed: Vec<Event> = waiting[..2].iter().map(later).collect();
+    let Deed::Asked { answer, outcome, .. } = waiting[2].deed.clone() else { panic!() };
+    let deed = Deed::Asked { answer, outcome, deadline: 2 * at };
+    closed.extend([event(1, 100, at + 700, deed), write]);
+    let full = [fault(Kind::Full, None, 0, 2 * at)];
+    admits(Promise::OriginSafe, Admitted::ClosedWhileWaiting, &closed, &full);
+    closed.pop();
+    breaks(Promise::OriginSafe, &closed, &full);
+}
+
+#[test]
 fn more_loads_than_the_bulkhead_allows_are_a_breach() {
     let of = |key| Event { key, ..load(1, 0, 100, 11 + u64::from(key), 1) };
     keeps(&[of(1), of(2)], &[]);

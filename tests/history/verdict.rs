@@ -41,6 +41,7 @@ pub enum Admitted {
     LatePut,
     NotSubscribed,
     SubscribedAgain,
+    ClosedWhileWaiting,
 }
 
 impl Admitted {
@@ -56,6 +57,9 @@ impl Admitted {
             }
             Self::LatePut => {
                 "a put arrived after the record had gone, or beside an invalidation without a version"
+            }
+            Self::ClosedWhileWaiting => {
+                "a write came while flights waited, and then there was no lease to wait for"
             }
             Self::SubscribedAgain => "messages arrived again, and what loaded took no more callers",
             Self::NotSubscribed => "the subscription was down, or the process not told",
