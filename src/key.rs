@@ -240,6 +240,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
+    use crate::fuzzing::parts_of;
 
     #[test]
     fn long_names_spill_and_stay_equal() {
@@ -255,24 +256,6 @@ mod tests {
         assert_ne!(&*("a\\", "b").name(), &*("a", "\\b").name());
         assert_ne!(&*("a\\:b", "c").name(), &*("a\\", "b:c").name());
         assert_ne!(&*(("a", "b"), "c").name(), &*("a", ("b", "c")).name());
-    }
-
-    /// The parts that a name was made of: if every name tells them, different parts have different names.
-    fn parts_of(name: &str) -> Vec<String> {
-        let mut parts = vec![String::new()];
-        let mut rest = name.chars();
-        while let Some(char) = rest.next() {
-            let part = parts.last_mut().expect("one at least");
-            match char {
-                ':' => parts.push(String::new()),
-                '\\' => match rest.next() {
-                    Some(escaped) => part.push(escaped),
-                    None => return Vec::new(),
-                },
-                plain => part.push(plain),
-            }
-        }
-        parts
     }
 
     proptest! {

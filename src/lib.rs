@@ -18,6 +18,7 @@ mod loader;
 mod outcome;
 mod policy;
 mod size;
+mod sync;
 mod terms;
 mod token;
 mod version;
@@ -55,6 +56,11 @@ pub mod metrics;
 mod near;
 mod observe;
 pub mod tower;
+
+// What `fuzz/` calls, and the replay of its corpora.
+#[cfg(all(any(test, fuzzing), feature = "redis", feature = "http"))]
+#[doc(hidden)]
+pub mod fuzzing;
 
 pub use self::{
     clock::{Clock, Moment},

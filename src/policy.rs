@@ -265,6 +265,22 @@ mod tests {
         );
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_back_off_is_the_first_one_doubled_for_each_further_failure(
+            first in 0..5_000_u64,
+            longest in 0..1_u64 << 32,
+            failures in 1..50_u32,
+        ) {
+            let millis = Duration::from_millis;
+            let policy = Policy::default();
+            let policy = policy.failure_backoff(millis(first)).max_failure_backoff(millis(longest));
+            let doubled = (1..failures).fold(u128::from(first), |all, _| (2 * all).min(1 << 100));
+            let expected = doubled.min(longest.into());
+            proptest::prop_assert_eq!(policy.backoff_after(failures).as_millis(), expected);
+        }
+    }
+
     #[test]
     fn jitter_shortens_and_spreads() {
         let policy = Policy::default().jitter(0.2);

@@ -164,7 +164,48 @@ impl fmt::Display for Version {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// All of `u64`, and often what lies around the ends of 32 bits, of exact floats, of `i64` and of `u64`.
+    fn number() -> impl Strategy<Value = u64> {
+        let ends = prop::sample::select(vec![0, 1 << 32, 1 << 53, 1 << 63]);
+        prop_oneof![
+            any::<u64>(),
+            (ends, -2_i64..3).prop_map(|(end, by): (u64, _)| end.wrapping_add_signed(by)),
+        ]
+    }
+
+    /// Often with the same `high`.
+    fn two() -> impl Strategy<Value = [Version; 2]> {
+        (number(), number(), number(), number(), any::<bool>()).prop_map(|(a, b, c, d, is_tie)| {
+            [Version::with_tie(a, c), Version::with_tie(if is_tie { a } else { b }, d)]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_096))]
+
+        #[test]
+        fn any_two_versions_have_the_order_of_their_numbers_and_of_their_bytes([one, other] in two()) {
+            let by_high = one.high().cmp(&other.high());
+            let order = by_high.then(one.low().cmp(&other.low()));
+            prop_assert_eq!(one.cmp(&other), order);
+            prop_assert_eq!(one.to_bytes().cmp(&other.to_bytes()), order);
+            prop_assert_eq!(one == other, order.is_eq());
+            let high = one.high().to_be_bytes();
+            let both = [high, one.low().to_be_bytes()].concat();
+            prop_assert_eq!(one.to_bytes().to_vec(), both);
+            prop_assert_eq!(Version::from_bytes(one.to_bytes()), one);
+        }
+
+        #[test]
+        fn a_number_is_a_version_unless_it_is_negative(number in any::<i64>()) {
+            let expected = u64::try_from(number).ok().map(Version::new);
+            prop_assert_eq!(Version::try_from(number).ok(), expected);
+        }
+    }
 
     #[test]
     fn a_negative_version_is_an_error_and_never_wraps() {

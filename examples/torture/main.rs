@@ -193,6 +193,7 @@ fn bounds() -> Bounds {
         near_outage_ttl: micros(Duration::from_millis(500)),
         longest_load: micros(worker::LOAD_TIMEOUT),
         loads_at_once: worker::LOADS_AT_ONCE,
+        settling: micros(nemesis::SETTLED),
         // Two cores, a dozen processes.
         slack: micros(Duration::from_secs(1)),
     }

@@ -33,7 +33,7 @@ pub struct Nemesis {
 }
 
 /// What has passed is noticed by all.
-const SETTLED: Duration = Duration::from_secs(2);
+pub const SETTLED: Duration = Duration::from_secs(2);
 const QUIET_MS: std::ops::Range<u64> = 500..2_000;
 
 impl Nemesis {

@@ -1,9 +1,8 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
 use tokio::sync::Notify;
+
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// How deep within other loads the deepest caller of a flight waits. Zero: in none.
 ///

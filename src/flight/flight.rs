@@ -1,8 +1,5 @@
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -13,7 +10,10 @@ use tokio::{
 };
 
 use super::{depth::Depth, solo_state::SoloState};
-use crate::{Moment, Version};
+use crate::{
+    Moment, Version,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 /// What a flight's task and its callers share.
 pub(super) struct Flight<T> {

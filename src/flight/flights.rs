@@ -1,10 +1,9 @@
 use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
 
-use foldhash::quality::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{flight::Flight, solo_state::SoloState};
-use crate::Version;
+use crate::{Version, sync::RandomState};
 
 const SHARDS: usize = 64;
 

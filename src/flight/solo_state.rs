@@ -1,6 +1,6 @@
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use tokio::sync::Notify;
+
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Tells a solo reader from others, and whether it still reads: a flight that began beside it waits for what it
 /// finds before it asks for a lease.

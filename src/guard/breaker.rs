@@ -9,29 +9,35 @@
 //!
 //! Callers are let through only while it is closed: the probe is a task's, so that no caller pays for it.
 
-use std::sync::{
-    Arc,
-    atomic::{
-        AtomicBool, AtomicU8, AtomicU32,
-        Ordering::{AcqRel, Acquire, Relaxed, Release},
-    },
-};
+use std::sync::Arc;
 
 use tokio::sync::{Notify, futures::OwnedNotified};
 
-use crate::observe::Gauge;
+use crate::{
+    observe::Gauge,
+    sync::atomic::{
+        AtomicBool, AtomicU64,
+        Ordering::{AcqRel, Acquire, Release},
+    },
+};
 
 pub(super) struct Breaker {
-    state: AtomicU8,
-    /// In a row, while closed.
-    failures: AtomicU32,
+    /// A [`Count`], in one word: a failure counts for the time in which its call began, or not at all.
+    count: AtomicU64,
     /// While half-open: whether what is written goes through.
     writes: AtomicBool,
-    /// How often it has closed: a call that began before says nothing about now.
-    closings: AtomicU32,
     /// Notified when it closes.
     closing: Arc<Notify>,
     gauge: Gauge,
+}
+
+#[derive(Clone, Copy)]
+struct Count {
+    state: State,
+    /// In a row, while closed.
+    failures: u8,
+    /// How often it has closed: a call that began before says nothing about now.
+    closings: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,11 +63,10 @@ pub(super) enum Failed {
 
 impl Breaker {
     pub(super) fn new(gauge: Gauge) -> Self {
+        let count = Count { state: State::Closed, failures: 0, closings: 0 };
         Self {
-            state: AtomicU8::new(State::Closed as u8),
-            failures: AtomicU32::new(0),
+            count: AtomicU64::new(count.word()),
             writes: AtomicBool::new(false),
-            closings: AtomicU32::new(0),
             closing: Arc::default(),
             gauge,
         }
@@ -72,8 +77,12 @@ impl Breaker {
         self.closing.clone().notified_owned()
     }
 
+    fn count(&self) -> Count {
+        Count::of(self.count.load(Acquire))
+    }
+
     pub(super) fn state(&self) -> State {
-        State::of(self.state.load(Acquire))
+        self.count().state
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -82,15 +91,15 @@ impl Breaker {
 
     /// `None` while it is not closed.
     pub(super) fn call(&self) -> Option<Call> {
-        let closings = self.closings.load(Acquire);
-        self.is_closed().then_some(Call { closings })
+        let Count { state, closings, .. } = self.count();
+        (state == State::Closed).then_some(Call { closings })
     }
 
     /// For an invalidation or a put, which goes through a little earlier: see
     /// [`let_writes`](Self::let_writes).
     pub(super) fn call_to_write(&self) -> Option<Call> {
-        let closings = self.closings.load(Acquire);
-        let goes = match self.state() {
+        let Count { state, closings, .. } = self.count();
+        let goes = match state {
             State::Closed => true,
             State::HalfOpen => self.writes.load(Acquire),
             State::Open => false,
@@ -100,38 +109,40 @@ impl Breaker {
 
     pub(super) fn succeeded(&self) {
         // Read first: a shared line that every hit wrote to would be fought for.
-        if self.failures.load(Relaxed) != 0 {
-            self.failures.store(0, Relaxed);
+        if self.count().failures != 0 {
+            self.turn(|count| Some(Count { failures: 0, ..count }));
         }
     }
 
     /// Counts a failed call, and opens with the fifth in a row.
     pub(super) fn failed(&self, call: &Call) -> Failed {
-        if call.closings != self.closings.load(Acquire) {
-            return Failed::Counted;
-        }
-        if self.failures.fetch_add(1, Relaxed) + 1 < FAILURES {
-            Failed::Counted
-        } else {
-            self.open()
-        }
+        self.turn_from_closed(|count| {
+            let failures = count.failures + 1;
+            let state = if failures < FAILURES { State::Closed } else { State::Open };
+            (count.closings == call.closings).then_some(Count { state, failures, ..count })
+        })
     }
 
     /// Opens at once.
     pub(super) fn open(&self) -> Failed {
-        let opened =
-            self.state.compare_exchange(State::Closed as u8, State::Open as u8, AcqRel, Acquire);
-        if opened.is_err() {
-            return Failed::Counted;
+        self.turn_from_closed(|count| Some(Count { state: State::Open, ..count }))
+    }
+
+    fn turn_from_closed(&self, next: impl Fn(Count) -> Option<Count>) -> Failed {
+        let turned = self.turn(|count| match count.state {
+            State::Closed => next(count),
+            _ => None,
+        });
+        match turned {
+            Some(State::Open) => Failed::Opened,
+            _ => Failed::Counted,
         }
-        self.moved(State::Closed, State::Open);
-        Failed::Opened
     }
 
     /// For the recovery.
     pub(super) fn half_open(&self) {
         self.writes.store(false, Release);
-        self.turn(State::HalfOpen);
+        self.turn(|count| Some(Count { state: State::HalfOpen, ..count }));
     }
 
     /// What was pending has been sent once; what comes now goes through, or there would always be something
@@ -142,20 +153,26 @@ impl Breaker {
 
     /// The probe failed. For the recovery.
     pub(super) fn reopen(&self) {
-        self.turn(State::Open);
+        self.turn(|count| Some(Count { state: State::Open, ..count }));
     }
 
     /// For the recovery.
     pub(super) fn close(&self) {
-        self.failures.store(0, Relaxed);
-        self.closings.fetch_add(1, AcqRel);
-        self.turn(State::Closed);
+        self.turn(|Count { closings, .. }| {
+            let closings = closings.wrapping_add(1);
+            Some(Count { state: State::Closed, failures: 0, closings })
+        });
         self.closing.notify_waiters();
     }
 
-    fn turn(&self, to: State) {
-        let from = State::of(self.state.swap(to as u8, AcqRel));
+    /// Says in which state it is then, if `next` says that something changes.
+    fn turn(&self, next: impl Fn(Count) -> Option<Count>) -> Option<State> {
+        let next = |word| next(Count::of(word));
+        let words = |word| next(word).map(Count::word);
+        let before = self.count.fetch_update(AcqRel, Acquire, words).ok()?;
+        let (from, to) = (Count::of(before).state, next(before)?.state);
         self.moved(from, to);
+        Some(to)
     }
 
     /// By how much, and not to what: two turns at one moment may come here in either order.
@@ -173,6 +190,18 @@ impl Drop for Breaker {
     }
 }
 
+impl Count {
+    fn of(word: u64) -> Self {
+        let [state, failures, .., a, b, c, d] = word.to_be_bytes();
+        Self { state: State::of(state), failures, closings: u32::from_be_bytes([a, b, c, d]) }
+    }
+
+    fn word(self) -> u64 {
+        let [a, b, c, d] = self.closings.to_be_bytes();
+        u64::from_be_bytes([self.state as u8, self.failures, 0, 0, a, b, c, d])
+    }
+}
+
 impl State {
     fn of(state: u8) -> Self {
         match state {
@@ -183,7 +212,7 @@ impl State {
     }
 }
 
-const FAILURES: u32 = 5;
+const FAILURES: u8 = 5;
 
 #[cfg(test)]
 mod tests {

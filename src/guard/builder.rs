@@ -1,9 +1,4 @@
-use std::{
-    error, fmt,
-    future::Future,
-    marker::PhantomData,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::{error, fmt, future::Future, marker::PhantomData, sync::Arc};
 
 use tokio::sync::Semaphore;
 
@@ -28,6 +23,7 @@ use crate::{
     near::{self, Near},
     observe::{EventHook, GuardEvent, Observer},
     size::SizeOf,
+    sync::atomic::AtomicBool,
 };
 
 /// Makes a [`Guard`].

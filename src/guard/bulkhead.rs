@@ -6,15 +6,7 @@
 //!   `limit` loads.
 //! - Only who finds no place moves slow loads. A load has no timer: one of the queue sleeps until the oldest is slow.
 
-use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -26,6 +18,7 @@ use super::limits::FOREVER;
 use crate::{
     Policy,
     observe::{Gauges, Up},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 /// A bulkhead for loads, one for the loads within those, and so on.
@@ -179,6 +172,7 @@ impl Bulkhead {
         loop {
             let until = self.move_slow().unwrap_or_else(|| Instant::now() + FOREVER);
             tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(until) => {}
                 () = self.room_beside.notified() => {}
             }

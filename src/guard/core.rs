@@ -1,10 +1,7 @@
 use std::{
     fmt,
     marker::PhantomData,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak},
 };
 
 use tokio::sync::Semaphore;
@@ -15,8 +12,13 @@ use super::{
     wakeups::Wakeups,
 };
 use crate::{
-    Error, Moment, Policy, far::Erased, flight::Flights, freshness::Freshness, near::Near,
+    Error, Moment, Policy,
+    far::Erased,
+    flight::Flights,
+    freshness::Freshness,
+    near::Near,
     observe::Observer,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 /// Guards the loads of one kind of value.

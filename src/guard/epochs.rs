@@ -1,16 +1,11 @@
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use crate::{
     Moment, Version,
+    sync::atomic::{AtomicU64, Ordering},
     terms::{Tag, Tags},
 };
 

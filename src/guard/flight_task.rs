@@ -185,6 +185,7 @@ impl<'a, V: Send + Sync + 'static, L: FlightLoader<V>> FlightTask<'a, V, L> {
             }
         };
         tokio::select! {
+            biased;
             () = message => self.look_up_unless_reloaded().await,
             () = tokio::time::sleep_until(look_again.min(self.wait_until)) => Stage::LookUp,
             () = self.core.tasks.closed() => Stage::Resolved(Resolution::failed(Error::ShutDown)),

@@ -133,6 +133,7 @@ impl<V: Send + Sync + 'static> LeasedLoad<'_, V> {
         let mut heard = false;
         while renewal.is_held() && !paused.is_elapsed() {
             tokio::select! {
+                biased;
                 () = &mut paused => {}
                 () = renewal.lost() => {}
                 () = &mut news, if !heard => {

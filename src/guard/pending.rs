@@ -1,16 +1,11 @@
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     Version,
     observe::{Gauge, Up},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 /// Invalidations that the far tier has not acknowledged: to be repeated when it is back.
@@ -101,7 +96,12 @@ impl PendingInvalidations {
 
     pub(super) fn all(&self) -> Vec<(Arc<str>, PendingInvalidation)> {
         let by_name = self.by_name.lock();
-        by_name.iter().map(|(name, pending)| (name.clone(), pending.invalidation)).collect()
+        let all = by_name.iter().map(|(name, pending)| (name.clone(), pending.invalidation));
+        let mut all: Vec<_> = all.collect();
+        drop(by_name);
+        // The same order in each run with a seed: see `tests/simulation`.
+        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        all
     }
 
     /// Done with `sent`, unless there has been more meanwhile.

@@ -3,13 +3,7 @@
 //! One task, with growing pauses. While the breaker is open it probes. When the far tier answers, the pending
 //! invalidations are sent, and only when none is left does the breaker close.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt, future, stream};
 
@@ -18,7 +12,12 @@ use super::{
     pending::{Left, PendingInvalidation},
     tags::is_epoch,
 };
-use crate::{Fault, FaultKind, backoff::Backoff, far::Token};
+use crate::{
+    Fault, FaultKind,
+    backoff::Backoff,
+    far::Token,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 impl<V: Send + Sync + 'static> Core<V> {
     /// Starts the task that brings the far tier back, if there is none.

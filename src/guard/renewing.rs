@@ -35,6 +35,7 @@ impl<'a, V: Send + Sync + 'static> Renewing<'a, V> {
         tokio::pin!(work);
         loop {
             tokio::select! {
+                biased;
                 done = &mut work => return done,
                 () = &mut self.until_lost, if self.held => self.held = false,
             }

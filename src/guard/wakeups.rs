@@ -50,9 +50,12 @@ impl Wakeups {
 
     pub(super) fn notify_all(&self) {
         let by_name = self.by_name.lock();
-        let all: Vec<_> = by_name.values().map(|registered| registered.notify.clone()).collect();
+        let all = by_name.iter().map(|(name, waiting)| (name.clone(), waiting.notify.clone()));
+        let mut all: Vec<_> = all.collect();
         drop(by_name);
-        for notify in all {
+        // The same order in each run with a seed: see `tests/simulation`.
+        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        for (_, notify) in all {
             notify.notify_waiters();
         }
     }

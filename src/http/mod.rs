@@ -212,6 +212,8 @@ mod cache_mode;
 mod exchange;
 mod fields;
 mod future;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod key;
 mod layer;
 mod purge;

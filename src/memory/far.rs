@@ -20,6 +20,7 @@ use crate::{
         Watchers,
     },
     size::SizeOf,
+    sync::RandomState,
 };
 
 const SHARDS: usize = 64;
@@ -39,7 +40,7 @@ struct Inner<V> {
     clock: Clock,
     records: Records<V>,
     leases: Box<[Mutex<Leases>]>,
-    hasher: std::hash::RandomState,
+    hasher: RandomState,
     watchers: Watchers,
 }
 
@@ -113,7 +114,7 @@ impl<V: Send + Sync + 'static> MemoryFar<V> {
                 clock,
                 records: Records::new(bounds, size_of),
                 leases,
-                hasher: std::hash::RandomState::new(),
+                hasher: RandomState::default(),
                 watchers: Watchers::default(),
             }),
         }

@@ -85,6 +85,8 @@ mod credentials;
 mod elected;
 mod far;
 mod fault;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gate;
 mod link;
 mod lock;

@@ -39,13 +39,13 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
 
 /// A process with a lock of its own, that hears of the others by the records alone.
 #[derive(Clone)]
-struct Process {
+pub struct Process {
     far: ElectedFar<String, Json, ScriptedLock>,
     lock: ScriptedLock,
 }
 
 impl Process {
-    fn on(url: &str) -> Self {
+    pub fn on(url: &str) -> Self {
         let lock = ScriptedLock::default();
         let far = Tier::new(setup::without_messages(url), Json).elected_by(lock.clone());
         Self { far: far.lock_timeout(TIMEOUT), lock }
@@ -103,11 +103,11 @@ impl Process {
         panic!("the entry stays fresh, or the back-off lasts");
     }
 
-    async fn opened(&self, name: &str, fence: u64) -> Token {
+    pub async fn opened(&self, name: &str, fence: u64) -> Token {
         self.open(name, fence).await.expect("an open load").0
     }
 
-    async fn is_fenced(&self, name: &str, fence: u64) -> bool {
+    pub async fn is_fenced(&self, name: &str, fence: u64) -> bool {
         self.open(name, fence).await.is_none()
     }
 
@@ -126,7 +126,7 @@ impl Process {
         assert!(matches!(put, Ok(Put::Stored(_))), "{put:?}");
     }
 
-    async fn invalidate(&self, name: &str, version: Option<u64>) {
+    pub async fn invalidate(&self, name: &str, version: Option<u64>) {
         let version = version.map(Version::new);
         let done = Far::<String>::invalidate(&self.far, name, version, LONG).await;
         done.expect("an invalidation");

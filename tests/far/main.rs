@@ -16,6 +16,7 @@ mod gate;
 #[expect(dead_code, reason = "the guard's tests use the rest of it")]
 mod origin;
 
+mod bytes;
 mod clock;
 mod cluster;
 mod contract;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     let trials = [
         implementers::trials,
         fences::trials,
+        bytes::trials,
         messages::trials,
         replicas::trials,
         faults::trials,

@@ -4,7 +4,7 @@ use super::{
     answers,
     event::Event,
     faults::Fault,
-    freshness, loads,
+    freshness, loads, overtaken,
     record::{Bounds, Record},
     verdict::Verdict,
 };
@@ -14,6 +14,7 @@ pub fn judge(events: &[Event], faults: &[Fault], bounds: &Bounds) -> Verdict {
     let record = Record::of(events, faults, bounds);
     let mut verdict = Verdict::default();
     freshness::judge(&record, &mut verdict);
+    overtaken::judge(&record, &mut verdict);
     loads::judge(&record, &mut verdict);
     answers::judge(&record, &mut verdict);
     verdict

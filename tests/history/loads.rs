@@ -43,7 +43,7 @@ fn one_at_a_time(record: &Record<'_>, events: &[&Event], verdict: &mut Verdict) 
 }
 
 /// The loads whose callers were told that the far tier did not answer.
-fn unprotected(events: &[&Event]) -> HashSet<u64> {
+pub(super) fn unprotected(events: &[&Event]) -> HashSet<u64> {
     use super::event::Answer::Value;
     let told = events.iter().filter_map(|event| match &event.deed {
         Deed::Asked { answer: Value { source, .. }, outcome, .. }
@@ -86,11 +86,10 @@ fn why_two(
     if other.process == load.process {
         let shared = bounds.near_outage_ttl;
         let is_later = load.span.begun >= other.span.begun + shared;
-        let had = |kinds: &[_]| record.had(kinds, load.process, earlier, until);
-        if is_later && had(&[Deaf, Away, Cut, Slow, Frozen]) {
+        if is_later && record.had(&[Deaf, Away, Cut, Slow, Frozen], load.process, earlier, until) {
             return Some(Admitted::NotSubscribed);
         }
-        return had(&[Deaf, Away, Cut]).then_some(Admitted::SubscribedAgain);
+        return had_a_turn(record, load.process, from, until).then_some(Admitted::SubscribedAgain);
     }
     if record.had(&[Frozen, Killed], other.process, from, until) {
         return Some(Admitted::HolderStopped);
@@ -109,6 +108,22 @@ fn repeated(record: &Record<'_>, write: &Event) -> Micros {
     let faults = record.faults.iter();
     let during = faults.filter(|fault| fault.begun <= over && write.span.begun <= fault.ended);
     during.map(|fault| fault.ended).fold(over, Micros::max) + record.bounds.slack
+}
+
+/// Whether messages to this process stopped or came back then: flights are closed at both moments, the first of which
+/// comes within a second.
+fn had_a_turn(record: &Record<'_>, process: u32, from: Micros, until: Micros) -> bool {
+    const NOTICED: Micros = 1_000_000;
+    let bounds = record.bounds;
+    let of_process = |fault: &&super::faults::Fault| fault.process.is_none_or(|who| who == process);
+    let mut turning = record.faults.iter().filter(of_process);
+    turning.any(|fault| {
+        let stops = (fault.begun, fault.begun + NOTICED + bounds.slack);
+        let comes_back = (fault.ended.saturating_sub(bounds.settling), fault.ended + bounds.slack);
+        let is_then = |(first, last): (Micros, Micros)| first <= until && from <= last;
+        matches!(fault.kind, Kind::Deaf | Kind::Away | Kind::Cut)
+            && (is_then(stops) || is_then(comes_back))
+    })
 }
 
 /// P6: loads that have taken less than a second, in one process.

@@ -7,6 +7,7 @@ mod faults;
 mod freshness;
 mod judge;
 mod loads;
+mod overtaken;
 mod record;
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,8 @@ pub struct Bounds {
     pub longest_load: Micros,
     /// Loads of a process at one time that have taken less than a second.
     pub loads_at_once: usize,
+    /// How long before its end a fault may have been healed.
+    pub settling: Micros,
     /// How late anything may be on this machine.
     pub slack: Micros,
 }

@@ -11,6 +11,7 @@ const BOUNDS: Bounds = Bounds {
     near_outage_ttl: 500_000,
     longest_load: 1_000_000,
     loads_at_once: 2,
+    settling: 0,
     slack: 100_000,
 };
 
@@ -169,9 +170,15 @@ fn two_loads_of_a_key_at_one_time_are_a_breach() {
     let mut written = two.to_vec();
     written.push(invalidated(3, 20, Some(1), Reached::Unconfirmed));
     admits(Promise::OneLoad, Admitted::WrittenWhileLoading, &written, &[]);
-    // In one process not even an outage excuses it.
-    let here = [load(1, 0, 100, 11, 1), load(1, 50, 150, 12, 1)];
-    breaks(Promise::OriginSafe, &here, &[fault(Kind::Away, None, 0, 1_000)]);
+    // In one process not even an outage excuses it, but for its beginning and its end.
+    let at = 10_000_000;
+    let here = [load(1, at, at + 100, 11, 1), load(1, at + 50, at + 150, 12, 1)];
+    breaks(Promise::OriginSafe, &here, &[fault(Kind::Away, None, 0, 2 * at)]);
+    for away in [fault(Kind::Away, None, at - 900_000, 2 * at), fault(Kind::Deaf, Some(1), 0, at)] {
+        admits(Promise::OriginSafe, Admitted::SubscribedAgain, &here, &[away]);
+        let shared = [here[0].clone(), load(1, at + 200, at + 300, 12, 1)];
+        keeps(&shared, &[away]);
+    }
 }
 
 #[test]
@@ -229,4 +236,18 @@ fn a_killed_holder_delays_by_one_lease() {
     // Nobody stopped: a load, and not a lease.
     keeps(&waits(1_000_000), &[]);
     breaks(Promise::EveryCallerAnswered, &waits(1_200_000), &[]);
+}
+
+#[test]
+fn a_load_that_an_invalidation_fell_into_is_no_answer_for_later_callers() {
+    let history = |begun| {
+        [
+            load(0, 1_000, 9_000, 1, 4),
+            invalidated(1, 2_000, Some(5), Reached::Unconfirmed),
+            asked(0, begun, 1, 4),
+        ]
+    };
+    breaks(Promise::NoResurrection, &history(3_000), &[]);
+    assert!(verdict(&history(1_500), &[]).is_kept());
+    assert!(verdict(&history(3_000), &[fault(Kind::Cut, Some(0), 500, 4_000)]).is_kept());
 }

@@ -134,7 +134,13 @@ fn a_parent_that_works_with_what_it_reexports_depends_on_it() {
 #[test]
 fn a_sound_tree_passes() {
     let files = [
-        ("lib.rs", "mod key; mod far; mod redis; pub use self::key::Key; use self::far::Far;"),
+        (
+            "lib.rs",
+            "mod key; mod far; mod redis; pub use self::key::Key; use self::far::Far;
+            #[cfg(all(any(test, fuzzing), feature = \"redis\"))] pub mod fuzzing;",
+        ),
+        // For tests and fuzzing alone.
+        ("fuzzing.rs", "use crate::redis::Redis; pub struct Fuzzing(Redis);"),
         (
             "key.rs",
             "/// See [`crate::far`].\npub struct Key; #[cfg(test)] mod tests { use crate::Far; }",

@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     // Vocabulary: values, no I/O.
     &[
         "backoff", "clock", "codec", "entry", "error", "fault", "fetched", "key", "loaded",
-        "loader", "outcome", "policy", "size", "terms", "token", "version",
+        "loader", "outcome", "policy", "size", "sync", "terms", "token", "version",
     ],
     // Contracts.
     &["far"],

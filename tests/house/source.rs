@@ -85,10 +85,9 @@ pub fn is_test(item: &Item) -> bool {
     attributes.iter().any(is_cfg_test)
 }
 
-/// `#[cfg(test)]`, or `#[cfg(all(test, …))]`.
+/// `#[cfg(test)]`, or `#[cfg(all(test, …))]`; the same for what fuzzing is given as well.
 pub fn is_cfg_test(attribute: &Attribute) -> bool {
     let Ok(condition) = attribute.meta.require_list() else { return false };
-    let condition_text = condition.tokens.to_string().replace(' ', "");
-    condition.path.is_ident("cfg")
-        && (condition_text == "test" || condition_text.starts_with("all(test,"))
+    let text = condition.tokens.to_string().replace(' ', "").replace("any(test,fuzzing)", "test");
+    condition.path.is_ident("cfg") && (text == "test" || text.starts_with("all(test,"))
 }

@@ -98,10 +98,33 @@ pub(crate) fn spelt(name: &str) -> String {
 
 /// Removes this cache's member, which is the last one.
 pub(crate) fn remove(headers: &mut HeaderMap) {
-    let own = headers.get(NAME).and_then(|value| value.to_str().ok());
-    let before = own.and_then(|list| list.rfind(", cattleguard").map(|at| list[..at].to_owned()));
-    match before.and_then(|before| before.parse::<HeaderValue>().ok()) {
+    // Of other caches there may be what is no text.
+    let list = headers.get(NAME).map_or(&[][..], HeaderValue::as_bytes);
+    let own = b", cattleguard";
+    let before = list.windows(own.len()).rposition(|part| part == own).map(|at| &list[..at]);
+    match before.and_then(|before| HeaderValue::from_bytes(before).ok()) {
         Some(before) => headers.insert(NAME, before),
         None => headers.remove(NAME),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_say_stays_even_if_it_is_no_text() {
+        for others in ["up; hit", "up\u{e4}; hit", "a, cattleguard; hit", ""] {
+            let others = HeaderValue::from_bytes(others.as_bytes()).expect("a value");
+            let mut headers = HeaderMap::from_iter([(NAME, others.clone())]);
+            add(&mut headers, HIT);
+            replace(&mut headers, REQUEST);
+            remove(&mut headers);
+            assert_eq!(headers.get(NAME), Some(&others));
+        }
+        let mut headers = HeaderMap::new();
+        add(&mut headers, HIT);
+        remove(&mut headers);
+        assert!(headers.is_empty());
+    }
 }

@@ -172,8 +172,9 @@ impl Responses {
         let rest = bytes.split_to(bytes.len());
         let body = match encoding {
             PLAIN => rest,
-            // A forged length must not allocate more than is ever compressed.
-            LZ4 if length <= self.max_body_size => {
+            // A forged length must not allocate more than is ever compressed, nor than these bytes can hold: in LZ4
+            // no byte stands for more than 255.
+            LZ4 if length <= self.max_body_size && length / 255 <= rest.len() => {
                 lz4_flex::block::decompress(&rest, length)?.into()
             }
             _ => return Err(Malformed.into()),
@@ -312,6 +313,17 @@ mod tests {
         let at = bytes.len() - lz4_flex::block::compress(&[0; 100_000]).len() - 4;
         bytes[at..at + 4].copy_from_slice(&u32::MAX.to_be_bytes());
         assert!(Responses::default().decode(bytes.into()).is_err());
+    }
+
+    #[test]
+    fn a_length_that_the_bytes_cannot_hold_allocates_nothing() {
+        let mut bytes = encoded(Kind::Response(cached(Bytes::from(vec![0; 2_000]), &[])));
+        let at = bytes.len() - lz4_flex::block::compress(&[0; 2_000]).len() - 4;
+        bytes[at..at + 4].copy_from_slice(&u32::to_be_bytes(1 << 20));
+        let bytes = Bytes::from(bytes);
+        let decode = || assert!(Responses::default().decode(bytes.clone()).is_err());
+        let held = allocation_counter::measure(decode).bytes_max;
+        assert!(held < 4_096, "{held}");
     }
 
     #[test]

@@ -11,14 +11,14 @@ const HEADER: usize = 42;
 const FORMAT: u8 = 2;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Value,
     Absent,
     Tombstone,
 }
 
 impl Kind {
-    pub(super) fn letter(self, has_terms: bool) -> &'static str {
+    pub(crate) fn letter(self, has_terms: bool) -> &'static str {
         match (self, has_terms) {
             (Self::Value, false) => "V",
             (Self::Value, true) => "v",
@@ -71,19 +71,26 @@ impl Header {
     }
 }
 
-/// The header's last field, which a client writes with the payload.
-pub(super) fn load_time(load_time: Duration) -> [u8; 4] {
-    u32::try_from(load_time.as_micros()).unwrap_or(u32::MAX).to_be_bytes()
+/// What a client writes before the value: the header's last field, and the terms.
+pub(crate) fn before_value(load_time: Duration, terms: Option<&[u8]>) -> Vec<u8> {
+    let load_time = u32::try_from(load_time.as_micros()).unwrap_or(u32::MAX);
+    let mut bytes = load_time.to_be_bytes().to_vec();
+    if let Some(terms) = terms {
+        let length = u32::try_from(terms.len()).unwrap_or(u32::MAX);
+        bytes.extend(length.to_be_bytes());
+        bytes.extend(terms);
+    }
+    bytes
 }
 
 /// The fencing token, and the failed loads in a row, of a lease that was granted.
-pub(super) fn grant(bytes: &[u8]) -> Option<(u64, u32)> {
+pub(crate) fn grant(bytes: &[u8]) -> Option<(u64, u32)> {
     let (fence, failures) = bytes.split_first_chunk()?;
     Some((u64::from_be_bytes(*fence), u32::from_be_bytes(failures.try_into().ok()?)))
 }
 
 /// How long a back-off is, and when it ends, in milliseconds of the server's clock; `None` for a lease.
-pub(super) fn back_off(lease: &[u8]) -> Option<(Duration, u64)> {
+pub(crate) fn back_off(lease: &[u8]) -> Option<(Duration, u64)> {
     let (length, until) = lease.strip_prefix(&[0xff; 16])?.get(12..)?.split_first_chunk()?;
     let length = Duration::from_millis(u64::from_be_bytes(*length));
     Some((length, u64::from_be_bytes(until.try_into().ok()?)))
@@ -107,7 +114,8 @@ mod tests {
     #[test]
     fn a_load_time_is_written_as_far_as_it_fits() {
         for (kept, written) in [(0, 0), (250_001, 250_001), (u64::from(u32::MAX) + 1, u32::MAX)] {
-            assert_eq!(load_time(Duration::from_micros(kept)), written.to_be_bytes());
+            let bytes = before_value(Duration::from_micros(kept), None);
+            assert_eq!(bytes, written.to_be_bytes());
         }
     }
 

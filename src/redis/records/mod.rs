@@ -17,6 +17,12 @@ mod server_clock;
 mod store;
 mod writing;
 
+#[cfg(any(test, fuzzing))]
+pub(super) use self::{
+    header::{Kind, back_off, before_value, grant},
+    server_clock::ServerClock,
+    store::read,
+};
 pub(super) use self::{
     leasing::OpenReply,
     reading::LookUp,

@@ -14,7 +14,7 @@ const DEVIATION_MICROS: i64 = 1_000_000;
 
 /// An estimate of the server's clock, from its answers. A wrong one moves only the moment at which an entry is
 /// taken for stale.
-pub(super) struct ServerClock {
+pub(crate) struct ServerClock {
     own: Clock,
     /// The server's clock minus ours, in milliseconds; [`UNKNOWN`] at first.
     ahead: AtomicI64,
@@ -23,7 +23,7 @@ pub(super) struct ServerClock {
 }
 
 impl ServerClock {
-    pub(super) fn new(own: Clock) -> Self {
+    pub(crate) fn new(own: Clock) -> Self {
         Self { own, ahead: AtomicI64::new(UNKNOWN), given: AtomicI64::new(0) }
     }
 

@@ -89,12 +89,7 @@ impl<C> Records<C> {
     where
         C: Codec<V>,
     {
-        let mut payload = header::load_time(entry.load_time()).to_vec();
-        if let Some(terms) = entry.terms() {
-            let length = u32::try_from(terms.len()).unwrap_or(u32::MAX);
-            payload.extend(length.to_be_bytes());
-            payload.extend(terms);
-        }
+        let mut payload = header::before_value(entry.load_time(), entry.terms().as_deref());
         let begin = payload.len();
         if let Some(value) = entry.value() {
             let encoded = self.codec.encode(value, &mut payload);

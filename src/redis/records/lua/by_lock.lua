@@ -8,7 +8,8 @@ local function floor_after(h, lease, beyond)
   local floor = h and string.sub(h, 19, 26) or string.rep('\0', 8)
   if #lease < 24 then return floor end
   local high, low = struct.unpack('>I4I4', lease, 17)
-  if beyond then
+  -- there is none beyond the greatest
+  if beyond and high + low < 2 * (TWO32 - 1) then
     low = low + 1
     if low == TWO32 then high, low = high + 1, 0 end
   end

@@ -1,0 +1,23 @@
+//! Each scenario, in random schedules and in those of PCT.
+
+use std::{env, path::Path};
+
+use cattleguard_schedules::{run::Schedules, scenarios};
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let times = env::var("SCHEDULES").map_or(3_000, |times| times.parse().expect("a number"));
+    let mut trials = vec![];
+    for (about, scenarios) in scenarios::ALL {
+        for scenario in *scenarios {
+            for schedules in Schedules::ALL {
+                let name = format!("{about}::{}::{}", scenario.name, schedules.name());
+                trials.push(Trial::test(name, move || {
+                    scenario.run(schedules, times, Path::new(env!("CARGO_TARGET_TMPDIR")));
+                    Ok(())
+                }));
+            }
+        }
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
