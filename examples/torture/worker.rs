@@ -45,7 +45,7 @@ pub struct Worker {
 
 const CALLERS: u32 = 40;
 const WRITERS: u32 = 2;
-const WRITE_EVERY: Duration = Duration::from_millis(300);
+const WRITE_EVERY: Duration = Duration::from_millis(150);
 const WARM_WITHIN: Duration = Duration::from_secs(5);
 /// A lock of another system on the same two cores. After that each process loads for itself, also where no caller is told.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
