@@ -182,8 +182,10 @@ async fn no_caller_gets_what_it_knows_to_be_outdated() {
     let mut callers: Vec<_> = (0..3).map(fetching).collect();
     let writer = process.clone();
     callers.push(caller(async move {
-        writer.write(choose(3)).await;
-        writer.write(choose(3)).await;
+        for _ in 0..2 {
+            writer.write(choose(3)).await;
+            writer.clone().fetch().await;
+        }
     }));
     for caller in callers {
         caller.answer().await;
