@@ -33,7 +33,7 @@ pub fn trials(servers: &Arc<Servers>) -> Vec<Trial> {
 }
 
 /// Runs a property whose cases ask a server.
-async fn holds<S>(cases: u32, strategy: S, mut property: impl AsyncFn(S::Value) + Send + 'static)
+async fn holds<S>(cases: u32, strategy: S, property: impl AsyncFn(S::Value) + Send + 'static)
 where
     S: Strategy<Value: Debug + Send> + Send + 'static,
 {

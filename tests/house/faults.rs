@@ -2,7 +2,7 @@
 
 use super::{
     circles::{self, Graph},
-    floors, size,
+    floors, promises, size,
     source::Sources,
 };
 
@@ -217,4 +217,26 @@ fn an_arm_of_select_with_a_block_is_a_level() {
     has_none(&big(&select("if a { b }")));
     has_none(&big(&select("{ a }")));
     has_one(&big(&select("{ if a { b } c }")), &["depth 5"]);
+}
+
+#[test]
+fn a_promise_without_a_check_that_exists_is_a_fault() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let of = |checks: &str| {
+        let row = format!("| P1 One load | At most one. | {checks} |\n");
+        let page =
+            format!("{}\n[model]: tests/model/README.md\n[gone]: tests/gone\n", row.repeat(9));
+        let mut faults = promises::faults(&page, root);
+        faults.dedup();
+        faults
+    };
+    has_none(&of("[model], [`functions_are_short_and_flat`](tests/house/main.rs)"));
+    has_one(&of(""), &["P1 One load: nothing checks it"]);
+    has_one(&of("[model], [gone]"), &["[gone] is not there"]);
+    has_one(&of("[nowhere]"), &["[nowhere] is not there"]);
+    has_one(
+        &of("[`no_such`](tests/house/main.rs)"),
+        &["[`no_such`](tests/house/main.rs) is not there"],
+    );
+    has_one(&promises::faults("", root), &["0 promises"]);
 }

@@ -7,6 +7,7 @@
 //! - **Floors.** The vocabulary knows no contract, a contract knows no system, and what stands on them
 //!   knows only contracts. The table is in [`floors`].
 //! - **Size.** No function above 60 lines, none deeper than four levels: [`size`] says what a level is.
+//! - **Promises.** Each promise in README names what checks it, and that exists: [`promises`].
 //!
 //! Each check works on a map from path to text, so [`faults`] shows with a few lines of source that it
 //! can fail. Read from syntax alone, the checks do not see through method calls: a call to a method
@@ -24,6 +25,7 @@ mod circles;
 mod faults;
 mod floors;
 mod names;
+mod promises;
 mod references;
 mod report;
 mod size;
@@ -62,6 +64,14 @@ fn functions_are_short_and_flat() {
         })
         .collect();
     assert!(faults.is_empty(), "{} functions\n\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn each_promise_names_a_check_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("README.md");
+    let faults = promises::faults(&readme, root);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]
