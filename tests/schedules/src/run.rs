@@ -16,7 +16,7 @@ use shuttle::{
         UncontrolledNondeterminismCheckScheduler,
     },
 };
-use tokio::task::Alive;
+use tokio::{task::Alive, time::Instant};
 
 /// What runs in each schedule: an async function that panics if something is not as promised.
 pub struct Scenario {
@@ -38,6 +38,8 @@ pub enum Schedules {
 
 /// How many orderings of steps a fault may need to be found by PCT for certain, in the long run.
 const DEPTH: usize = 3;
+/// How long a time may pass at any moment: others would end before what is short has begun.
+const AT_ANY_MOMENT: Duration = Duration::from_secs(60);
 /// Beyond, a scenario is said to run in a circle.
 const STEPS: usize = 100_000;
 
@@ -97,8 +99,8 @@ thread_local! {
     static PASSES_AT_ANY_MOMENT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From now on sleeps and timeouts may end while others could run: as in a process that stands still for a while.
-/// Otherwise time passes only when nothing else can run.
+/// From now on sleeps and timeouts of up to a minute may end while others could run: as in a process that stands
+/// still for a while. Otherwise time passes only when nothing else can run.
 pub fn time_passes_at_any_moment() {
     PASSES_AT_ANY_MOMENT.set(true);
 }
@@ -126,7 +128,9 @@ impl<S: Scheduler> Scheduler for TimeLast<S> {
         current: Option<TaskId>,
         is_yielding: bool,
     ) -> Option<TaskId> {
-        if PASSES_AT_ANY_MOMENT.get() || runnable.len() == 1 {
+        let may_pass = PASSES_AT_ANY_MOMENT.get()
+            && tokio::time::next_end().is_some_and(|end| end <= Instant::now() + AT_ANY_MOMENT);
+        if may_pass || runnable.len() == 1 {
             return self.0.next_task(runnable, current, is_yielding);
         }
         // The second task of each execution: see `tokio::time::keep`.

@@ -22,7 +22,7 @@ scenarios![
 const FAILURES: usize = 5;
 
 fn breaker() -> Arc<Breaker> {
-    Arc::new(Breaker::new(Gauge::default()))
+    Arc::new(Breaker::new(Gauge))
 }
 
 /// As the recovery does, which finds the far tier there at the second probe at the latest.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::world::{Origin, Process, TAG, Tell, World, patient};
+use super::world::{KEY, Origin, Process, TAG, Tell, World, patient};
 use crate::{
     Guard, GuardBuilder, Loaded, Policy,
     run::{NEVER, caller, pause, scenarios, time_passes_at_any_moment},
@@ -13,6 +13,8 @@ scenarios![
     no_caller_gets_what_was_invalidated_at_a_version,
     no_caller_gets_what_was_invalidated,
     no_caller_gets_what_was_put_over,
+    no_caller_gets_what_was_loaded_anew,
+    what_is_invalidated_leaves_the_near_tier_at_once,
     no_caller_gets_what_was_purged,
     no_caller_gets_what_was_invalidated_while_time_passes,
     no_caller_gets_what_a_lagging_replica_has,
@@ -85,6 +87,42 @@ async fn no_caller_gets_what_was_invalidated() {
 async fn no_caller_gets_what_was_put_over() {
     let plain = |builder: GuardBuilder<str, u64>| builder.policy(patient());
     write_among_callers(Tell::Put, plain).await.no_time_has_passed();
+}
+
+/// A load in another process, which closes no flight here.
+async fn no_caller_gets_what_was_loaded_anew() {
+    let world = World::new();
+    let origin = world.origin.clone();
+    let elsewhere = Guard::<str, u64>::builder()
+        .far(world.far.clone())
+        .policy(patient())
+        .loader(move |_: String| origin.clone().load())
+        .build();
+    elsewhere.get(KEY).await.expect("a value");
+    let process = world.process();
+    let callers = [0; 3].map(|_| caller(fetch_twice(process.clone())));
+    world.origin.write();
+    elsewhere.refresh(KEY).await.expect("a value");
+    assert_eq!(process.fetch().await.expect("a value"), 2);
+    for caller in callers {
+        caller.answer().await;
+    }
+    assert_eq!(process.fetch().await.expect("a value"), 2);
+    world.no_time_has_passed();
+}
+
+/// Not only once the far tier knows.
+async fn what_is_invalidated_leaves_the_near_tier_at_once() {
+    let world = World::new();
+    let process = world.process();
+    process.fetch().await.expect("a value");
+    let writer = process.clone();
+    let write = caller(async move { writer.write(Tell::InvalidateAt).await });
+    while !process.link.is_asked_to_invalidate() {
+        pause().await;
+    }
+    assert!(process.guard.peek(KEY).is_none());
+    write.answer().await.expect("the far tier is there");
 }
 
 async fn load_tagged(origin: Arc<Origin>) -> Result<Loaded<u64>, super::world::Broken> {
@@ -174,7 +212,7 @@ async fn fetch_many(process: Arc<Process>) {
             Ok::<_, super::world::Broken>(keys.into_iter().map(of).collect())
         }
     };
-    let keys = ["k".to_owned(), "l".to_owned()];
+    let keys = [KEY, "other"].map(str::to_owned);
     let guard: &Guard<str, u64> = &process.guard;
     let mut answers = guard.fetch_many(&keys, load).await.into_iter();
     let of_key = answers.next().expect("one for each").expect("a value");

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
@@ -18,10 +18,11 @@ use crate::{
 
 pub(super) struct Link {
     far: MemoryFar<u64>,
-    /// Calls fail: they may have been carried out.
-    down: AtomicBool,
+    /// How calls fail, if they do: they may have been carried out.
+    failing: Mutex<Option<FaultKind>>,
     /// Messages are lost.
     deaf: AtomicBool,
+    asked_to_invalidate: AtomicBool,
     /// Whether the process has been told that messages arrive.
     heard: AtomicBool,
     /// The newest version whose commit, in any process, this one was told of.
@@ -37,8 +38,9 @@ impl Link {
     pub(super) fn new(far: MemoryFar<u64>) -> Arc<Self> {
         Arc::new(Self {
             far,
-            down: AtomicBool::new(false),
+            failing: Mutex::default(),
             deaf: AtomicBool::new(false),
+            asked_to_invalidate: AtomicBool::new(false),
             heard: AtomicBool::new(false),
             told: AtomicU64::new(0),
             watcher: OnceLock::new(),
@@ -46,12 +48,25 @@ impl Link {
         })
     }
 
-    pub(super) fn break_down(&self) {
-        self.down.store(true, SeqCst);
+    /// Calls fail from now on.
+    pub(super) fn break_down(&self, how: FaultKind) {
+        *self.failing() = Some(how);
     }
 
     pub(super) fn come_back(&self) {
-        self.down.store(false, SeqCst);
+        *self.failing() = None;
+    }
+
+    fn failing(&self) -> MutexGuard<'_, Option<FaultKind>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        self.failing().map(|kind| Fault::saying(kind, "on purpose"))
+    }
+
+    pub(super) fn is_asked_to_invalidate(&self) -> bool {
+        self.asked_to_invalidate.load(SeqCst)
     }
 
     pub(super) fn is_heard(&self) -> bool {
@@ -89,14 +104,15 @@ impl Link {
     }
 
     async fn ask<T>(&self, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        let away = || Err(Fault::saying(FaultKind::Unreachable, "on purpose"));
         pause().await;
-        if self.down.load(SeqCst) && choose(2) == 0 {
-            return away();
+        if let Some(fault) = self.fault()
+            && choose(2) == 0
+        {
+            return Err(fault);
         }
         let answer = call.await;
         pause().await;
-        if self.down.load(SeqCst) { away() } else { answer }
+        self.fault().map_or(answer, Err)
     }
 }
 
@@ -159,6 +175,7 @@ impl Far<u64> for Arc<Link> {
         version: Option<Version>,
         retention: Duration,
     ) -> Result<Invalidated, Fault> {
+        self.asked_to_invalidate.store(true, SeqCst);
         self.ask(self.far.invalidate(name, version, retention)).await
     }
 

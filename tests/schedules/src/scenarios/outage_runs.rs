@@ -2,14 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::world::{Process, Tell, World};
-use crate::run::{caller, choose, pause, scenarios};
+use super::world::{Process, Tell, World, patient};
+use crate::{
+    FaultKind, GuardBuilder,
+    run::{caller, choose, pause, scenarios, time_passes_at_any_moment, time_passes_when_idle},
+};
 
 scenarios![
     an_invalidation_that_failed_is_not_forgotten,
+    what_is_invalidated_is_not_read_before_the_far_tier_knows,
     callers_are_answered_through_an_outage,
     a_herd_without_its_far_tier_makes_one_load_at_a_time,
     what_was_missed_is_not_served_once_messages_arrive_again,
+    without_messages_nothing_is_served_for_long,
 ];
 
 /// Longer than any pause of the recovery.
@@ -33,7 +38,7 @@ async fn an_invalidation_that_failed_is_not_forgotten() {
     let world = World::new();
     let [one, two]: [_; 2] = world.processes();
     fetch_often(two.clone()).await;
-    one.link.break_down();
+    one.link.break_down(FaultKind::Unreachable);
     let writers = [Tell::InvalidateAt, [Tell::Invalidate, Tell::Put][choose(2) as usize]];
     let mut callers: Vec<_> = writers[..1 + choose(2) as usize]
         .iter()
@@ -60,6 +65,54 @@ async fn an_invalidation_that_failed_is_not_forgotten() {
     is_as_the_origin(&world, [two, one]).await;
 }
 
+/// The invalidations are repeated at any moment, beside those who fetch.
+async fn what_is_invalidated_is_not_read_before_the_far_tier_knows() {
+    let world = World::new();
+    let [one, two]: [_; 2] = world.processes();
+    two.fetch().await.expect("a value");
+    time_passes_at_any_moment();
+    // Refused, the breaker stays closed.
+    one.link.break_down([FaultKind::Busy, FaultKind::Unreachable][choose(2) as usize]);
+    let fetching = |process: &Arc<Process>| {
+        let process = process.clone();
+        caller(async move {
+            for _ in 0..3 {
+                let _or_too_late = process.fetch().await;
+                pause().await;
+            }
+        })
+    };
+    let mut callers = vec![fetching(&one), fetching(&two)];
+    let writer = one.clone();
+    callers.push(caller(async move {
+        for _ in 0..2 {
+            let _or_it_is_kept = writer.write(tell_of_one()).await;
+            let _or_too_late = writer.fetch().await;
+        }
+    }));
+    let link = one.link.clone();
+    callers.push(caller(async move {
+        for _ in 0..choose(4) {
+            pause().await;
+        }
+        link.come_back();
+    }));
+    for caller in callers {
+        caller.answer().await;
+    }
+    time_passes_when_idle();
+    tokio::time::sleep(A_WHILE).await;
+    // Leases may be left, that nobody has asked for since they ended.
+    for process in [two, one] {
+        assert_eq!(process.fetch().await.expect("a value"), world.origin.row());
+        assert_eq!(process.guard.flights(), 0);
+    }
+}
+
+fn tell_of_one() -> Tell {
+    [Tell::InvalidateAt, Tell::Invalidate, Tell::Put][choose(3) as usize]
+}
+
 async fn callers_are_answered_through_an_outage() {
     let world = World::new();
     let [one, two]: [_; 2] = world.processes();
@@ -67,7 +120,7 @@ async fn callers_are_answered_through_an_outage() {
         [&one, &one, &two].map(|process| caller(fetch_often(process.clone()))).into();
     let link = one.link.clone();
     callers.push(caller(async move {
-        link.break_down();
+        link.break_down(FaultKind::Unreachable);
         pause().await;
         pause().await;
         link.come_back();
@@ -86,7 +139,7 @@ async fn callers_are_answered_through_an_outage() {
 async fn a_herd_without_its_far_tier_makes_one_load_at_a_time() {
     let world = World::new();
     let process = world.process();
-    process.link.break_down();
+    process.link.break_down(FaultKind::Unreachable);
     let herd = [0; 4].map(|_| {
         let process = process.clone();
         caller(async move { process.fetch().await })
@@ -123,4 +176,20 @@ async fn what_was_missed_is_not_served_once_messages_arrive_again() {
         caller.answer().await;
     }
     is_as_the_origin(&world, [one, two]).await;
+}
+
+async fn without_messages_nothing_is_served_for_long() {
+    let world = World::new();
+    let settings = |builder: GuardBuilder<str, u64>| {
+        builder.policy(patient().near_outage_ttl(Duration::from_secs(1)))
+    };
+    let [deaf, writer] = [0; 2].map(|_| world.process_with(settings));
+    let callers = [0; 2].map(|_| caller(fetch_often(deaf.clone())));
+    deaf.link.lose_messages().await;
+    writer.write(Tell::InvalidateAt).await.expect("the far tier is there");
+    for caller in callers {
+        caller.answer().await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(deaf.fetch().await.expect("a value"), world.origin.row());
 }

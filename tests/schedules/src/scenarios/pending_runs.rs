@@ -56,7 +56,7 @@ impl Far {
 }
 
 fn pending() -> Arc<PendingInvalidations> {
-    Arc::new(PendingInvalidations::new(Gauge::default()))
+    Arc::new(PendingInvalidations::new(Gauge))
 }
 
 /// As the recovery does, until nothing is left.

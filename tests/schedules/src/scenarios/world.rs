@@ -17,7 +17,7 @@ use crate::{
     run::{NEVER, choose, does_time_pass_at_any_moment, pause},
 };
 
-pub(super) const KEY: &str = "k";
+pub(super) const KEY: &str = "key";
 pub(super) const TAG: &str = "t";
 
 /// A table with a row. What is instrumented are the sources: this is read and written in one step.

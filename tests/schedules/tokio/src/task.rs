@@ -1,4 +1,5 @@
 use std::{
+    any::Any,
     cell::RefCell,
     error, fmt,
     future::{Future, poll_fn},
@@ -97,6 +98,10 @@ impl<T> Future for JoinHandle<T> {
 impl JoinError {
     pub fn is_panic(self) -> bool {
         self == Self::Panicked
+    }
+
+    pub fn into_panic(self) -> Box<dyn Any + Send> {
+        Box::new(self)
     }
 }
 

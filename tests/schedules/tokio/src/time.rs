@@ -55,6 +55,11 @@ impl Timers {
     }
 }
 
+/// When the next sleep ends.
+pub fn next_end() -> Option<Instant> {
+    Timers::with(|timers| Some(timers.sleeping.first_key_value()?.0.0))
+}
+
 /// Sets the clock back, and spawns the task that moves it. To be called first in each execution: the keeper is its
 /// second task.
 pub fn keep() {
