@@ -184,8 +184,13 @@ async fn without_messages_nothing_is_served_for_long() {
         builder.policy(patient().near_outage_ttl(Duration::from_secs(1)))
     };
     let [deaf, writer] = [0; 2].map(|_| world.process_with(settings));
+    deaf.fetch().await.expect("a value");
     let callers = [0; 2].map(|_| caller(fetch_often(deaf.clone())));
     deaf.link.lose_messages().await;
+    // What is fetched anew meanwhile may stay for a while.
+    for _ in 0..choose(6) {
+        pause().await;
+    }
     writer.write(Tell::InvalidateAt).await.expect("the far tier is there");
     for caller in callers {
         caller.answer().await;
