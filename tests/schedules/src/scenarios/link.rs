@@ -18,7 +18,7 @@ use crate::{
 
 pub(super) struct Link {
     far: MemoryFar<u64>,
-    /// How calls fail, if they do: they may have been carried out.
+    /// How calls fail, if they do: what is not refused may have been carried out.
     failing: Mutex<Option<FaultKind>>,
     /// Messages are lost.
     deaf: AtomicBool,
@@ -106,7 +106,7 @@ impl Link {
     async fn ask<T>(&self, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
         pause().await;
         if let Some(fault) = self.fault()
-            && choose(2) == 0
+            && (fault.kind() == FaultKind::Busy || choose(2) == 0)
         {
             return Err(fault);
         }

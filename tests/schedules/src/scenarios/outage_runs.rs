@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::world::{Process, Tell, World, patient};
+use super::world::{Origin, Process, Tell, World, patient};
 use crate::{
     FaultKind, GuardBuilder,
     run::{caller, choose, pause, scenarios, time_passes_at_any_moment, time_passes_when_idle},
@@ -15,6 +15,7 @@ scenarios![
     a_herd_without_its_far_tier_makes_one_load_at_a_time,
     what_was_missed_is_not_served_once_messages_arrive_again,
     without_messages_nothing_is_served_for_long,
+    a_load_that_lost_its_lease_is_for_those_who_came_before,
 ];
 
 /// Longer than any pause of the recovery.
@@ -184,12 +185,52 @@ async fn without_messages_nothing_is_served_for_long() {
         builder.policy(patient().near_outage_ttl(Duration::from_secs(1)))
     };
     let [deaf, writer] = [0; 2].map(|_| world.process_with(settings));
+    deaf.fetch().await.expect("a value");
     let callers = [0; 2].map(|_| caller(fetch_often(deaf.clone())));
     deaf.link.lose_messages().await;
+    // What is fetched anew meanwhile may stay for a while.
+    for _ in 0..choose(6) {
+        pause().await;
+    }
     writer.write(Tell::InvalidateAt).await.expect("the far tier is there");
     for caller in callers {
         caller.answer().await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(deaf.fetch().await.expect("a value"), world.origin.row());
+}
+
+/// Its lease is not renewed, and another process commits something newer.
+async fn a_load_that_lost_its_lease_is_for_those_who_came_before() {
+    let world = World::new();
+    let seconds = Duration::from_secs;
+    let settings = |builder: GuardBuilder<str, u64>| {
+        let nothing_stale = patient().grace(Duration::ZERO).stale_if_error(Duration::ZERO);
+        builder.policy(nothing_stale.ttl(Duration::from_secs(1)))
+    };
+    let [slow, quick] = [0; 2].map(|_| world.process_with(settings));
+    quick.fetch().await.expect("a value");
+    tokio::time::sleep(seconds(2)).await;
+    let loading = slow.clone();
+    let before = caller(async move {
+        let load = |origin: Arc<Origin>| async {
+            let loaded = origin.load().await;
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            loaded
+        };
+        loading.fetch_from(load).await
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    slow.link.break_down(FaultKind::Busy);
+    tokio::time::sleep(seconds(5)).await;
+    world.origin.write();
+    assert_eq!(quick.fetch().await.expect("a value"), 2);
+    assert_eq!(slow.link.told(), 2);
+    slow.link.come_back();
+    let after = [0; 2].map(|_| caller(fetch_often(slow.clone())));
+    before.answer().await.expect("a value");
+    for caller in after {
+        caller.answer().await;
+    }
+    assert_eq!(slow.fetch().await.expect("a value"), 2);
 }
