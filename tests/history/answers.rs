@@ -101,6 +101,9 @@ const ALL: [Kind; 12] = [
 /// No load had to be over by this deadline.
 fn was_short(record: &Record<'_>, asked: &Event, deadline: Micros, ended: Micros) -> bool {
     let slack = record.bounds.slack;
+    if ended + slack < deadline {
+        return false;
+    }
     let is_under_way = |event: &&Event| {
         matches!(event.deed, Deed::Loaded { .. })
             && event.span.begun <= ended
@@ -111,15 +114,7 @@ fn was_short(record: &Record<'_>, asked: &Event, deadline: Micros, ended: Micros
 }
 
 fn is_from(source: &Event, version: u64, ended: Micros) -> bool {
-    let has = match source.deed {
-        // Of a load that was not seen to end nobody knows what it brought.
-        Deed::Loaded { brought, .. } => {
-            brought.map_or(source.span.ended.is_none(), |v| v == version)
-        }
-        Deed::Put { version: put, .. } => put == version,
-        _ => false,
-    };
-    has && source.span.begun <= ended
+    source.brought(version) && source.span.begun <= ended
 }
 
 /// How long this caller may wait where processes only stop: a lease for each that did (P7), and a load for each time

@@ -23,6 +23,20 @@ pub struct Event {
     pub deed: Deed,
 }
 
+impl Event {
+    /// Whether this is the load or the put that a value of this version came from.
+    pub(super) fn brought(&self, version: u64) -> bool {
+        match self.deed {
+            // Of a load that was not seen to end nobody knows what it brought.
+            Deed::Loaded { brought, .. } => {
+                brought.map_or(self.span.ended.is_none(), |brought| brought == version)
+            }
+            Deed::Put { version: put, .. } => put == version,
+            _ => false,
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Deed {
     /// The loader ran. Record it in two steps if the process can be killed: a load without an end.

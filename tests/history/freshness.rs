@@ -10,7 +10,7 @@ use super::{
     words,
 };
 
-/// The newest invalidations, and puts, that an answer must know.
+/// The newest invalidations that an answer must know.
 #[derive(Clone, Copy, Default)]
 struct Floor<'a> {
     /// With a version: the highest.
@@ -159,10 +159,13 @@ fn invalidations(record: &Record<'_>, events: &[&Event], verdict: &mut Verdict) 
             let source = record.source(found.source, found.event.key);
             if let Some(invalidation) = floor.outlived_by(found.version, source) {
                 let admitted = admitted(record, promise, invalidation, &found, source);
+                let is_breach = admitted.is_none();
                 let story =
                     || words::story(record, [Some(invalidation), source, Some(found.event)]);
                 verdict.not_kept(promise, admitted, story);
-                break;
+                if is_breach {
+                    break;
+                }
             }
         }
     }
@@ -182,12 +185,10 @@ fn admitted(
     if record.had_any(&[Rewound], from, until) {
         return Some(Admitted::LostWrites);
     }
-    let is_put = source.is_some_and(|source| matches!(source.deed, Deed::Put { .. }));
-    let is_without_version = matches!(invalidation.deed, Deed::Invalidated { version: None, .. });
-    let forgot = record.had_any(&[Forgot, Clock], from, until);
-    if is_put && (forgot || is_without_version) {
+    if source.is_some_and(|put| is_late(record, invalidation, put, until)) {
         return Some(Admitted::LatePut);
     }
+    let forgot = record.had_any(&[Forgot, Clock], from, until);
     let lags = source.is_some_and(|source| {
         record.had(&[OriginLags], source.process, source.span.begun, record.over(source))
     });
@@ -204,17 +205,29 @@ fn admitted(
             + record.bounds.near_ttl
             + record.bounds.longest_load
             + record.bounds.slack;
-    if is_near && record.had_any(&[Forgot], before, until) {
+    // Nothing told then that there were older near entries.
+    if is_near && record.had_any(&[Forgot], before, record.over(invalidation)) {
         return Some(Admitted::LostRecord);
     }
     // It notices within a second, and keeps what it loads from then on for a moment.
     let noticed = NOTICED_WITHIN + record.bounds.near_outage_ttl + record.bounds.slack;
     let is_soon = found.event.span.begun <= record.over(invalidation) + noticed;
-    (is_soon && record.had(&[Away, Cut, Deaf], process, before, until))
+    let since = from.saturating_sub(record.bounds.settling + record.bounds.slack);
+    (is_soon && record.had(&[Away, Cut, Deaf], process, since, record.over(invalidation)))
         .then_some(Admitted::NotSubscribed)
 }
 
-/// P2: what is read from the far tier does not go back.
+/// Whether this put may have been carried out after the invalidation, by `until`, where nothing keeps it out.
+fn is_late(record: &Record<'_>, invalidation: &Event, put: &Event, until: Micros) -> bool {
+    let Deed::Put { is_acknowledged, .. } = put.deed else { return false };
+    let carried_out = if is_acknowledged { record.over(put) } else { until };
+    let is_without_version = matches!(invalidation.deed, Deed::Invalidated { version: None, .. });
+    let forgot = [Kind::Forgot, Kind::Clock];
+    (is_without_version && !is_acknowledged)
+        || record.had_any(&forgot, invalidation.span.begun, carried_out)
+}
+
+/// P2: what is read from the far tier does not go back, and was loaded or put.
 fn records(record: &Record<'_>, events: &[&Event], verdict: &mut Verdict) {
     let mut ended: Vec<(Micros, u64, &Event)> = events
         .iter()
@@ -237,6 +250,11 @@ fn records(record: &Record<'_>, events: &[&Event], verdict: &mut Verdict) {
                 highest = Some((version, event));
             }
         }
+        let source = record.source(found.source, found.event.key);
+        if !source.is_some_and(|source| source.brought(found.version)) {
+            let story = || words::story(record, [source, Some(found.event), None]);
+            verdict.not_kept(Promise::NeverBackwards, None, story);
+        }
         let Some((minimum, earlier)) = highest else {
             continue;
         };
@@ -250,7 +268,6 @@ fn records(record: &Record<'_>, events: &[&Event], verdict: &mut Verdict) {
                     .had_any(&[Kind::Forgot, Kind::Clock], from, until)
                     .then_some(Admitted::LostRecord)
             };
-            let source = record.source(found.source, found.event.key);
             let story = || words::story(record, [Some(earlier), source, Some(found.event)]);
             verdict.not_kept(Promise::NeverBackwards, admitted, story);
         }

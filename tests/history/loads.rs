@@ -28,15 +28,18 @@ fn one_at_a_time(record: &Record<'_>, events: &[&Event], verdict: &mut Verdict) 
     for load in events.iter().copied().filter(|event| is_load(event)) {
         verdict.ask(Promise::OneLoad);
         running.retain(|other| load.span.begun < record.over(other));
-        if let Some(other) = running.last().copied() {
+        let is_local = |other: &&&Event| other.process == load.process;
+        let local = running.iter().rfind(is_local);
+        let remote = running.iter().rfind(|other| !is_local(other));
+        for other in local.into_iter().chain(remote).copied() {
             let is_local = other.process == load.process;
             let promise = if is_local { Promise::OriginSafe } else { Promise::OneLoad };
             let why = why_two(record, events, other, load).or_else(|| {
                 let of = |event: &Event| matches!(event.deed, Deed::Loaded { source, .. } if unprotected.contains(&source));
                 (!is_local && (of(other) || of(load))).then_some(Admitted::Unreachable)
             });
-            verdict
-                .not_kept(promise, why, || words::story(record, [Some(other), Some(load), None]));
+            let two = [Some(other), Some(load), None];
+            verdict.not_kept(promise, why, || words::story(record, two));
         }
         running.push(load);
     }

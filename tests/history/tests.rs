@@ -277,3 +277,49 @@ fn a_load_that_an_invalidation_fell_into_is_no_answer_for_later_callers() {
     assert!(verdict(&history(1_500), &[]).is_kept());
     assert!(verdict(&history(3_000), &[fault(Kind::Cut, Some(0), 500, 4_000)]).is_kept());
 }
+
+#[test]
+fn a_put_is_late_only_where_something_let_it_be() {
+    let put = |is_acknowledged| {
+        let deed = Deed::Put { source: 11, version: 1, is_acknowledged };
+        let events = [event(1, 0, 10, deed), invalidated(1, 100, None, Reached::Unconfirmed)];
+        [&events[..], &[asked(1, 200, 11, 1)]].concat()
+    };
+    breaks(Promise::FreshHere, &put(true), &[]);
+    breaks(Promise::FreshHere, &put(true), &[fault(Kind::Forgot, None, 150, 160)]);
+    admits(Promise::FreshHere, Admitted::LatePut, &put(false), &[]);
+}
+
+#[test]
+fn a_fault_after_the_invalidation_excuses_no_near_entry() {
+    let near = [
+        load(2, 0, 10, 11, 1),
+        invalidated(1, 1_000_000, Some(2), Reached::Everywhere),
+        asked(2, 1_100_000, 11, 1),
+    ];
+    for kind in [Kind::Deaf, Kind::Forgot] {
+        breaks(Promise::FreshElsewhere, &near, &[fault(kind, Some(2), 1_050_000, 1_200_000)]);
+    }
+    admits(
+        Promise::FreshElsewhere,
+        Admitted::LostRecord,
+        &near,
+        &[fault(Kind::Forgot, None, 500_000, 500_000)],
+    );
+}
+
+#[test]
+fn two_loads_of_a_process_are_found_behind_one_of_another() {
+    let away = fault(Kind::Away, None, 0, 20_000_000);
+    let at = 10_000_000;
+    let loads = [1, 2, 1].map(|process| load(process, at + 1, at + 100, 11, 1));
+    let verdict = verdict(&loads, &[away]);
+    assert_eq!(verdict.broken.keys().copied().collect::<Vec<_>>(), [Promise::OriginSafe]);
+}
+
+#[test]
+fn a_record_that_nobody_wrote_is_a_breach() {
+    breaks(Promise::NeverBackwards, &[load(1, 0, 10, 11, 1), read(20, 11, 2)], &[]);
+    breaks(Promise::NeverBackwards, &[read(20, 11, 2)], &[]);
+    keeps(&[load(1, 0, 10, 11, 1), read(20, 11, 1)], &[]);
+}
