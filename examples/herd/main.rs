@@ -21,6 +21,8 @@ use crate::{
 mod args;
 mod breakable_redis;
 mod cache;
+#[path = "../console/child.rs"]
+mod child;
 mod closing;
 mod command_count;
 mod comparison;
@@ -77,12 +79,7 @@ fn main() -> ExitCode {
     };
     refused::count();
     if args.worker {
-        // Ctrl-C reaches every process of the terminal; a worker ends when its input does.
-        runtime.spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
-        return match runtime.block_on(worker::live()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => console::failed(NAME, &*error),
-        };
+        return child::run(NAME, &runtime, worker::live());
     }
     let ended = runtime.block_on(async {
         tokio::select! {

@@ -1,7 +1,7 @@
 //! One process of the fleet: does the work of a round and reports.
 
 use std::{
-    io::{BufRead, Write},
+    io::Write,
     path::Path,
     sync::{
         Arc,
@@ -17,7 +17,7 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     args::Args,
     cache::{Cache, Far, Invalidation, Served, Settings},
-    console,
+    child, console,
     error::Failure,
     origin::{Address, Origin},
     plan::TAGGED_KEYS,
@@ -258,16 +258,7 @@ impl Log {
 /// The life of a process: setup and orders come as lines on standard input, reports go to standard
 /// output; the end of the input is the end of the work, so no worker outlives the fleet.
 pub async fn live() -> Result<(), Failure> {
-    let (orders, mut inbox) = tokio::sync::mpsc::unbounded_channel::<String>();
-    // A thread, because a blocking read must not hold up the runtime's end.
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            if orders.send(line).is_err() {
-                return;
-            }
-        }
-        std::process::exit(0);
-    });
+    let mut inbox = child::orders();
     let Some(setup) = inbox.recv().await else { return Ok(()) };
     let setup: Setup = serde_json::from_str(&setup)?;
     let far = Far::Redis(setup.shared);

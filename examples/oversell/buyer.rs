@@ -1,16 +1,13 @@
 //! One process of the fleet: its buyers, and the workers of the two stories.
 
-use std::{
-    io::{BufRead, Write},
-    time::Duration,
-};
+use std::{io::Write, time::Duration};
 
 use cattleguard::lock::{BoxLock, Lease, Lock};
 use serde::{Deserialize, Serialize};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    Failure,
+    Failure, child,
     console::chain,
     lock::{Addresses, Kind, Systems},
     shop::{Method, Purchase, Shop},
@@ -198,16 +195,7 @@ impl Worker {
 /// The life of a process: setup and orders come as lines on standard input, answers go to standard
 /// output; the end of the input is the end of the work, so no worker outlives the program.
 pub async fn live() -> Result<(), Failure> {
-    let (orders, mut inbox) = tokio::sync::mpsc::unbounded_channel::<String>();
-    // A thread, because a blocking read must not hold up the runtime's end.
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            if orders.send(line).is_err() {
-                return;
-            }
-        }
-        std::process::exit(0);
-    });
+    let mut inbox = child::orders();
     let Some(setup) = inbox.recv().await else { return Ok(()) };
     let worker = match Worker::open(serde_json::from_str(&setup)?).await {
         Ok(worker) => worker,

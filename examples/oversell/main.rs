@@ -30,6 +30,8 @@ use crate::{
 
 mod args;
 mod buyer;
+#[path = "../console/child.rs"]
+mod child;
 #[path = "../console/mod.rs"]
 mod console;
 mod fleet;
@@ -69,12 +71,7 @@ fn main() -> ExitCode {
         Err(error) => return console::failed(NAME, &error),
     };
     if args.worker {
-        // Ctrl-C reaches every process of the terminal; a worker ends when its input does.
-        runtime.spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
-        return match runtime.block_on(buyer::live()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => console::failed(NAME, &*error),
-        };
+        return child::run(NAME, &runtime, buyer::live());
     }
     // Not the process' number: in containers that share a database, all are number 1.
     let schema = format!("oversell_{:08x}", fastrand::u32(..));

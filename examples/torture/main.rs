@@ -32,6 +32,8 @@ mod act;
 mod address;
 mod args;
 mod caller;
+#[path = "../console/child.rs"]
+mod child;
 #[path = "../console/mod.rs"]
 mod console;
 mod error;
@@ -70,12 +72,7 @@ fn main() -> ExitCode {
         Err(error) => return console::failed(NAME, &error),
     };
     if args.worker {
-        // Ctrl-C reaches every process of the terminal; a worker ends when its input does.
-        runtime.spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
-        return match runtime.block_on(worker::live()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => console::failed(NAME, &*error),
-        };
+        return child::run(NAME, &runtime, worker::live());
     }
     let ended = runtime.block_on(async {
         tokio::select! {

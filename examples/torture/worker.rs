@@ -1,7 +1,6 @@
 //! One of the processes: a guard, those who ask it, and those who change what it has.
 
 use std::{
-    io::BufRead,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +14,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     address::Address,
-    caller,
+    caller, child,
     error::Failure,
     message::Message,
     origin::{self, Origin},
@@ -100,16 +99,7 @@ impl Worker {
 /// The life of a process. Its input says first what it is, and then when to stop; its end is the end at once.
 pub async fn live() -> Result<(), Failure> {
     silence_the_origin();
-    let (orders, mut inbox) = tokio::sync::mpsc::unbounded_channel::<String>();
-    // A thread, because a blocking read must not hold up the runtime's end.
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            if orders.send(line).is_err() {
-                return;
-            }
-        }
-        std::process::exit(0);
-    });
+    let mut inbox = child::orders();
     let Some(setup) = inbox.recv().await else { return Ok(()) };
     let setup: Setup = serde_json::from_str(&setup)?;
     fastrand::seed(setup.seed);
